@@ -1,0 +1,1 @@
+"""The onboard runtime: sources, pipeline, fusion, MAVLink, recording, replay. Never imports torch."""

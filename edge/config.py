@@ -1,0 +1,178 @@
+"""Everything a deployment's YAML can say, on one page. Each field: unit, meaning, range."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edge.transport.sockets import check_endpoint
+from models.errors import ConfigError
+from models.schema import load_yaml
+
+
+class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options common to all configuration classes: frozen, by keyword, nothing unknown."""
+
+
+def _require(claim: bool, text: str) -> None:
+    if not claim:
+        raise ValueError(text)
+
+
+def _local(endpoint: str) -> None:
+    try:
+        check_endpoint(endpoint)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+class StreamConfig(_Config, frozen=True, kw_only=True):
+    """One stream of sensor messages that the pipeline listens to."""
+
+    modality: str
+    """Branch of the model that it feeds: a modality's name in the bundle."""
+    endpoint: str
+    """Where its source publishes: ipc://PATH or tcp://127.0.0.1:PORT."""
+    rate_hz: float
+    """Messages a second that the source normally sends; silence is judged by it."""
+    max_message_bytes: int = 16 << 20
+    """A larger message drops the connection to its sender."""
+    max_frame_px: int = 8_000_000
+    """Encoded frames that claim more pixels are refused before decoding."""
+
+    def __post_init__(self) -> None:
+        _local(self.endpoint)
+        _require(0 < self.rate_hz <= 10_000, f"rate_hz is {self.rate_hz}: expected above 0 to 10000")
+        _require(64 <= self.max_message_bytes <= 1 << 30, "max_message_bytes: expected 64 to 2^30")
+        _require(64 <= self.max_frame_px <= 1 << 28, "max_frame_px: expected 64 to 2^28")
+
+
+class PipelineConfig(_Config, frozen=True, kw_only=True):
+    """How inputs become answers."""
+
+    max_age_ms: float = 300.0
+    """No answer uses an input captured longer ago than this."""
+    max_skew_ms: float = 50.0
+    """Largest difference of capture times of inputs that are fused."""
+    silent_after_periods: float = 3.0
+    """A stream that sent nothing usable for this many of its periods no longer paces the answers."""
+    trigger_order: tuple[str, ...] = ()
+    """Modalities, the one that paces the answers first; the next takes over when it falls silent.
+
+    Empty: slowest stream first.
+    """
+
+    def __post_init__(self) -> None:
+        _require(self.max_age_ms > 0, f"max_age_ms is {self.max_age_ms}: expected above 0")
+        _require(0 < self.max_skew_ms <= self.max_age_ms, "max_skew_ms: expected above 0, at most max_age_ms")
+        _require(self.silent_after_periods >= 1, "silent_after_periods: expected at least 1")
+
+
+class SyntheticSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="synthetic"):
+    """Made-up sites with their emitters: for trying everything without hardware. One source per stream."""
+
+    stream: str
+    """Name of the stream that it feeds."""
+    sensor: Literal["radio", "camera"]
+    seed: int = 1
+    """Same seed, same flight: give radio and camera the same."""
+    dwell_s: float = 3.0
+    """Time spent over one site."""
+
+
+class CameraSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="camera"):
+    """A camera or a video file, by OpenCV."""
+
+    stream: str
+    """Name of the stream that it feeds."""
+    device: str
+    """A number (V4L2), a file, or a GStreamer pipeline that ends in appsink (needs an OpenCV with GStreamer)."""
+    jpeg_quality: int = 0
+    """0 sends raw BGR frames; 1 to 100 sends JPEG."""
+    loop: bool = False
+    """Start a file again at its end."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.jpeg_quality <= 100, f"jpeg_quality is {self.jpeg_quality}: expected 0 to 100")
+
+
+class SdrFileSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="sdr_file"):
+    """A radio recording (SigMF), played at its own rate."""
+
+    stream: str
+    """Name of the stream that it feeds."""
+    path: str
+    """The .sigmf-meta file."""
+    loop: bool = True
+    """Start again at its end."""
+
+
+class SoapySource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="soapy"):
+    """A software-defined radio by SoapySDR (system package, not from PyPI)."""
+
+    stream: str
+    """Name of the stream that it feeds."""
+    device: str
+    """SoapySDR device arguments, for example driver=rtlsdr."""
+    sample_rate_hz: int
+    centre_hz: float
+    gain_db: float | None = None
+    """Fixed gain; absent: the device's automatic gain."""
+
+
+SourceConfig = SyntheticSource | CameraSource | SdrFileSource | SoapySource
+
+
+class MavlinkConfig(_Config, frozen=True, kw_only=True):
+    """How the vehicle and the ground hear of it."""
+
+    links: tuple[str, ...]
+    """udpout:HOST:PORT, udpin:HOST:PORT, or serial:DEVICE:BAUD."""
+    system_id: int = 1
+    component_id: int = 191
+    """191 is MAV_COMP_ID_ONBOARD_COMPUTER."""
+    max_rate_hz: float = 50.0
+    """Most classifications a second on each link; class changes always go out."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.system_id <= 255, f"system_id is {self.system_id}: expected 1 to 255")
+        _require(1 <= self.component_id <= 255, f"component_id is {self.component_id}: expected 1 to 255")
+        _require(0 < self.max_rate_hz <= 1000, f"max_rate_hz is {self.max_rate_hz}: expected above 0 to 1000")
+
+
+class RecordingConfig(_Config, frozen=True, kw_only=True):
+    """Where the flight is recorded."""
+
+    directory: str
+    """Folder for <UTC time>.mcap files; made when absent."""
+
+
+class FlightConfig(_Config, frozen=True, kw_only=True):
+    """A whole deployment."""
+
+    bundle: str
+    """Folder of the model, relative to this file."""
+    streams: dict[str, StreamConfig]
+    results: str
+    """Endpoint where answers and status are published."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Processes started beside the pipeline; leave out what others start."""
+    pipeline: PipelineConfig = PipelineConfig()
+    mavlink: MavlinkConfig | None = None
+    recording: RecordingConfig | None = None
+
+    def __post_init__(self) -> None:
+        _local(self.results)
+        _require(bool(self.streams), "streams: expected at least one")
+        unknown = sorted({source.stream for source in self.sources} - set(self.streams))
+        _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")
+
+
+def load_flight(path: Path) -> FlightConfig:
+    """Read a deployment; paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: as `load_yaml`.
+    """
+    config = load_yaml(path, FlightConfig)
+    return msgspec.structs.replace(config, bundle=str((path.parent / config.bundle).resolve()))

@@ -1,0 +1,202 @@
+"""The topic table and the messages that leave the pipeline. Sockets, recorder and reports all derive from it."""
+
+import enum
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from models.errors import InputError
+
+
+class Kind(enum.IntEnum):
+    """What a message on the wire carries."""
+
+    IQ = 1
+    """Interleaved I/Q samples, (samples, 2)."""
+    FRAME = 2
+    """A raw BGR frame, (height, width, 3) uint8."""
+    ENCODED_FRAME = 3
+    """A JPEG or PNG file."""
+    CLASSIFICATION = 4
+    """A `Classification`, msgpack."""
+    STATUS = 5
+    """A `PipelineStatus`, msgpack."""
+    POSE = 6
+    """A `Pose`, msgpack."""
+    TRUTH = 7
+    """A `Truth`, msgpack."""
+    MAVLINK = 8
+    """MAVLink frames, as received or sent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Topic:
+    """One row of the topic table."""
+
+    kind: Kind
+    channel: str
+    """Topic of the recording; `{id}` is the stream's name."""
+    encoding: str
+    """MCAP message encoding: `raw` is our wire header and payload, `json` a message of this file."""
+    schema: str
+    """MCAP schema name; Foxglove's own where it has one, so that it opens there as it is."""
+
+
+TOPICS = {
+    topic.kind: topic
+    for topic in (
+        Topic(kind=Kind.IQ, channel="/iq/{id}", encoding="raw", schema="uav.Iq"),
+        Topic(kind=Kind.FRAME, channel="/image/{id}", encoding="raw", schema="uav.Frame"),
+        Topic(kind=Kind.ENCODED_FRAME, channel="/image/{id}", encoding="json", schema="foxglove.CompressedImage"),
+        Topic(kind=Kind.CLASSIFICATION, channel="/classification", encoding="json", schema="uav.Classification"),
+        Topic(kind=Kind.STATUS, channel="/status", encoding="json", schema="uav.PipelineStatus"),
+        Topic(kind=Kind.POSE, channel="/pose", encoding="json", schema="foxglove.LocationFix"),
+        Topic(kind=Kind.TRUTH, channel="/truth", encoding="json", schema="uav.Truth"),
+        Topic(kind=Kind.MAVLINK, channel="/mavlink/{id}", encoding="raw", schema="uav.Mavlink"),
+    )
+}
+
+
+class ModalityAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one modality brought into a classification."""
+
+    name: str
+    mask: float
+    """Availability given to the fusion graph: 0 absent, 1 present."""
+    reason: str = ""
+    """Why it is absent; empty while it is present."""
+    weight: float = 0.0
+    """Share of this modality in the fusion, 0 when absent; the weights of all sum to 1."""
+    entropy: float = 0.0
+    """Of the branch's own answer, in nats over log(classes): 0 certain, 1 knows nothing."""
+    class_id: int = -1
+    """What the branch alone would answer; -1 when absent."""
+    confidence: float = 0.0
+    capture_ns: int = 0
+    """When its window or frame was captured; 0 when absent."""
+    age_ms: float = 0.0
+    """From capture to this answer."""
+
+
+class Classification(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer of the pipeline. `class_id` is -1 (NO_DATA) when every modality is absent."""
+
+    sequence: int
+    """Counts up by one an answer."""
+    capture_ns: int
+    """Capture time of the newest input that went in; time of the answer when there was none."""
+    answer_ns: int
+    """When the answer was made."""
+    class_id: int
+    label: str
+    confidence: float
+    probs: tuple[float, ...]
+    """(classes,), sum to 1; empty for NO_DATA."""
+    modalities: tuple[ModalityAnswer, ...]
+    """In the order of the model's spec."""
+    skew_ms: float = 0.0
+    """Largest difference of capture times among the inputs."""
+    latency_ms: dict[str, float] = {}
+    """Of the input that caused the answer, by stage: transport, queue, preprocess, infer, fuse; total is send to answer."""
+    pose: "Pose | None" = None
+    """Where the vehicle was at `capture_ns`, if known."""
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether any modality was available."""
+        return self.class_id >= 0
+
+
+NO_DATA = "NO_DATA"
+
+
+class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
+    """The fate of every message of one stream.
+
+    `received = processed + superseded + dropped_late + sum(rejected) + in_flight`, exactly.
+    """
+
+    received: int
+    processed: int
+    """Inferred, and its feature handed to the fusion."""
+    superseded: int
+    """Replaced by a newer message before its turn came."""
+    dropped_late: int
+    """Older than max_age_ms when its turn came."""
+    rejected: dict[str, int]
+    """Refused, by reason: not decodable, or stopped by the quality gate."""
+    in_flight: int
+    """Waiting or being inferred at the moment of counting."""
+    lost_transport: int
+    """Gaps in the sequence numbers: sent, never received."""
+    state: str
+    """`starting`, `live`, `silent`, or the reason why the modality is masked."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the equation holds."""
+        fates = self.processed + self.superseded + self.dropped_late + sum(self.rejected.values()) + self.in_flight
+        return fates == self.received
+
+
+class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The pipeline's health, published once a second."""
+
+    time_ns: int
+    results: int
+    """Answers published so far."""
+    streams: dict[str, StreamAccounting]
+    model: str
+    """Bundle title."""
+    bundle_sha256: str
+    labels: tuple[str, ...]
+
+
+class Pose(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the vehicle was."""
+
+    capture_ns: int
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+    """Above mean sea level."""
+    roll_rad: float = 0.0
+    pitch_rad: float = 0.0
+    yaw_rad: float = 0.0
+    """Clockwise from north."""
+
+
+class Truth(msgspec.Struct, frozen=True, kw_only=True):
+    """What was really there, from `capture_ns` until the next one."""
+
+    capture_ns: int
+    class_id: int
+    label: str
+
+
+Message = Classification | PipelineStatus | Pose | Truth
+M = TypeVar("M", Classification, PipelineStatus, Pose, Truth)
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Classification, PipelineStatus, Pose, Truth)
+}
+
+
+def pack(message: Message) -> bytes:
+    """Serialize a message for the wire (msgpack)."""
+    return _ENCODER.encode(message)
+
+
+def unpack(payload: bytes | memoryview, into: type[M]) -> M:
+    """Deserialize a message of the wire.
+
+    Raises:
+        InputError: the bytes are not such a message.
+    """
+    try:
+        message: M = _DECODERS[into].decode(payload)
+    except msgspec.MsgspecError as error:
+        raise InputError(f"not a {into.__name__}: {error}") from error
+    return message

@@ -1,0 +1,150 @@
+"""The socket factory: the only place that touches zmq, so that no socket lives without limits.
+
+Loopback or ipc only: any other bind is refused here until keys exist for it.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import zmq
+
+from edge.transport.wire import HEADER_BYTES
+from models.errors import ConfigError, LinkError
+
+MAX_MESSAGE_BYTES = 64 << 20
+HIGH_WATER_MARK = 64
+_LOCAL = re.compile(r"(ipc://.+|inproc://.+|tcp://(127(\.\d+){3}|\[::1\]|localhost):(\d+|\*))")
+
+Buffer = bytes | memoryview
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuse an endpoint that reaches beyond this machine.
+
+    Raises:
+        ConfigError: not an ipc, inproc or loopback tcp endpoint.
+    """
+    if not _LOCAL.fullmatch(endpoint):
+        raise ConfigError(
+            f"endpoint {endpoint!r}: expected ipc://PATH or tcp://127.0.0.1:PORT"
+            " (streams carry no authentication, so they stay on this machine)"
+        )
+
+
+class _Socket:
+    """A zmq socket with this project's limits; closed by `close` or at the end of a `with`."""
+
+    def __init__(self, kind: int, high_water_mark: int, max_message_bytes: int) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max(max_message_bytes, HEADER_BYTES))
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 200)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 500)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
+
+    def _bind(self, endpoint: str) -> None:
+        check_endpoint(endpoint)
+        if endpoint.startswith("ipc://"):
+            Path(endpoint[len("ipc://") :]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise LinkError(f"{endpoint}: cannot bind ({error}): is another process using it?") from error
+
+    def _connect(self, endpoint: str) -> None:
+        check_endpoint(endpoint)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise LinkError(f"{endpoint}: cannot connect ({error})") from error
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint in use, with the port that `tcp://...:*` was given."""
+        return self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0")  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Close at once; what was not sent yet is dropped."""
+        self._socket.close()
+
+    def __enter__(self):  # type: ignore[no-untyped-def] # noqa: ANN204 (Self needs Python 3.11)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Publisher(_Socket):
+    """Binds an endpoint and sends to whoever listens; a slow listener loses messages, the sender never waits."""
+
+    def __init__(self, endpoint: str, *, high_water_mark: int = HIGH_WATER_MARK) -> None:
+        super().__init__(zmq.XPUB, high_water_mark, 1 << 16)
+        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self._listeners = 0
+        self._bind(endpoint)
+
+    def send(self, parts: Sequence[Buffer], *, keep: bool = False) -> None:
+        """Send one message of several parts. With `keep` the buffers are not copied and must stay unchanged."""
+        self._socket.send_multipart(parts, copy=not keep)
+
+    def listeners(self) -> int:
+        """Return how many subscribers are connected now."""
+        while self._socket.poll(0):
+            note = self._socket.recv()
+            self._listeners += 1 if note[:1] == b"\x01" else -1
+        return self._listeners
+
+    def wait_for_listeners(self, count: int, timeout_s: float) -> bool:
+        """Wait until `count` subscribers are connected; say whether they came in time."""
+        deadline = time.monotonic() + timeout_s
+        while self.listeners() < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._socket.poll(int(min(left, 0.1) * 1000) + 1)
+        return True
+
+
+class BlockingPublisher(Publisher):
+    """A publisher that waits for slow listeners instead of losing messages: for replay as fast as possible."""
+
+    def __init__(self, endpoint: str, *, high_water_mark: int = HIGH_WATER_MARK) -> None:
+        super().__init__(endpoint, high_water_mark=high_water_mark)
+        self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+
+
+class Subscriber(_Socket):
+    """Receives everything published at one or more endpoints; reconnects by itself."""
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str],
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        high_water_mark: int = HIGH_WATER_MARK,
+    ) -> None:
+        super().__init__(zmq.SUB, high_water_mark, max_message_bytes)
+        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        for endpoint in [endpoints] if isinstance(endpoints, str) else endpoints:
+            self._connect(endpoint)
+
+    def receive(self, timeout_ms: int) -> list[memoryview] | None:
+        """Return the parts of the next message as views on zmq's own buffers, or None after `timeout_ms`.
+
+        The buffers live as long as the views do; nothing is copied.
+        """
+        if not self._socket.poll(timeout_ms):
+            return None
+        frames = self._socket.recv_multipart(copy=False)
+        return [frame.buffer for frame in frames]

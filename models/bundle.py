@@ -1,0 +1,174 @@
+"""The bundle: the one folder that crosses from training to flight, verified before anything in it is parsed.
+
+<name>-<version>.uavb/
+    manifest.yaml      what the model is, and the SHA-256 of every other file
+    manifest.sha256    SHA-256 of manifest.yaml: damage is told apart from a bad manifest
+    onnx/<role>.<precision>.onnx
+    golden/io.npz      inputs with FP32 outputs, for the self-test at start
+"""
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from models.errors import BundleError, ConfigError
+from models.schema import MAX_BYTES, dump_yaml, parse_yaml
+from models.spec import ModelSpec
+
+SCHEMA_VERSION = 1
+MAX_FILE_BYTES = 1 << 30
+FUSION = "fusion"
+GOLDEN = "golden/io.npz"
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ONNX graph: the branch of a modality, or the fusion head."""
+
+    role: str
+    """A modality's name, or `fusion`."""
+    precision: Literal["fp32"]
+    file: str
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file of the bundle must be."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything the runtime needs to know about a model."""
+
+    schema: int
+    name: str
+    version: int
+    """Counts up with each release of `name`."""
+    licence: str
+    description: str
+    reproduce: tuple[str, ...]
+    """Commands that make this bundle again."""
+    spec: ModelSpec
+    graphs: tuple[GraphEntry, ...]
+    metrics: dict[str, float]
+    tools: dict[str, str]
+    files: dict[str, FileEntry]
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA_VERSION:
+            raise ValueError(f"schema {self.schema}: this runtime reads {SCHEMA_VERSION}, install a matching release")
+        for name, entry in self.files.items():
+            if not _SAFE_NAME.fullmatch(name):
+                raise ValueError(f"file name {name!r}: expected a plain relative path")
+            if not 0 <= entry.size_bytes <= MAX_FILE_BYTES:
+                raise ValueError(f"{name}: {entry.size_bytes} bytes, at most {MAX_FILE_BYTES}")
+        missing = [graph.file for graph in self.graphs if graph.file not in self.files]
+        if missing:
+            raise ValueError(f"graphs without a file entry: {missing}")
+        roles = sorted(graph.role for graph in self.graphs)
+        expected = sorted([*self.spec.modality_names, FUSION])
+        if roles != expected:
+            raise ValueError(f"graph roles {roles}: expected {expected}")
+
+    @property
+    def title(self) -> str:
+        """`name-version`, also the stem of the folder's name."""
+        return f"{self.name}-{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """A verified bundle, its files in memory: nothing on disk can change under the runtime."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    """Of the manifest, hence of everything."""
+    contents: dict[str, bytes]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's spec."""
+        return self.manifest.spec
+
+    def graph(self, role: str) -> bytes:
+        """Return the ONNX bytes of a modality's branch or of `fusion`."""
+        entry = next(graph for graph in self.manifest.graphs if graph.role == role)
+        return self.contents[entry.file]
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Verify a bundle and read it into memory.
+
+    Raises:
+        BundleError: absent, damaged, incomplete, with files that the manifest does not list, or of another schema.
+    """
+    remedy = "copy the bundle again, or export it anew with uav-calibrate export"
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such bundle folder: name a <name>-<version>.uavb folder")
+    text = _read(path, "manifest.yaml", MAX_BYTES)
+    expected = _read(path, "manifest.sha256", 200).decode("ascii", "replace").strip()
+    found = hashlib.sha256(text).hexdigest()
+    if found != expected:
+        raise BundleError(f"{path}/manifest.yaml: expected SHA-256 {expected[:64]!r}, found {found}: {remedy}")
+    try:
+        manifest = parse_yaml(text, Manifest, f"{path}/manifest.yaml")
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
+    present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
+    extra = sorted(present - set(manifest.files) - {"manifest.yaml", "manifest.sha256"})
+    if extra:
+        raise BundleError(f"{path}: files that the manifest does not list: {', '.join(extra[:5])}: {remedy}")
+    contents = {}
+    for name, entry in manifest.files.items():
+        data = _read(path, name, entry.size_bytes)
+        digest = hashlib.sha256(data).hexdigest()
+        if len(data) != entry.size_bytes or digest != entry.sha256:
+            raise BundleError(
+                f"{path}/{name}: expected {entry.size_bytes} bytes with SHA-256 {entry.sha256[:12]}…,"
+                f" found {len(data)} bytes with {digest[:12]}…: {remedy}"
+            )
+        contents[name] = data
+    return Bundle(path=path, manifest=manifest, sha256=found, contents=contents)
+
+
+def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -> Path:
+    """Write `<folder>/<name>-<version>.uavb` and return its path; `manifest.files` is filled in here.
+
+    The bundle appears whole or not at all: it is written beside its place and renamed. An existing one is replaced.
+    """
+    files = {
+        name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+        for name, data in sorted(contents.items())
+    }
+    text = dump_yaml(msgspec.structs.replace(manifest, files=files))
+    target = folder / f"{manifest.title}.uavb"
+    partial = folder / f".{manifest.title}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, data in contents.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).write_bytes(data)
+    (partial / "manifest.yaml").write_bytes(text)
+    (partial / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest() + "\n")
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    return target
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    """Return a file's bytes, at most `limit` + 1 of them; symbolic links are refused."""
+    file = folder / name
+    if any(part.is_symlink() for part in (file, *file.parents) if folder in part.parents):
+        raise BundleError(f"{file}: a symbolic link, which a bundle may not hold: copy the file itself")
+    try:
+        with file.open("rb") as stream:
+            return stream.read(limit + 1)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror}): copy the bundle again") from error

@@ -1,0 +1,61 @@
+"""What the three commands share: lazy subcommands, one line per error, documented exit codes, JSON at the end."""
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from models.errors import OnboardError
+
+EXIT_CODES = (
+    "exit codes: 0 done, 1 a check failed, 2 command line or configuration, 3 bundle, 4 device, 5 link,"
+    " 6 recording, 7 data, 130 interrupted"
+)
+
+
+def run_command_line(
+    program: str, about: str, commands: dict[str, tuple[str, str]], argv: Sequence[str] | None = None
+) -> int:
+    """Run one subcommand and return its exit code.
+
+    Args:
+        program: name shown in usage.
+        about: one line on what the program does.
+        commands: name -> (module, one line of help). The module offers `configure(parser)` and `run(args) -> int`, and
+            is imported only when its command is the one chosen, which keeps `--help` fast.
+        argv: arguments; the process's own by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(prog=program, description=about, epilog=EXIT_CODES)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug logs")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    modules = {}
+    for name, (module, text) in commands.items():
+        subparser = choices.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        if name == chosen:
+            modules[name] = importlib.import_module(module)
+            modules[name].configure(subparser)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if args.debug else logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        return int(modules[args.command].run(args))
+    except OnboardError as error:
+        if args.debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"{program}: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object as the last line, for programs that call ours."""
+    sys.stdout.flush()
+    print(json.dumps(value), flush=True)

@@ -1,0 +1,1 @@
+"""The networks in torch. Only `trainer` and `calibration` import from here."""

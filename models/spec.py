@@ -1,0 +1,112 @@
+"""What a model expects and answers: classes, modalities with their preprocessing recipes, and the fusion form."""
+
+from typing import Literal
+
+import msgspec
+
+MAX_CLASSES = 256
+MAX_WINDOW_SAMPLES = 1 << 20
+MAX_INPUT_PX = 2048
+
+
+class IqRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="iq"):
+    """How a block of I/Q samples becomes a network input (2, window_samples): DC removed, unit RMS."""
+
+    window_samples: int
+    """Complex samples in one window."""
+    sample_rate_hz: int
+    """Rate the branch was trained at, complex samples a second."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.window_samples <= MAX_WINDOW_SAMPLES:
+            raise ValueError(f"window_samples is {self.window_samples}: expected 16 to {MAX_WINDOW_SAMPLES}")
+        if self.sample_rate_hz <= 0:
+            raise ValueError(f"sample_rate_hz is {self.sample_rate_hz}: expected a positive rate")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example, channels first."""
+        return (2, self.window_samples)
+
+
+class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="image"):
+    """How a BGR frame becomes a network input (3, height_px, width_px): resized, RGB planes, normalised."""
+
+    height_px: int
+    width_px: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Subtracted from RGB in 0..1."""
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    """Divides RGB after the mean is subtracted."""
+
+    def __post_init__(self) -> None:
+        if not (8 <= self.height_px <= MAX_INPUT_PX and 8 <= self.width_px <= MAX_INPUT_PX):
+            raise ValueError(f"{self.height_px} x {self.width_px} px: expected 8 to {MAX_INPUT_PX} each")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std}: expected positive values")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example, channels first."""
+        return (3, self.height_px, self.width_px)
+
+
+class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One sensor's branch: its name, its input, and the size of the feature it hands to the fusion head."""
+
+    name: str
+    recipe: IqRecipe | ImageRecipe
+    feature_size: int
+    """Length of the branch's feature vector."""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"name {self.name!r}: expected letters, digits and _ (it names files and graph inputs)")
+        if not 1 <= self.feature_size <= 4096:
+            raise ValueError(f"feature_size is {self.feature_size}: expected 1 to 4096")
+
+
+class FusionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How features and logits of the modalities become one answer."""
+
+    method: Literal["concat", "iemf"] = "iemf"
+    tau: float = 0.2
+    """IEMF: temperature of the entropy weights; small values trust the more certain modality more."""
+    floor: float = 0.2
+    """IEMF: the least weight of an available modality."""
+
+    def __post_init__(self) -> None:
+        if self.tau <= 0:
+            raise ValueError(f"tau is {self.tau}: expected a positive temperature")
+        if not 0 <= self.floor < 0.5:
+            raise ValueError(f"floor is {self.floor}: expected 0 to below 0.5")
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole model: class labels in index order, at least two modalities, one fusion head."""
+
+    classes: tuple[str, ...]
+    modalities: tuple[ModalitySpec, ...]
+    """Their order is the order of masks, weights and entropies everywhere."""
+    fusion: FusionSpec = FusionSpec()
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= MAX_CLASSES or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes: expected 2 to {MAX_CLASSES} different labels")
+        names = [modality.name for modality in self.modalities]
+        if not 2 <= len(names) <= 16 or len(set(names)) != len(names):
+            raise ValueError(f"modalities {names}: expected 2 to 16 different names")
+        if self.fusion.floor * len(names) >= 1:
+            raise ValueError(f"fusion.floor {self.fusion.floor} times {len(names)} modalities: expected less than 1")
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        """Names in mask order."""
+        return tuple(modality.name for modality in self.modalities)
+
+    def modality(self, name: str) -> ModalitySpec:
+        """Return one modality by name; KeyError where there is none."""
+        for modality in self.modalities:
+            if modality.name == name:
+                return modality
+        raise KeyError(name)

@@ -1,0 +1,1 @@
+"""Training on the desktop: data sets, methods (joint, GCMT), evaluation."""
