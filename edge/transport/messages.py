@@ -98,7 +98,7 @@ class Classification(msgspec.Struct, frozen=True, kw_only=True):
     skew_ms: float = 0.0
     """Largest difference of capture times among the inputs."""
     latency_ms: dict[str, float] = {}
-    """Of the input that caused the answer, by stage: transport, queue, preprocess, infer, fuse; total is send to answer."""
+    """Of the input that caused the answer, by stage; `total` is from send to answer."""
     pose: "Pose | None" = None
     """Where the vehicle was at `capture_ns`, if known."""
 
