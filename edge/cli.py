@@ -1,0 +1,22 @@
+"""`uav-edge`: the onboard runtime's command line. Thin: each command is a module under `edge/commands/`."""
+
+import sys
+from collections.abc import Sequence
+
+from models.command_line import run_command_line
+
+ABOUT = "Fuse radio and image on board, and say over MAVLink what the vehicle is looking at."
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("edge.commands.run", "fly: start sources, pipeline, MAVLink and recorder, and keep them running"),
+    "pipeline": ("edge.commands.pipeline", "run the pipeline alone, in this process"),
+    "replay": ("edge.commands.replay", "replay a recording through the pipeline, live or exact"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code."""
+    return run_command_line("uav-edge", ABOUT, COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
