@@ -155,6 +155,8 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
     streams: dict[str, StreamConfig]
     results: str
     """Endpoint where answers and status are published."""
+    pose: str | None = None
+    """Endpoint where poses of the vehicle are published; answers carry the nearest."""
     sources: tuple[SourceConfig, ...] = ()
     """Processes started beside the pipeline; leave out what others start."""
     pipeline: PipelineConfig = PipelineConfig()
@@ -163,6 +165,8 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _local(self.results)
+        if self.pose is not None:
+            _local(self.pose)
         _require(bool(self.streams), "streams: expected at least one")
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
         _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")

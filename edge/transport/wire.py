@@ -56,6 +56,7 @@ class Reason(str, enum.Enum):
     BLACK = "black"
     OVEREXPOSED = "overexposed"
     FLAT = "flat"
+    BLURRED = "blurred"
     ENGINE = "engine_failed"
 
     def __str__(self) -> str:

@@ -1,0 +1,50 @@
+"""The ledger of one stream: every message that arrives meets exactly one fate, and the sum is checked."""
+
+from collections import Counter
+
+from edge.transport.messages import StreamAccounting
+from edge.transport.wire import Header, Reason
+
+_SEQUENCE_SPAN = 1 << 32
+
+
+class Ledger:
+    """Counts the fates of one stream's messages and the gaps in their sequence numbers. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.processed = 0
+        self.superseded = 0
+        self.dropped_late = 0
+        self.rejected: Counter[str] = Counter()
+        self.lost_transport = 0
+        self._epoch: int | None = None
+        self._sequence = -1
+
+    def note_sequence(self, header: Header) -> bool:
+        """Count messages lost before this one; say whether its source has restarted (or is new)."""
+        if header.epoch != self._epoch:
+            self._epoch, self._sequence = header.epoch, header.sequence
+            return True
+        gap = (header.sequence - self._sequence) % _SEQUENCE_SPAN
+        if 0 < gap < _SEQUENCE_SPAN // 2:
+            self.lost_transport += gap - 1
+            self._sequence = header.sequence
+        return False
+
+    def reject(self, reason: Reason) -> None:
+        """Count a refused message."""
+        self.rejected[reason.value] += 1
+
+    def summary(self, in_flight: int, state: str) -> StreamAccounting:
+        """Return the counts as they stand."""
+        return StreamAccounting(
+            received=self.received,
+            processed=self.processed,
+            superseded=self.superseded,
+            dropped_late=self.dropped_late,
+            rejected=dict(sorted(self.rejected.items())),
+            in_flight=in_flight,
+            lost_transport=self.lost_transport,
+            state=state,
+        )

@@ -1,0 +1,88 @@
+"""The quality gate: data that would mislead a network is named and kept from it.
+
+It matters for more than hygiene: a branch fed with pure noise or a blank frame grows more certain, not less, so that
+entropy alone is fooled. The gate never raises; thresholds are far outside what the networks are trained on.
+"""
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.transport.wire import Reason
+from models.preprocess import opencv
+
+CLIPPED_FRACTION = 0.5
+"""More samples than this at the ends of the integer range: the receiver is overdriven."""
+DC_RATIO = 1e-4
+"""Less variation than this share of the mean (and below one integer step): a carrier-free, stuck front end."""
+FROZEN_WINDOWS = 3
+FROZEN_FRAMES = 5
+"""So many identical contents in a row: a sensor with noise never repeats itself exactly."""
+BLACK_LEVEL = 6.0
+OVEREXPOSED_LEVEL = 249.0
+"""Mean grey level, 0 to 255."""
+FLAT_DEVIATION = 1.0
+"""Standard deviation of grey levels; any scene has more, if only by noise."""
+BLURRED_RATIO = 2e-4
+"""Laplacian variance over variance; a frame blurred over some ten pixels falls below."""
+_SAMPLE_PX = 64
+_CROP_PX = 128
+
+
+class Gate:
+    """Judges the contents of one stream, one after the other; remembers only what frozen data needs."""
+
+    def __init__(self) -> None:
+        self._digest = -1
+        self._repeats = 0
+
+    def check_iq(self, window: NDArray[Any]) -> Reason | None:
+        """Return why a window of I/Q, (samples, 2), is refused; None when it is sound."""
+        is_integer = np.issubdtype(window.dtype, np.integer)
+        if not is_integer and not np.isfinite(window).all():
+            return Reason.NON_FINITE
+        low, high = window.min(axis=0), window.max(axis=0)
+        if not (low.any() or high.any()):
+            return Reason.ALL_ZERO
+        spread = float(np.max(high.astype(np.float64) - low))
+        level = float(np.max(np.abs(high.astype(np.float64))))
+        if spread <= (0.0 if is_integer else DC_RATIO * level):
+            return Reason.DC_ONLY
+        if is_integer:
+            limits = np.iinfo(window.dtype)
+            clipped = np.count_nonzero(window == limits.min) + np.count_nonzero(window == limits.max)
+            if clipped > CLIPPED_FRACTION * window.size:
+                return Reason.CLIPPED
+        return self._check_frozen(zlib.crc32(np.ascontiguousarray(window)), FROZEN_WINDOWS)
+
+    def check_frame(self, frame: NDArray[np.uint8]) -> Reason | None:
+        """Return why a BGR frame, (height, width, 3), is refused; None when it is sound."""
+        step = (max(1, frame.shape[0] // _SAMPLE_PX), max(1, frame.shape[1] // _SAMPLE_PX))
+        sample = np.ascontiguousarray(frame[:: step[0], :: step[1]])
+        mean = float(sample.mean())
+        if mean < BLACK_LEVEL:
+            return Reason.BLACK
+        if mean > OVEREXPOSED_LEVEL:
+            return Reason.OVEREXPOSED
+        if float(sample.std(axis=(0, 1)).max()) < FLAT_DEVIATION:
+            return Reason.FLAT
+        if _is_blurred(frame):
+            return Reason.BLURRED
+        return self._check_frozen(zlib.crc32(sample), FROZEN_FRAMES)
+
+    def _check_frozen(self, digest: int, limit: int) -> Reason | None:
+        self._repeats = self._repeats + 1 if digest == self._digest else 1
+        self._digest = digest
+        return Reason.FROZEN if self._repeats >= limit else None
+
+
+def _is_blurred(frame: NDArray[np.uint8]) -> bool:
+    cv2 = opencv()
+    top = max(0, (frame.shape[0] - _CROP_PX) // 2)
+    left = max(0, (frame.shape[1] - _CROP_PX) // 2)
+    green = np.ascontiguousarray(frame[top : top + _CROP_PX, left : left + _CROP_PX, 1])
+    variance = float(cv2.meanStdDev(green)[1][0, 0]) ** 2
+    sharpness = float(cv2.meanStdDev(cv2.Laplacian(green, cv2.CV_32F))[1][0, 0]) ** 2
+    return variance > FLAT_DEVIATION**2 and sharpness < BLURRED_RATIO * variance

@@ -1,0 +1,201 @@
+"""The pipeline in flight: a receiver thread per stream, an engine thread per modality, and one that watches the clock.
+
+Python runs one thread at a time, but receiving, inference and image work release the lock. Everything that would keep
+Python busy (MAVLink, recording, web) lives in other processes, fed by the results publisher.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+
+from edge.backends.onnx import load_engines
+from edge.clock import Clock, SystemClock
+from edge.config import FlightConfig, StreamConfig
+from edge.pipeline.answer import FusionHead
+from edge.pipeline.branch import Branch
+from edge.pipeline.scheduler import Pairing, Scheduler
+from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
+from edge.transport.sockets import Publisher, Subscriber
+from edge.transport.wire import Reason, Stamp, decode_message, encode_bytes
+from models.bundle import Bundle
+from models.errors import ConfigError, InputError
+from models.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+RECEIVE_TIMEOUT_MS = 100
+TICK_S = 0.02
+STATUS_PERIOD_NS = 1_000_000_000
+SWITCH_INTERVAL_S = 0.0005
+"""Beside a busy Python thread the default of 5 ms made the radio path 18 times slower."""
+
+
+class LivePipeline:
+    """Receives streams, publishes answers and status until it is stopped."""
+
+    def __init__(self, config: FlightConfig, bundle: Bundle, clock: Clock | None = None) -> None:
+        check_streams(config.streams, bundle.spec)
+        self._clock = clock or SystemClock()
+        self._config = config
+        self._bundle = bundle
+        engines = load_engines(bundle)
+        self._head = FusionHead(bundle.spec, engines.fusion, self._clock)
+        self._branches = {
+            name: Branch(
+                bundle.spec.modality(stream.modality),
+                engines.branches[stream.modality],
+                self._clock,
+                stream.max_frame_px,
+            )
+            for name, stream in config.streams.items()
+        }
+        self._scheduler = Scheduler(bundle.spec.modality_names, config.streams, config.pipeline, self._clock.now_ns())
+        self._lock = threading.Lock()
+        self._ready = {name: threading.Condition(self._lock) for name in bundle.spec.modality_names}
+        self._publishing = threading.Lock()
+        self._publisher = Publisher(config.results)
+        self._epoch = self._clock.now_ns() & 0xFFFFFFFF
+        self._published = 0
+        self._stopping = threading.Event()
+        self._draining = threading.Event()
+        self._receivers: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Connect to the streams and start the threads."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        for name, stream in self._config.streams.items():
+            subscriber = Subscriber(stream.endpoint, max_message_bytes=stream.max_message_bytes)
+            self._receivers.append(_thread(f"receive-{name}", self._receive, name, subscriber))
+        if self._config.pose is not None:
+            self._receivers.append(_thread("receive-pose", self._receive_poses, Subscriber(self._config.pose)))
+        modalities = {stream.modality for stream in self._config.streams.values()}
+        self._workers = [_thread(f"engine-{name}", self._infer, name) for name in sorted(modalities)]
+        self._workers.append(_thread("watch", self._watch))
+        for thread in (*self._receivers, *self._workers):
+            thread.start()
+        log.info("%s is flying: %s", self._bundle.manifest.title, ", ".join(self._config.streams))
+
+    def stop(self) -> PipelineStatus:
+        """Stop receiving, answer what is in flight, publish the last status and return it."""
+        self._draining.set()
+        for thread in self._receivers:
+            thread.join()
+        self._stopping.set()
+        with self._lock:
+            for ready in self._ready.values():
+                ready.notify_all()
+        for thread in self._workers:
+            thread.join()
+        status = self.status()
+        self._publish(Kind.STATUS, status)
+        self._publisher.close()
+        return status
+
+    def status(self) -> PipelineStatus:
+        """Return health and accounting as they stand."""
+        now_ns = self._clock.now_ns()
+        with self._lock:
+            streams = self._scheduler.accounting(now_ns)
+        return PipelineStatus(
+            time_ns=now_ns,
+            results=self._head.answers,
+            streams=streams,
+            model=self._bundle.manifest.title,
+            bundle_sha256=self._bundle.sha256,
+            labels=self._bundle.spec.classes,
+        )
+
+    def _receive(self, stream: str, subscriber: Subscriber) -> None:
+        ready = self._ready[self._config.streams[stream].modality]
+        with subscriber:
+            while not self._draining.is_set():
+                parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
+                if parts is None:
+                    continue
+                now_ns = self._clock.now_ns()
+                message = decode_message(parts)
+                with ready:
+                    self._scheduler.receive(stream, message, now_ns)
+                    ready.notify()
+
+    def _receive_poses(self, subscriber: Subscriber) -> None:
+        with subscriber:
+            while not self._draining.is_set():
+                parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
+                message = decode_message(parts) if parts is not None else None
+                if message is None or isinstance(message, Reason) or message[0].kind != Kind.POSE:
+                    continue
+                try:
+                    self._head.pose = unpack(message[1], Pose)
+                except InputError as error:
+                    log.debug("pose refused: %s", error)
+
+    def _infer(self, modality: str) -> None:
+        ready = self._ready[modality]
+        while True:
+            with ready:
+                arrival = self._scheduler.take(modality, self._clock.now_ns())
+                while arrival is None:
+                    if self._stopping.is_set():
+                        return
+                    ready.wait(RECEIVE_TIMEOUT_MS / 1000)
+                    arrival = self._scheduler.take(modality, self._clock.now_ns())
+            outcome = self._branches[arrival.stream].process(arrival)
+            with self._lock:
+                pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
+            if pairing is not None:
+                self._answer(pairing)
+
+    def _watch(self) -> None:
+        """Say NO_DATA when it is so, publish status once a second, and log each stream's changes of state."""
+        states: dict[str, str] = {}
+        status_due_ns = self._clock.now_ns()
+        while not self._stopping.wait(TICK_S):
+            now_ns = self._clock.now_ns()
+            with self._lock:
+                pairing = self._scheduler.tick(now_ns)
+            if pairing is not None:
+                self._answer(pairing)
+            if now_ns < status_due_ns:
+                continue
+            status_due_ns = now_ns + STATUS_PERIOD_NS
+            status = self.status()
+            self._publish(Kind.STATUS, status)
+            for name, stream in status.streams.items():
+                if states.get(name, stream.state) != stream.state:
+                    log.warning("stream %s: %s -> %s", name, states[name], stream.state)
+                states[name] = stream.state
+
+    def _answer(self, pairing: Pairing) -> None:
+        with self._publishing:
+            answer = self._head.answer(pairing)
+            self._send(Kind.CLASSIFICATION, pack(answer), answer.capture_ns)
+
+    def _publish(self, kind: Kind, status: PipelineStatus) -> None:
+        with self._publishing:
+            self._send(kind, pack(status), status.time_ns)
+
+    def _send(self, kind: Kind, payload: bytes, capture_ns: int) -> None:
+        stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns())
+        self._published += 1
+        self._publisher.send(encode_bytes(kind, stamp, payload))
+
+
+def check_streams(streams: dict[str, StreamConfig], spec: ModelSpec) -> None:
+    """Refuse streams that feed a modality which the model does not have.
+
+    Raises:
+        ConfigError: names the stream and the model's modalities.
+    """
+    for name, stream in streams.items():
+        if stream.modality not in spec.modality_names:
+            known = ", ".join(spec.modality_names)
+            raise ConfigError(
+                f"streams.{name}.modality: expected one of {known} (of the bundle), got {stream.modality}"
+            )
+
+
+def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
+    return threading.Thread(target=target, name=name, args=args, daemon=True)

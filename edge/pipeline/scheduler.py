@@ -1,0 +1,223 @@
+"""Who is inferred next, and which features are fused when: a pure object, its time handed in by the caller.
+
+Live flight and exact replay drive this very class, so a decision seen in one can be reproduced in the other.
+The caller serialises the calls (one lock in flight, one thread in replay).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edge.config import PipelineConfig, StreamConfig
+from edge.pipeline.accounting import Ledger
+from edge.pipeline.alignment import Feature, FeatureRing
+from edge.transport.messages import StreamAccounting
+from edge.transport.wire import Header, Reason
+
+NS_PER_MS = 1_000_000
+FUTURE_TOLERANCE_NS = 50 * NS_PER_MS
+NO_DATA_PERIOD_NS = 1_000 * NS_PER_MS
+
+STARTING = "starting"
+LIVE = "live"
+SILENT = "silent"
+STALE = "stale"
+SKEWED = "skewed"
+NO_STREAM = "no_stream"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrival:
+    """A decoded message on its way to a branch. The payload is a view on the transport's buffer."""
+
+    stream: str
+    header: Header
+    payload: bytes | memoryview
+    arrived_ns: int
+    taken_ns: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairing:
+    """Features to fuse now: one entry a modality, in spec order; with no trigger there is nothing to fuse."""
+
+    trigger: Feature | None
+    features: tuple[Feature | None, ...]
+    reasons: tuple[str, ...]
+    """Why a modality is absent; empty where it is present."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    modality: str
+    period_ns: int
+    ledger: Ledger = field(default_factory=Ledger)
+    waiting: Arrival | None = None
+    busy: bool = False
+    newest_capture_ns: int = -1
+    usable_ns: int | None = None
+    """When its last good feature was completed."""
+    masked: str = ""
+    """Reason of the last refusal, until a good feature comes."""
+
+
+class Scheduler:
+    """Latest-wins slots, alignment by capture time, pacing, and the accounting of every message."""
+
+    def __init__(
+        self, modalities: Sequence[str], streams: Mapping[str, StreamConfig], config: PipelineConfig, start_ns: int
+    ) -> None:
+        self._modalities = tuple(modalities)
+        self._streams = {
+            name: _Stream(modality=stream.modality, period_ns=int(1e9 / stream.rate_hz))
+            for name, stream in streams.items()
+        }
+        self._rings = {name: FeatureRing() for name in self._modalities}
+        self._max_age_ns = int(config.max_age_ms * NS_PER_MS)
+        self._max_skew_ns = int(config.max_skew_ms * NS_PER_MS)
+        self._patience = config.silent_after_periods
+        self._order = config.trigger_order or self._slowest_first()
+        self._output_ns = start_ns
+        self._output_had_data = False
+
+    def receive(self, stream: str, message: tuple[Header, bytes | memoryview] | Reason, now_ns: int) -> None:
+        """Account for a message that arrived, and put it in its stream's slot if it is sound and newer."""
+        entry = self._streams[stream]
+        entry.ledger.received += 1
+        if isinstance(message, Reason):
+            entry.ledger.reject(message)
+            return
+        header, payload = message
+        if entry.ledger.note_sequence(header):
+            entry.newest_capture_ns = -1
+        if header.capture_ns > now_ns + FUTURE_TOLERANCE_NS or header.capture_ns < entry.newest_capture_ns:
+            entry.ledger.reject(Reason.TIME)
+            return
+        entry.newest_capture_ns = header.capture_ns
+        if entry.waiting is not None:
+            entry.ledger.superseded += 1
+        entry.waiting = Arrival(stream=stream, header=header, payload=payload, arrived_ns=now_ns)
+
+    def take(self, modality: str, now_ns: int) -> Arrival | None:
+        """Hand out a modality's longest-waiting message whose stream is idle; late ones are dropped and counted."""
+        ready = [
+            (entry.waiting.arrived_ns, name)
+            for name, entry in self._streams.items()
+            if entry.modality == modality and entry.waiting is not None and not entry.busy
+        ]
+        for _, name in sorted(ready):
+            entry = self._streams[name]
+            waiting, entry.waiting = entry.waiting, None
+            if waiting is None:
+                continue
+            if now_ns - waiting.header.capture_ns > self._max_age_ns:
+                entry.ledger.dropped_late += 1
+                continue
+            entry.busy = True
+            return Arrival(
+                stream=name,
+                header=waiting.header,
+                payload=waiting.payload,
+                arrived_ns=waiting.arrived_ns,
+                taken_ns=now_ns,
+            )
+        return None
+
+    def complete(self, stream: str, outcome: Feature | Reason, now_ns: int) -> Pairing | None:
+        """Account for a taken message, and return what to fuse now, if its modality paces the answers."""
+        entry = self._streams[stream]
+        entry.busy = False
+        if isinstance(outcome, Reason):
+            entry.ledger.reject(outcome)
+            entry.masked = outcome.value
+            return None
+        entry.ledger.processed += 1
+        entry.masked = ""
+        entry.usable_ns = now_ns
+        self._rings[entry.modality].push(outcome)
+        if not self._paces(entry.modality, now_ns) or now_ns - outcome.capture_ns > self._max_age_ns:
+            return None
+        return self._pair(outcome, now_ns)
+
+    def tick(self, now_ns: int) -> Pairing | None:
+        """Return a pairing without a trigger when every modality is absent and that has to be said (again)."""
+        patience_ns = self._max_age_ns if self._output_had_data else NO_DATA_PERIOD_NS
+        if now_ns - self._output_ns < patience_ns:
+            return None
+        reasons = tuple(self._absence(name, now_ns) for name in self._modalities)
+        if not all(reasons):
+            return None
+        self._output_ns, self._output_had_data = now_ns, False
+        return Pairing(trigger=None, features=(None,) * len(reasons), reasons=reasons)
+
+    def accounting(self, now_ns: int) -> dict[str, StreamAccounting]:
+        """Return every stream's ledger and state."""
+        return {
+            name: entry.ledger.summary((entry.waiting is not None) + entry.busy, self._state(entry, now_ns))
+            for name, entry in self._streams.items()
+        }
+
+    def _slowest_first(self) -> tuple[str, ...]:
+        """Order modalities by period, longest first; of equals the later in the spec comes first."""
+        periods = dict.fromkeys(self._modalities, 0)
+        for entry in self._streams.values():
+            periods[entry.modality] = max(periods[entry.modality], entry.period_ns)
+        place = {name: n for n, name in enumerate(self._modalities)}
+        return tuple(sorted(self._modalities, key=lambda name: (-periods[name], -place[name])))
+
+    def _state(self, entry: _Stream, now_ns: int) -> str:
+        if entry.masked:
+            return entry.masked
+        if entry.usable_ns is None:
+            return STARTING
+        return LIVE if now_ns - entry.usable_ns <= self._patience * entry.period_ns else SILENT
+
+    def _live(self, modality: str, now_ns: int) -> bool:
+        return any(
+            entry.modality == modality and self._state(entry, now_ns) == LIVE for entry in self._streams.values()
+        )
+
+    def _paces(self, modality: str, now_ns: int) -> bool:
+        """Whether every modality that comes before this one in the order has fallen silent."""
+        for earlier in self._order:
+            if earlier == modality:
+                return True
+            if self._live(earlier, now_ns):
+                return False
+        return True
+
+    def _pair(self, trigger: Feature, now_ns: int) -> Pairing:
+        pairs = [
+            ("", trigger) if name == trigger.modality else self._partner(name, trigger.capture_ns, now_ns)
+            for name in self._modalities
+        ]
+        self._output_ns, self._output_had_data = now_ns, True
+        return Pairing(
+            trigger=trigger,
+            features=tuple(feature for _, feature in pairs),
+            reasons=tuple(reason for reason, _ in pairs),
+        )
+
+    def _partner(self, modality: str, capture_ns: int, now_ns: int) -> tuple[str, Feature | None]:
+        """Return a modality's feature nearest to `capture_ns`, or why there is none to use."""
+        reason = self._absence(modality, now_ns)
+        feature = self._rings[modality].nearest(capture_ns)
+        if reason or feature is None:
+            return reason, None
+        too_old = now_ns - feature.capture_ns > self._max_age_ns
+        if not too_old and abs(feature.capture_ns - capture_ns) <= self._max_skew_ns:
+            return "", feature
+        if not self._live(modality, now_ns):
+            return SILENT, None
+        return (STALE if too_old else SKEWED), None
+
+    def _absence(self, modality: str, now_ns: int) -> str:
+        """Return why a modality has nothing to give at all, or an empty string."""
+        entries = [entry for entry in self._streams.values() if entry.modality == modality]
+        if entries and all(entry.masked for entry in entries):
+            return entries[0].masked
+        newest = self._rings[modality].newest_capture_ns()
+        if newest is None:
+            return STARTING if entries else NO_STREAM
+        if now_ns - newest <= self._max_age_ns:
+            return ""
+        return STALE if self._live(modality, now_ns) else SILENT
