@@ -1,5 +1,6 @@
 """Everything a deployment's YAML can say, on one page. Each field: unit, meaning, range."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -170,6 +171,20 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
         _require(bool(self.streams), "streams: expected at least one")
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
         _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")
+
+
+def check_streams(streams: Mapping[str, StreamConfig], modalities: Sequence[str]) -> None:
+    """Refuse streams that feed a modality which the model does not have.
+
+    Raises:
+        ConfigError: names the stream and the model's modalities.
+    """
+    for name, stream in streams.items():
+        if stream.modality not in modalities:
+            known = ", ".join(modalities)
+            raise ConfigError(
+                f"streams.{name}.modality: expected one of {known} (of the bundle), got {stream.modality}"
+            )
 
 
 def load_flight(path: Path) -> FlightConfig:

@@ -82,7 +82,8 @@ class FusionHead:
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     powers: NDArray[np.float64] = np.exp(logits.astype(np.float64) - float(logits.max()))
-    return powers / powers.sum()
+    powers /= powers.sum()
+    return powers
 
 
 def _latency(trigger: Feature, now_ns: int) -> dict[str, float]:

@@ -55,7 +55,7 @@ class Gate:
             clipped = np.count_nonzero(window == limits.min) + np.count_nonzero(window == limits.max)
             if clipped > CLIPPED_FRACTION * window.size:
                 return Reason.CLIPPED
-        return self._check_frozen(zlib.crc32(np.ascontiguousarray(window)), FROZEN_WINDOWS)
+        return self._check_frozen(zlib.crc32(np.ascontiguousarray(window).data), FROZEN_WINDOWS)
 
     def check_frame(self, frame: NDArray[np.uint8]) -> Reason | None:
         """Return why a BGR frame, (height, width, 3), is refused; None when it is sound."""
@@ -70,7 +70,7 @@ class Gate:
             return Reason.FLAT
         if _is_blurred(frame):
             return Reason.BLURRED
-        return self._check_frozen(zlib.crc32(sample), FROZEN_FRAMES)
+        return self._check_frozen(zlib.crc32(sample.data), FROZEN_FRAMES)
 
     def _check_frozen(self, digest: int, limit: int) -> Reason | None:
         self._repeats = self._repeats + 1 if digest == self._digest else 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from edge.backends.onnx import load_engines
 from edge.clock import Clock, SystemClock
-from edge.config import FlightConfig, StreamConfig
+from edge.config import FlightConfig, check_streams
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import Pairing, Scheduler
@@ -19,8 +19,7 @@ from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import Reason, Stamp, decode_message, encode_bytes
 from models.bundle import Bundle
-from models.errors import ConfigError, InputError
-from models.spec import ModelSpec
+from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class LivePipeline:
     """Receives streams, publishes answers and status until it is stopped."""
 
     def __init__(self, config: FlightConfig, bundle: Bundle, clock: Clock | None = None) -> None:
-        check_streams(config.streams, bundle.spec)
+        check_streams(config.streams, bundle.spec.modality_names)
         self._clock = clock or SystemClock()
         self._config = config
         self._bundle = bundle
@@ -181,20 +180,6 @@ class LivePipeline:
         stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns())
         self._published += 1
         self._publisher.send(encode_bytes(kind, stamp, payload))
-
-
-def check_streams(streams: dict[str, StreamConfig], spec: ModelSpec) -> None:
-    """Refuse streams that feed a modality which the model does not have.
-
-    Raises:
-        ConfigError: names the stream and the model's modalities.
-    """
-    for name, stream in streams.items():
-        if stream.modality not in spec.modality_names:
-            known = ", ".join(spec.modality_names)
-            raise ConfigError(
-                f"streams.{name}.modality: expected one of {known} (of the bundle), got {stream.modality}"
-            )
 
 
 def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
