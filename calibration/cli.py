@@ -1,0 +1,20 @@
+"""`uav-calibrate`: from a checkpoint to what flies. Thin: each command is a module under `calibration/commands/`."""
+
+import sys
+from collections.abc import Sequence
+
+from models.command_line import run_command_line
+
+ABOUT = "Turn a trained checkpoint into a bundle that the onboard runtime verifies and flies."
+COMMANDS: dict[str, tuple[str, str]] = {
+    "export": ("calibration.commands.export", "checkpoint to bundle: ONNX graphs, parity with torch, golden examples"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code."""
+    return run_command_line("uav-calibrate", ABOUT, COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

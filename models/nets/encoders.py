@@ -1,0 +1,58 @@
+"""The branches: one modality's input -> its feature and its own logits. Convolution, normalisation and ReLU only.
+
+Nothing here is hard for an integer engine: no attention, no spectrogram, no data-dependent shape.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.nets.sizes import BranchSizes
+from models.spec import IqRecipe, ModalitySpec
+
+
+class Branch(nn.Module):
+    """An encoder and the head that makes it a classifier of its own."""
+
+    def __init__(self, modality: ModalitySpec, sizes: BranchSizes, classes: int) -> None:
+        super().__init__()
+        build = iq_layers if isinstance(modality.recipe, IqRecipe) else image_layers
+        self.layers = build(sizes)
+        self.embed = nn.Sequential(
+            nn.Dropout(sizes.dropout), nn.Linear(2 * sizes.widths[-1], modality.feature_size), nn.ReLU()
+        )
+        self.head = nn.Linear(modality.feature_size, classes)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (feature (batch, D), logits (batch, C)).
+
+        Mean and maximum over time or area both count: one tells the texture, the other the rare burst.
+        """
+        maps = self.layers(inputs).flatten(2)  # (batch, channels, places)
+        feature = self.embed(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1))
+        return feature, self.head(feature)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters that both the fused and the branch's own loss move: all but the head's."""
+        return [*self.layers.parameters(), *self.embed.parameters()]
+
+
+def iq_layers(sizes: BranchSizes) -> nn.Sequential:
+    """Return 1-D convolutions over (batch, 2, samples); a kernel spans about four strides, at least three samples."""
+    layers: list[nn.Module] = []
+    channels = 2
+    for width, stride in zip(sizes.widths, sizes.strides, strict=True):
+        kernel = max(3, 4 * stride - 1)
+        convolution = nn.Conv1d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+        layers += [convolution, nn.BatchNorm1d(width), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+
+def image_layers(sizes: BranchSizes) -> nn.Sequential:
+    """Return 3 x 3 convolutions over (batch, 3, height, width)."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, stride in zip(sizes.widths, sizes.strides, strict=True):
+        layers += [nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
