@@ -1,0 +1,196 @@
+"""How each row of the topic table is stored in MCAP, and read back. Foxglove opens every channel as it is.
+
+Format 1: sensor arrays are the 64-byte wire header and the payload (`raw`); encoded frames and poses are Foxglove's own
+JSON messages with what they lack in extra fields; the rest is JSON of the messages in `edge.transport.messages`.
+"""
+
+import functools
+import json
+from typing import Any
+
+import msgspec
+
+from edge.transport.messages import TOPICS, Classification, Kind, Message, PipelineStatus, Pose, Truth
+from edge.transport.wire import HEADER_BYTES, Header, Reason, decode_header
+from models.errors import RecordingError
+
+FORMAT = 1
+PROFILE = "uav-edge"
+METADATA_NAME = "uav.recording"
+SENSOR_KINDS = frozenset({Kind.IQ, Kind.FRAME, Kind.ENCODED_FRAME})
+MODALITY_HINTS = {Kind.IQ: "iq", Kind.FRAME: "image", Kind.ENCODED_FRAME: "image"}
+MESSAGE_KINDS: dict[type[Any], Kind] = {
+    Classification: Kind.CLASSIFICATION,
+    PipelineStatus: Kind.STATUS,
+    Pose: Kind.POSE,
+    Truth: Kind.TRUTH,
+}
+_MAX_TIME_NS = (1 << 63) - 1
+_SECOND_NS = 1_000_000_000
+
+Buffer = bytes | bytearray | memoryview
+
+
+class _Time(msgspec.Struct, frozen=True, kw_only=True):
+    """Foxglove's time, UTC."""
+
+    sec: int
+    nsec: int
+
+
+class _CompressedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """foxglove.CompressedImage, and the wire header that makes it recoverable to the last byte."""
+
+    header: bytes
+    timestamp: _Time
+    frame_id: str
+    format: str
+    data: bytes
+
+
+class _LocationFix(msgspec.Struct, frozen=True, kw_only=True):
+    """foxglove.LocationFix, and the attitude and capture time of a `Pose`."""
+
+    timestamp: _Time
+    frame_id: str
+    latitude: float
+    longitude: float
+    altitude: float
+    capture_ns: int
+    roll_rad: float
+    pitch_rad: float
+    yaw_rad: float
+    position_covariance: tuple[float, ...] = (0.0,) * 9
+    position_covariance_type: int = 0
+
+
+_STORED: dict[Kind, type[msgspec.Struct]] = {
+    Kind.ENCODED_FRAME: _CompressedImage,
+    Kind.CLASSIFICATION: Classification,
+    Kind.STATUS: PipelineStatus,
+    Kind.POSE: _LocationFix,
+    Kind.TRUTH: Truth,
+}
+_ENCODER = msgspec.json.Encoder()
+_DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(to) for kind, to in _STORED.items()}
+
+
+def stream_name(kind: Kind, stream: str) -> str:
+    """Return the name under which a recording lists a channel: sensors by their stream, the rest by their topic."""
+    return stream if kind in SENSOR_KINDS else TOPICS[kind].channel.format(id=stream).strip("/")
+
+
+def schema_data(kind: Kind) -> bytes:
+    """Return the JSON schema of a channel's messages; empty for raw ones."""
+    return _json_schema(_STORED[kind]) if kind in _STORED else b""
+
+
+def utc_ns(time_ns: int, utc_offset_ns: int) -> int:
+    """Return a monotonic time as UTC, held within what MCAP can store (a faulty source may claim any time)."""
+    return min(max(time_ns + utc_offset_ns, 0), _MAX_TIME_NS)
+
+
+def encode_sensor(
+    stream: str, header: Header, header_bytes: Buffer, payload: Buffer, utc_offset_ns: int
+) -> tuple[Buffer, ...]:
+    """Return the parts that a message of a sensor is stored as."""
+    if header.kind != Kind.ENCODED_FRAME:
+        return header_bytes, payload
+    image = _CompressedImage(
+        header=bytes(header_bytes),
+        timestamp=_time(utc_ns(header.capture_ns, utc_offset_ns)),
+        frame_id=stream,
+        format=_image_format(payload),
+        data=bytes(payload),
+    )
+    return (_ENCODER.encode(image),)
+
+
+def encode_message(message: Message, utc_offset_ns: int) -> bytes:
+    """Return the JSON that a message of the pipeline is stored as."""
+    if not isinstance(message, Pose):
+        return _ENCODER.encode(message)
+    fix = _LocationFix(
+        timestamp=_time(utc_ns(message.capture_ns, utc_offset_ns)),
+        frame_id="vehicle",
+        latitude=message.latitude_deg,
+        longitude=message.longitude_deg,
+        altitude=message.altitude_m,
+        capture_ns=message.capture_ns,
+        roll_rad=message.roll_rad,
+        pitch_rad=message.pitch_rad,
+        yaw_rad=message.yaw_rad,
+    )
+    return _ENCODER.encode(fix)
+
+
+def decode_sensor(kind: Kind, data: memoryview) -> tuple[Header, bytes]:
+    """Return header and payload of a sensor's message as they came over the wire.
+
+    Raises:
+        RecordingError: the bytes are not such a message.
+    """
+    if kind == Kind.ENCODED_FRAME:
+        image = _decode(kind, data)
+        header_bytes, payload = image.header, image.data
+    else:
+        header_bytes, payload = data[:HEADER_BYTES], bytes(data[HEADER_BYTES:])
+    header = decode_header(header_bytes)
+    if isinstance(header, Reason):
+        raise RecordingError(f"{kind.name} message with an unusable header ({header})")
+    return header, payload
+
+
+def decode_message(kind: Kind, data: memoryview) -> Message:
+    """Return a message of the pipeline; raises as `decode_sensor`."""
+    stored = _decode(kind, data)
+    if not isinstance(stored, _LocationFix):
+        message: Message = stored
+        return message
+    return Pose(
+        capture_ns=stored.capture_ns,
+        latitude_deg=stored.latitude,
+        longitude_deg=stored.longitude,
+        altitude_m=stored.altitude,
+        roll_rad=stored.roll_rad,
+        pitch_rad=stored.pitch_rad,
+        yaw_rad=stored.yaw_rad,
+    )
+
+
+def _decode(kind: Kind, data: memoryview) -> Any:
+    try:
+        return _DECODERS[kind].decode(data)
+    except msgspec.MsgspecError as error:
+        raise RecordingError(f"{kind.name} message is not what its schema says ({error})") from error
+
+
+def _time(time_ns: int) -> _Time:
+    sec, nsec = divmod(time_ns, _SECOND_NS)
+    return _Time(sec=sec, nsec=nsec)
+
+
+def _image_format(payload: Buffer) -> str:
+    start = bytes(payload[:4])
+    if start.startswith(b"\xff\xd8"):
+        return "jpeg"
+    return "png" if start == b"\x89PNG" else "unknown"
+
+
+@functools.cache
+def _json_schema(stored: type[msgspec.Struct]) -> bytes:
+    """Return a schema without references or unions: viewers plot only what they can resolve at sight."""
+    schema = msgspec.json.schema(stored)
+    return json.dumps(_resolved(schema, schema.get("$defs", {}))).encode()
+
+
+def _resolved(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_resolved(child, definitions) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _resolved(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in node:
+        return _resolved(next(choice for choice in node["anyOf"] if choice != {"type": "null"}), definitions)
+    return {key: _resolved(value, definitions) for key, value in node.items() if key not in ("$defs", "prefixItems")}

@@ -1,0 +1,212 @@
+"""Opens recorded flights, also those that a crash or a bad disk cut short, and plays their events back in order."""
+
+import collections
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from edge.recording import channels
+from edge.recording.chunk_reader import Contents, Damage, read_contents, unpack_chunk
+from edge.transport.messages import TOPICS, Kind, Message
+from edge.transport.wire import Header
+from models.errors import RecordingError
+
+_CHUNKS_HELD = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One recorded message; times are in the recording's own monotonic base."""
+
+    log_ns: int
+    """When the recorder received it."""
+    kind: Kind
+    stream: str
+    """The sensor's stream; for the rest the topic: classification, status, pose, truth, mavlink/rx, mavlink/tx."""
+    header: Header | None
+    """Of sensor messages, as it came over the wire."""
+    payload: bytes
+    """Of sensor messages and MAVLink, as it came over the wire."""
+    message: Message | None
+    """Of the other kinds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamSummary:
+    """What a recording holds of one stream."""
+
+    kind: Kind
+    modality: str
+    """`iq` or `image` by the kind of message; empty for what is no sensor's."""
+    count: int
+    missing: int
+    """Gaps in the sequence numbers: sent, but not in this recording. Restarts of a source are not gaps."""
+    stored_bytes: int
+    first_ns: int
+    last_ns: int
+
+    @property
+    def rate_hz(self) -> float:
+        """Messages a second, as received; 0 for fewer than two."""
+        span_ns = self.last_ns - self.first_ns
+        return (self.count - 1) * 1e9 / span_ns if span_ns else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Channel:
+    kind: Kind
+    stream: str
+    utc_offset_ns: int
+
+
+class Recording:
+    """A recorded flight; made by `open_recording`."""
+
+    def __init__(self, path: Path, contents: Contents) -> None:
+        self._path = path
+        self._contents = contents
+        self._index = contents.index()
+        used = np.unique(self._index[:, 1]).tolist()
+        self._channels = {number: _identify(path, contents, number) for number in used}
+        self.streams: dict[str, StreamSummary] = self._summarise()
+        """By name, sensors and topics alike."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts about the flight."""
+        return self._contents.metadata.get(channels.METADATA_NAME, {})
+
+    @property
+    def attachments(self) -> dict[str, bytes]:
+        """Attached files by name."""
+        return self._contents.attachments
+
+    @property
+    def damage(self) -> Damage:
+        """What cannot be read of it."""
+        return self._contents.damage
+
+    @property
+    def start_ns(self) -> int:
+        """When the first event was received; 0 without events."""
+        return min((stream.first_ns for stream in self.streams.values()), default=0)
+
+    @property
+    def duration_ns(self) -> int:
+        """From the first event to the last."""
+        return max((stream.last_ns for stream in self.streams.values()), default=0) - self.start_ns
+
+    @property
+    def event_count(self) -> int:
+        """How many events `events` yields."""
+        return len(self._index)
+
+    def events(self) -> Iterator[Event]:
+        """Yield every event, ordered by time of reception, then channel, then sequence number.
+
+        Raises:
+            RecordingError: a message is not what its channel says.
+        """
+        held: collections.OrderedDict[int, bytes] = collections.OrderedDict()
+        with self._path.open("rb") as file:
+            for log_time_ns, number, _, chunk, offset, size in map(np.ndarray.tolist, self._index):
+                data = self._chunk(file, chunk, held)
+                yield self._event(self._channels[number], log_time_ns, memoryview(data)[offset : offset + size])
+
+    def _chunk(self, file: BinaryIO, chunk: int, held: "collections.OrderedDict[int, bytes]") -> bytes:
+        if chunk not in held:
+            held[chunk] = unpack_chunk(file, self._contents.chunks[chunk])
+            if len(held) > _CHUNKS_HELD:
+                held.popitem(last=False)
+        return held[chunk]
+
+    def _event(self, channel: _Channel, log_time_ns: int, data: memoryview) -> Event:
+        kind = channel.kind
+        log_ns = log_time_ns - channel.utc_offset_ns
+        header: Header | None = None
+        payload = b""
+        message: Message | None = None
+        try:
+            if kind in channels.SENSOR_KINDS:
+                header, payload = channels.decode_sensor(kind, data)
+            elif kind == Kind.MAVLINK:
+                payload = bytes(data)
+            else:
+                message = channels.decode_message(kind, data)
+        except RecordingError as error:
+            raise RecordingError(
+                f"{self._path}: stream {channel.stream} at {log_ns} ns: {error}: record with this version"
+            ) from error
+        return Event(log_ns=log_ns, kind=kind, stream=channel.stream, header=header, payload=payload, message=message)
+
+    def _summarise(self) -> dict[str, StreamSummary]:
+        numbers_of: dict[str, list[int]] = {}
+        for number, channel in self._channels.items():
+            numbers_of.setdefault(channel.stream, []).append(number)
+        return {stream: self._summary(numbers) for stream, numbers in numbers_of.items()}
+
+    def _summary(self, numbers: list[int]) -> StreamSummary:
+        """Summarise the channels of one stream (two where its source changed between raw and encoded frames)."""
+        channel = self._channels[numbers[0]]
+        rows = self._index[np.isin(self._index[:, 1], numbers)]
+        steps = np.diff(rows[:, 2].astype(np.int64))
+        first_ns, last_ns = rows[[0, -1], 0].tolist()
+        return StreamSummary(
+            kind=channel.kind,
+            modality=channels.MODALITY_HINTS.get(channel.kind, ""),
+            count=len(rows),
+            missing=int((steps[steps > 1] - 1).sum()),
+            stored_bytes=int(rows[:, 5].sum()),
+            first_ns=first_ns - channel.utc_offset_ns,
+            last_ns=last_ns - channel.utc_offset_ns,
+        )
+
+
+def open_recording(path: Path) -> Recording:
+    """Open a recorded flight. The whole file is read once: chunks with a wrong checksum are left out and counted.
+
+    Raises:
+        RecordingError: not readable, not a recording of this program, made by a newer one, or nothing in it is sound.
+    """
+    try:
+        with path.open("rb") as file:
+            contents = read_contents(file, str(path))
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror}): name an existing recording") from error
+    if not contents.rows and (contents.damage.skipped_bytes or channels.METADATA_NAME not in contents.metadata):
+        raise RecordingError(f"{path}: holds no readable message (damage: {contents.damage}): record again")
+    return Recording(path, contents)
+
+
+def _identify(path: Path, contents: Contents, number: int) -> _Channel:
+    """Return what a channel carries; RecordingError where this program did not write it."""
+    channel = contents.channels.get(number)
+    schema = contents.schemas.get(channel.schema_id) if channel else None
+    if channel is None or schema is None:
+        raise RecordingError(f"{path}: channel {number} is not described in the file: record again")
+    about = channel.metadata
+    try:
+        version = int(about["format"])
+        utc_offset_ns = int(about["utc_offset_ns"])
+        kind_name, stream = about["kind"], about["stream"]
+    except (KeyError, ValueError) as error:
+        raise RecordingError(
+            f"{path}: channel {channel.topic} ({schema.name}) was not recorded by uav-edge:"
+            " compose a recording from such data with uav-edge import"
+        ) from error
+    if version > channels.FORMAT:
+        raise RecordingError(
+            f"{path}: written in format {version}, this program reads up to {channels.FORMAT}: update it"
+        )
+    kind = Kind.__members__.get(kind_name)
+    if kind is None or TOPICS[kind].schema != schema.name:
+        raise RecordingError(f"{path}: channel {channel.topic} has the unknown schema {schema.name}: update uav-edge")
+    return _Channel(kind=kind, stream=channels.stream_name(kind, stream), utc_offset_ns=utc_offset_ns)
