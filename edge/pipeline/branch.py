@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edge.backends.onnx import ENGINE_ERRORS, OnnxSession
 from edge.clock import Clock
+from edge.config import StreamConfig
 from edge.pipeline.alignment import Feature
 from edge.pipeline.gate import Gate
 from edge.pipeline.image_header import encoded_image_size
@@ -23,11 +24,11 @@ RATE_TOLERANCE = 0.01
 class Branch:
     """Turns the messages of one stream into features of its modality. Never raises on data, only names a reason."""
 
-    def __init__(self, modality: ModalitySpec, engine: OnnxSession, clock: Clock, max_frame_px: int) -> None:
+    def __init__(self, modality: ModalitySpec, engine: OnnxSession, clock: Clock, stream: StreamConfig) -> None:
         self.modality = modality
         self._engine = engine
         self._clock = clock
-        self._max_frame_px = max_frame_px
+        self._max_frame_px = stream.max_frame_px
         self._gate = Gate()
 
     def process(self, arrival: Arrival) -> Feature | Reason:

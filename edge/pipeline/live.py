@@ -41,12 +41,7 @@ class LivePipeline:
         engines = load_engines(bundle)
         self._head = FusionHead(bundle.spec, engines.fusion, self._clock)
         self._branches = {
-            name: Branch(
-                bundle.spec.modality(stream.modality),
-                engines.branches[stream.modality],
-                self._clock,
-                stream.max_frame_px,
-            )
+            name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in config.streams.items()
         }
         self._scheduler = Scheduler(bundle.spec.modality_names, config.streams, config.pipeline, self._clock.now_ns())

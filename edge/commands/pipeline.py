@@ -1,0 +1,39 @@
+"""`uav-edge pipeline`: the pipeline alone; `uav-edge run` starts it as one of its processes."""
+
+import argparse
+import logging
+import os
+import threading
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fly until SIGTERM or SIGINT; exit 1 when a thread fails, so that a supervisor can start afresh."""
+    from edge.config import load_flight
+    from edge.operations.signals import stop_on_signals
+    from edge.pipeline.live import LivePipeline
+    from models.bundle import open_bundle
+
+    stop = stop_on_signals()
+    threading.excepthook = _end_process
+    config = load_flight(args.config)
+    pipeline = LivePipeline(config, open_bundle(Path(config.bundle)))
+    pipeline.start()
+    stop.wait()
+    status = pipeline.stop()
+    log.info("%d answers", status.results)
+    return 0
+
+
+def _end_process(failure: threading.ExceptHookArgs) -> None:
+    """A thread that died leaves the pipeline half alive: say why, and end at once."""
+    name = failure.thread.name if failure.thread is not None else "a thread"
+    log.critical("%s failed: %r", name, failure.exc_value, exc_info=failure.exc_value)
+    os._exit(1)

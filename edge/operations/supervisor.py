@@ -1,0 +1,130 @@
+"""Keeps the processes of a flight running: starts them, restarts what dies, stops all in order."""
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.config import FlightConfig
+from models.errors import BundleError, ConfigError, DeviceError, LinkError, OnboardError
+
+log = logging.getLogger(__name__)
+
+MAX_RESTARTS = 5
+RESTART_WINDOW_S = 60.0
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 10.0
+STOP_TIMEOUT_S = 5.0
+_FATAL = {error.exit_code: error for error in (ConfigError, BundleError, DeviceError, LinkError)}
+"""Exit codes that a restart cannot mend, if the process said them before it ever ran for a while."""
+_SETTLED_S = 2.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    retry_s: float = 0.0
+    restarts: deque[float] = field(default_factory=deque)
+    has_failed: bool = False
+
+
+class Supervisor:
+    """Runs `uav-edge` subcommands as child processes, and restarts them with growing pauses."""
+
+    def __init__(self, commands: dict[str, list[str]]) -> None:
+        """Take the children's names and their `uav-edge` arguments; they start in this order, and stop in reverse."""
+        self._children = [_Child(name=name, arguments=arguments) for name, arguments in commands.items()]
+
+    def __enter__(self) -> "Supervisor":
+        for child in self._children:
+            self._start(child)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def check(self) -> None:
+        """Restart what has died, if its pause is over; call a few times a second.
+
+        Raises:
+            OnboardError: a process refused to start for a reason that only the user can mend (it has printed it), or
+                died more than MAX_RESTARTS times in a minute.
+        """
+        now_s = time.monotonic()
+        for child in self._children:
+            code = child.process.poll() if child.process is not None else None
+            if child.process is not None and code is not None:
+                self._bury(child, code, now_s)
+            if child.process is None and not child.has_failed and now_s >= child.retry_s:
+                self._start(child)
+
+    def process_ids(self) -> dict[str, int]:
+        """Return the ids of the processes that run now."""
+        return {child.name: child.process.pid for child in self._children if child.process is not None}
+
+    def stop(self) -> None:
+        """Ask each process to end, last started first, and kill what does not within a few seconds."""
+        for child in reversed(self._children):
+            if child.process is None:
+                continue
+            child.process.terminate()
+            try:
+                child.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                log.warning("%s does not stop: killed", child.name)
+                child.process.kill()
+                child.process.wait()
+            child.process = None
+
+    def _start(self, child: _Child) -> None:
+        child.started_s = time.monotonic()
+        command = [sys.executable, "-m", "edge.cli", *child.arguments]
+        child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+        log.debug("%s started as process %d", child.name, child.process.pid)
+
+    def _bury(self, child: _Child, code: int, now_s: float) -> None:
+        child.process = None
+        if code == 0:
+            child.has_failed = True
+            log.info("%s has ended", child.name)
+            return
+        if code in _FATAL and now_s - child.started_s < _SETTLED_S:
+            raise _FATAL[code](f"{child.name} cannot start: see its message above")
+        child.restarts.append(now_s)
+        while now_s - child.restarts[0] > RESTART_WINDOW_S:
+            child.restarts.popleft()
+        if len(child.restarts) > MAX_RESTARTS:
+            raise OnboardError(f"{child.name} died {len(child.restarts)} times within a minute: given up, see its log")
+        pause_s = min(FIRST_BACKOFF_S * 2 ** (len(child.restarts) - 1), MAX_BACKOFF_S)
+        child.retry_s = now_s + pause_s
+        log.warning("%s died (%s): restarting in %.1f s", child.name, _cause(code), pause_s)
+
+
+def flight_commands(config: FlightConfig, path: Path) -> dict[str, list[str]]:
+    """Return the processes of a deployment: pipeline first, then its listeners, then the sources."""
+    commands = {"pipeline": ["pipeline", "--config", str(path)]}
+    if config.mavlink is not None:
+        commands["mavlink"] = ["mavlink", "--config", str(path)]
+    if config.recording is not None:
+        commands["recorder"] = ["record", "--config", str(path)]
+    for source in config.sources:
+        commands[f"source {source.stream}"] = ["source", "--config", str(path), "--stream", source.stream]
+    return commands
+
+
+def _cause(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end this process when its supervisor is killed, so that no orphan holds a socket."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,140 @@
+"""Exact replay: a recording through the real scheduler on a virtual clock, one thread, no sockets.
+
+Same recording, same bundle, same bytes out. Engines are charged a fixed cost in virtual time, so that what is
+superseded does not depend on how fast this machine is.
+"""
+
+import dataclasses
+import heapq
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from edge.backends.onnx import load_engines
+from edge.clock import VirtualClock
+from edge.config import PipelineConfig, StreamConfig, check_streams
+from edge.pipeline.alignment import Feature
+from edge.pipeline.answer import FusionHead
+from edge.pipeline.branch import Branch
+from edge.pipeline.scheduler import NS_PER_MS, Pairing, Scheduler
+from edge.recording.reader import Event, Recording
+from edge.transport.messages import Classification, Kind, Pose, StreamAccounting
+from edge.transport.wire import Reason, check_payload
+from models.bundle import Bundle
+from models.errors import ConfigError
+from models.spec import IqRecipe, ModelSpec
+
+ENGINE_COST_NS = 3 * NS_PER_MS
+"""Virtual time that a branch takes for one message."""
+TICK_NS = 20 * NS_PER_MS
+
+
+class ExactReplay:
+    """Drives the pipeline's own parts through recorded events in virtual time."""
+
+    def __init__(
+        self, bundle: Bundle, streams: Mapping[str, StreamConfig], config: PipelineConfig, start_ns: int
+    ) -> None:
+        check_streams(streams, bundle.spec.modality_names)
+        self._streams = streams
+        self._clock = VirtualClock(start_ns)
+        engines = load_engines(bundle)
+        self._head = FusionHead(bundle.spec, engines.fusion, self._clock)
+        self._branches = {
+            name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
+            for name, stream in streams.items()
+        }
+        self._scheduler = Scheduler(bundle.spec.modality_names, streams, config, start_ns)
+        self._idle = set(bundle.spec.modality_names)
+        self._inferring: list[tuple[int, str, Feature | Reason]] = []
+        """Heap of (due time, stream, outcome)."""
+        self._tick_ns = start_ns + TICK_NS
+
+    def run(self, events: Iterator[Event]) -> Iterator[Classification]:
+        """Yield the answers that recorded messages cause, in the order of virtual time.
+
+        Args:
+            events: ordered by `log_ns`, the time of arrival, from `start_ns` on.
+        """
+        for event in events:
+            yield from self._advance(event.log_ns)
+            self._offer(event)
+        while self._inferring:
+            yield from self._advance(self._inferring[0][0])
+
+    def accounting(self) -> dict[str, StreamAccounting]:
+        """Return every stream's ledger at the present virtual time."""
+        return self._scheduler.accounting(self._clock.now_ns())
+
+    def _advance(self, to_ns: int) -> Iterator[Classification]:
+        """Let everything happen that is due by `to_ns`, then stand at that time."""
+        while True:
+            done_ns = self._inferring[0][0] if self._inferring else self._tick_ns
+            if min(done_ns, self._tick_ns) > to_ns:
+                break
+            pairing: Pairing | None
+            if self._inferring and done_ns <= self._tick_ns:
+                self._clock.advance_to(done_ns)
+                pairing = self._complete()
+            else:
+                self._clock.advance_to(self._tick_ns)
+                self._tick_ns += TICK_NS
+                pairing = self._scheduler.tick(self._clock.now_ns())
+            if pairing is not None:
+                yield self._head.answer(pairing)
+        self._clock.advance_to(to_ns)
+
+    def _offer(self, event: Event) -> None:
+        if event.kind == Kind.POSE and isinstance(event.message, Pose):
+            self._head.pose = event.message
+        if event.header is None or event.stream not in self._streams:
+            return
+        reason = check_payload(event.header, event.payload)
+        self._scheduler.receive(event.stream, reason or (event.header, event.payload), self._clock.now_ns())
+        self._start(self._streams[event.stream].modality)
+
+    def _start(self, modality: str) -> None:
+        """Let an idle modality take its next message; the outcome comes due after the engine's cost."""
+        arrival = self._scheduler.take(modality, self._clock.now_ns()) if modality in self._idle else None
+        if arrival is None:
+            return
+        self._idle.discard(modality)
+        done_ns = self._clock.now_ns() + ENGINE_COST_NS
+        outcome = self._branches[arrival.stream].process(arrival)
+        if isinstance(outcome, Feature):
+            outcome = dataclasses.replace(outcome, completed_ns=done_ns)
+        heapq.heappush(self._inferring, (done_ns, arrival.stream, outcome))
+
+    def _complete(self) -> Pairing | None:
+        done_ns, stream, outcome = heapq.heappop(self._inferring)
+        modality = self._streams[stream].modality
+        pairing = self._scheduler.complete(stream, outcome, done_ns)
+        self._idle.add(modality)
+        self._start(modality)
+        return pairing
+
+
+def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str, StreamConfig]:
+    """Return how a recording's sensor streams feed a model, with endpoints below `runtime`.
+
+    A stream feeds the one modality of its kind, or, where the model has several of a kind, the one of its name.
+
+    Raises:
+        ConfigError: a stream fits no modality or several, or the recording has no sensor stream at all.
+    """
+    streams = {}
+    for name, summary in recording.streams.items():
+        if not summary.modality:
+            continue
+        fitting = [m.name for m in spec.modalities if isinstance(m.recipe, IqRecipe) == (summary.modality == "iq")]
+        chosen = [modality for modality in fitting if modality == name] or fitting
+        if len(chosen) != 1:
+            raise ConfigError(
+                f"{recording.path}: stream {name} ({summary.modality}) fits the modalities {fitting}: expected exactly"
+                " one, or one of the stream's name"
+            )
+        streams[name] = StreamConfig(
+            modality=chosen[0], endpoint=f"ipc://{runtime}/{name}", rate_hz=max(summary.rate_hz, 0.1)
+        )
+    if not streams:
+        raise ConfigError(f"{recording.path}: no radio or image stream in it: record or import one")
+    return streams
