@@ -5,9 +5,13 @@ aliases without bound. None of that reaches a configuration here.
 """
 
 import difflib
+import math
+import operator
 import re
+import reprlib
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +30,13 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TRAPS = (
     (re.compile(r"[-+]?0[0-9_]+"), "YAML reads a leading zero as octal: write it without, or in quotes"),
     (re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"), "YAML reads this as base 60: put it in quotes"),
+    (re.compile(r"(?i)yes|no|on|off"), "YAML reads this as true or false: write that, or put it in quotes"),
 )
+_TEXT = "tag:yaml.org,2002:str"
+_DATE = "tag:yaml.org,2002:timestamp"
+_UNREADABLE = object()
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 def load_yaml(path: Path, into: type[T]) -> T:
@@ -57,11 +67,12 @@ def parse_yaml(data: bytes, into: type[T], where: str) -> T:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
-        raise ConfigError(f"{where}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    result = document.fit(into, value, ())
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{where}:{line}: not YAML: {problem}") from error
+    document.fit(into, value, ())
     if document.problems:
-        raise ConfigError("\n".join(document.problems))
-    return typing.cast(T, result)
+        raise ConfigError("\n".join(text for _, text in sorted(document.problems, key=operator.itemgetter(0))))
+    return msgspec.convert(value, into)
 
 
 def dump_yaml(value: object) -> bytes:
@@ -75,12 +86,12 @@ class _Document:
     def __init__(self, where: str) -> None:
         self.where = where
         self.lines: dict[KeyPath, int] = {}
-        self.problems: list[str] = []
+        self.problems: list[tuple[int, str]] = []
 
     def complain(self, path: KeyPath, text: str, line: int | None = None) -> None:
         line = line or next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), 1)
         name = f"{'.'.join(path)}: " if path else ""
-        self.problems.append(f"{self.where}:{line}: {name}{text}")
+        self.problems.append((line, f"{self.where}:{line}: {name}{text}"))
 
     def refuse_unbounded(self, text: str) -> None:
         depth = 0
@@ -88,6 +99,8 @@ class _Document:
             line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{self.where}:{line}: aliases (*{event.anchor}) are not accepted: repeat the value")
+            if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
+                raise ConfigError(f"{self.where}:{line}: tags ({event.tag}) are not accepted: write the plain value")
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -100,8 +113,11 @@ class _Document:
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for key_node, value_node in node.value:
-                key = str(key_node.value)
                 line = key_node.start_mark.line + 1
+                if not isinstance(key_node, yaml.ScalarNode):
+                    self.complain(path, "a key is not plain text", line)
+                    continue
+                key = str(key_node.value)
                 if key in mapping:
                     self.complain((*path, key), "given twice: keep one", line)
                 mapping[key] = self.plain(value_node, (*path, key))
@@ -113,60 +129,71 @@ class _Document:
         return self.scalar(node, path)
 
     def scalar(self, node: yaml.Node, path: KeyPath) -> Any:
-        if getattr(node, "style", None) is None:
-            for pattern, advice in _TRAPS:
-                if pattern.fullmatch(node.value):
-                    self.complain(path, f"{node.value}: {advice}")
-                    return node.value
-        if node.tag == "tag:yaml.org,2002:timestamp":
+        if node.tag in (_TEXT, _DATE):
             return node.value
-        constructor = yaml.constructor.SafeConstructor()
+        shown = _SHORT.repr(node.value)
+        for pattern, advice in _TRAPS:
+            if pattern.fullmatch(node.value):
+                self.complain(path, f"{shown}: {advice}")
+                return _UNREADABLE
         try:
-            return constructor.construct_object(node)
+            value = yaml.constructor.SafeConstructor().construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
-            self.complain(path, f"{node.value!r} cannot be read: {error}")
-            return node.value
+            self.complain(path, f"{shown} cannot be read: {getattr(error, 'problem', None) or error}")
+            return _UNREADABLE
+        if isinstance(value, float) and not math.isfinite(value):
+            self.complain(path, f"expected a finite number, got {node.value}")
+            return _UNREADABLE
+        return value
 
-    def fit(self, into: Any, value: Any, path: KeyPath) -> Any:
-        """Convert `value`, noting every problem instead of stopping at the first."""
-        before = len(self.problems)
+    def fit(self, into: Any, value: Any, path: KeyPath) -> bool:
+        """Say whether `value` converts to `into`, noting every problem instead of stopping at the first."""
         struct = _struct_for(into, value)
+        fits = value is not _UNREADABLE
         if struct is not None:
-            self.fit_struct(struct, value, path)
-        elif isinstance(value, list) and (element := _element_type(into)) is not None:
-            for n, child in enumerate(value):
-                self.fit(element, child, (*path, str(n)))
-        elif isinstance(value, dict) and typing.get_origin(into) is dict:
-            for key, child in value.items():
-                self.fit(typing.get_args(into)[1], child, (*path, key))
-        if len(self.problems) > before:
-            return None
-        try:
-            return msgspec.convert(value, into)
-        except msgspec.ValidationError as error:
-            text = re.sub(r" - at `\$.*`$", "", str(error)).replace("`", "")
-            text = text[:1].lower() + text[1:]
-            if isinstance(value, str | int | float) and text.startswith("expected") and ", got" in text:
-                text = f"{text.split(', got')[0]}, got {value!r}"
-            self.complain(path, text)
-            return None
+            fits = fits and self.fit_struct(struct, value, path)
+        elif isinstance(value, dict) and (tags := _tags(into)):
+            self.complain_kind(tags, value, path)
+            fits = False
+        else:
+            children = [self.fit(element, child, (*path, key)) for element, child, key in _children(into, value)]
+            fits = fits and all(children)
+        return fits and self.convert(into, value, path)
 
-    def fit_struct(self, struct: type[msgspec.Struct], value: Any, path: KeyPath) -> None:
+    def fit_struct(self, struct: type[msgspec.Struct], value: Any, path: KeyPath) -> bool:
         if not isinstance(value, dict):
-            self.complain(path, f"expected keys of {struct.__name__}, got {value!r}")
-            return
+            self.complain(path, f"expected keys of {struct.__name__}, got {_SHORT.repr(value)}")
+            return False
+        before = len(self.problems)
         fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-        tag = struct.__struct_config__.tag_field
+        config = struct.__struct_config__
         for key in value:
-            if key not in fields and key != tag:
+            if key not in fields and key != config.tag_field and config.forbid_unknown_fields:
                 close = difflib.get_close_matches(key, fields, n=1)
                 hint = f": did you mean {close[0]}?" if close else f": known are {', '.join(fields)}"
                 self.complain((*path, key), f"unknown key{hint}")
         for name, field in fields.items():
-            if name in value:
-                self.fit(field.type, value[name], (*path, name))
-            elif field.required:
+            if field.required and name not in value:
                 self.complain(path, f"{name} is missing")
+        fits = [self.fit(fields[name].type, child, (*path, name)) for name, child in value.items() if name in fields]
+        return all(fits) and len(self.problems) == before
+
+    def complain_kind(self, tags: dict[str, list[str]], value: dict[str, Any], path: KeyPath) -> None:
+        ((field, known),) = tags.items()
+        found = f"got {_SHORT.repr(value[field])}" if field in value else "but it is missing"
+        self.complain((*path, field), f"expected one of {', '.join(known)}, {found}")
+
+    def convert(self, into: Any, value: Any, path: KeyPath) -> bool:
+        try:
+            msgspec.convert(value, into)
+        except msgspec.ValidationError as error:
+            text = re.sub(r" - at `\$.*`$", "", str(error)).replace("`", "")
+            text = text[:1].lower() + text[1:]
+            if isinstance(value, str | int | float) and text.startswith("expected") and ", got" in text:
+                text = f"{text.split(', got')[0]}, got {_SHORT.repr(value)}"
+            self.complain(path, text)
+            return False
+        return True
 
 
 def _members(into: Any) -> tuple[Any, ...]:
@@ -187,8 +214,21 @@ def _struct_for(into: Any, value: Any) -> type[msgspec.Struct] | None:
     return None
 
 
-def _element_type(into: Any) -> Any:
+def _tags(into: Any) -> dict[str, list[str]]:
+    """Return the tag field of a union of structs with the tags that it may hold; empty where there is no choice."""
+    tags: dict[str, list[str]] = {}
     for member in _members(into):
-        if typing.get_origin(member) in (list, tuple):
-            return typing.get_args(member)[0]
-    return None
+        config = getattr(member, "__struct_config__", None)
+        if config is not None and config.tag_field:
+            tags.setdefault(config.tag_field, []).append(str(config.tag))
+    return tags if sum(map(len, tags.values())) > 1 else {}
+
+
+def _children(into: Any, value: Any) -> Iterator[tuple[Any, Any, str]]:
+    """Yield what a list or a mapping of `into` holds: the type it is meant to be, the value, its key."""
+    for member in _members(into):
+        origin, arguments = typing.get_origin(member), typing.get_args(member)
+        if isinstance(value, list) and origin in (list, tuple):
+            yield from ((arguments[0], child, str(n)) for n, child in enumerate(value))
+        elif isinstance(value, dict) and origin is dict:
+            yield from ((arguments[1], child, key) for key, child in value.items())
