@@ -16,9 +16,9 @@ _GRAIN_SIZE = 1024
 class CameraConditions:
     """How hard the camera has it: ranges that each view draws from."""
 
-    light: tuple[float, float] = (0.12, 1.15)
+    light: tuple[float, float] = (0.15, 1.15)
     """Exposure relative to full daylight; equally likely in each octave."""
-    blur_px: tuple[float, float] = (0.3, 7.0)
+    blur_px: tuple[float, float] = (0.3, 6.0)
     """Standard deviation of the blur in a 320 px wide frame; small values are more likely."""
     haze: tuple[float, float] = (0.0, 0.6)
     """Share of the contrast that is lost to grey."""

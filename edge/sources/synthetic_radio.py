@@ -22,9 +22,9 @@ _FULL_SCALE = 32767.0
 class RadioConditions:
     """How hard the radio has it: ranges that each window draws from."""
 
-    snr_db: tuple[float, float] = (-6.0, 16.0)
+    snr_db: tuple[float, float] = (-4.0, 18.0)
     """Power of the burst over noise in the whole sampled band."""
-    silence: float = 0.04
+    silence: float = 0.03
     """Share of windows between bursts, with nothing but noise."""
     least_burst: float = 0.35
     """Least part of a window that a burst which begins or ends in it still fills."""
@@ -131,17 +131,17 @@ def ask_preamble(samples: int, rate_hz: float, rng: np.random.Generator) -> Base
 
 
 def fsk2(samples: int, rate_hz: float, rng: np.random.Generator) -> Baseband:
-    """Return binary frequency shift keying, 10 to 40 kBd, modulation index 0.9 to 2.5."""
+    """Return binary frequency shift keying, 10 to 40 kBd, modulation index 1.2 to 2.6."""
     baud = rng.uniform(10e3, 40e3)
-    deviation_hz = baud * rng.uniform(0.9, 2.5) / 2.0
+    deviation_hz = baud * rng.uniform(1.2, 2.6) / 2.0
     bits = _bits(samples, rate_hz / baud, rng)
     return _shift_keyed(_hold((2.0 * bits - 1.0) * np.float32(deviation_hz), samples, rate_hz / baud, rng), rate_hz)
 
 
 def gfsk(samples: int, rate_hz: float, rng: np.random.Generator) -> Baseband:
-    """Return Gaussian-filtered frequency shift keying, 20 to 60 kBd, modulation index 0.5 to 1.2."""
+    """Return Gaussian-filtered frequency shift keying, 20 to 60 kBd, modulation index 0.5 to 1.1."""
     baud = rng.uniform(20e3, 60e3)
-    deviation_hz = baud * rng.uniform(0.5, 1.2) / 2.0
+    deviation_hz = baud * rng.uniform(0.5, 1.1) / 2.0
     bits = _bits(samples, rate_hz / baud, rng)
     levels = _hold((2.0 * bits - 1.0) * np.float32(deviation_hz), samples, rate_hz / baud, rng)
     return _shift_keyed(_smooth(levels, max(2, int(0.6 * rate_hz / baud))), rate_hz)
