@@ -7,7 +7,7 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from mcap import records
@@ -152,18 +152,19 @@ class _Scan:
         self.contents = Contents()
         self._file = file
         self._size = size
-        self._after_bad_chunk = False
-        self._ended = False
+        self._is_after_bad_chunk = False
+        self._is_in_summary = False
+        self._has_ended = False
 
     def run(self) -> None:
         position = len(MAGIC)
-        while position < self._size and not self._ended:
+        while position < self._size and not self._has_ended:
             end = self._read_record(position)
             if end is None:
                 end = self._next_chunk(position + 1)
                 self.contents.damage.skipped_bytes += end - position
             position = end
-        self.contents.damage.is_truncated = not self._ended
+        self.contents.damage.is_truncated = not self._has_ended
 
     def _read_record(self, position: int) -> int | None:
         """Read the record at a position; return its end, or None where no record can be made out."""
@@ -173,43 +174,43 @@ class _Scan:
             return None
         opcode, length = _RECORD.unpack(head)
         end: int = position + _RECORD.size + length
-        if end > self._size or not (1 <= opcode <= 15 or opcode >= 128):
+        if end > self._size or opcode not in (_IN_SUMMARY if self._is_in_summary else _IN_DATA):
             return None
         if opcode == Opcode.CHUNK:
             return self._read_chunk(position, length)
         if opcode == Opcode.MESSAGE:
             self.contents.damage.skipped_bytes += end - position
-        if opcode in _KEPT:
-            if length > MAX_KEPT_BYTES:
-                return None
-            body = self._file.read(length)
-            try:
-                self._keep(opcode, body)
-            except (EndOfFile, struct.error, ValueError):
-                return None
+        elif length > MAX_KEPT_BYTES or not self._keep(opcode, self._file.read(length)):
+            return None
         return end
 
-    def _keep(self, opcode: int, body: bytes) -> None:
-        contents = self.contents
+    def _keep(self, opcode: int, body: bytes) -> bool:
+        """Take in a record; say whether it is one, to the last byte (nothing else vouches for it)."""
         stream = ReadDataStream(io.BytesIO(body))
-        if opcode == Opcode.METADATA:
-            metadata = records.Metadata.read(stream)
-            contents.metadata[metadata.name] = metadata.metadata
-        elif opcode == Opcode.ATTACHMENT:
-            attachment = records.Attachment.read(stream)
-            if zlib.crc32(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
-                raise ValueError("attachment checksum")
-            contents.attachments[attachment.name] = attachment.data
-        elif opcode == Opcode.CHANNEL:
-            channel = records.Channel.read(stream)
-            contents.channels.setdefault(channel.id, channel)
-        elif opcode == Opcode.SCHEMA:
-            schema = records.Schema.read(stream)
-            contents.schemas.setdefault(schema.id, schema)
-        elif opcode == Opcode.MESSAGE_INDEX and self._after_bad_chunk:
-            contents.damage.lost_messages += len(records.MessageIndex.read(stream).records)
-        elif opcode == Opcode.FOOTER:
-            self._ended = True
+        contents = self.contents
+        try:
+            record = _TYPES[opcode].read(stream)
+        except (EndOfFile, struct.error, ValueError):
+            return False
+        if stream.count != len(body):
+            return False
+        if isinstance(record, records.Metadata):
+            contents.metadata[record.name] = record.metadata
+        elif isinstance(record, records.Attachment):
+            if zlib.crc32(body[:-4]) != int.from_bytes(body[-4:], "little"):
+                return False
+            contents.attachments[record.name] = record.data
+        elif isinstance(record, records.Channel):
+            contents.channels.setdefault(record.id, record)
+        elif isinstance(record, records.Schema):
+            contents.schemas.setdefault(record.id, record)
+        elif isinstance(record, records.MessageIndex):
+            contents.damage.lost_messages += len(record.records) if self._is_after_bad_chunk else 0
+        elif isinstance(record, records.DataEnd):
+            self._is_in_summary = True
+        elif isinstance(record, records.Footer):
+            self._has_ended = True
+        return True
 
     def _read_chunk(self, position: int, length: int) -> int | None:
         """Read a chunk; return its end, or None where its lengths contradict each other."""
@@ -227,7 +228,7 @@ class _Scan:
         start = position + _RECORD.size + fixed
         place = ChunkPlace(offset=start, stored_bytes=stored, unpacked_bytes=unpacked, compression=compression)
         is_good = max(unpacked, stored) <= MAX_CHUNK_BYTES and self._index_chunk(place, crc)
-        self._after_bad_chunk = not is_good
+        self._is_after_bad_chunk = not is_good
         end = position + _RECORD.size + length
         if not is_good:
             self.contents.damage.bad_chunks += 1
@@ -250,9 +251,9 @@ class _Scan:
                     channel_id, sequence, log_time_ns, _ = _MESSAGE.unpack_from(data, start)
                     at = start + _MESSAGE.size
                     rows.extend((log_time_ns, channel_id, sequence, number, at, end - at))
-                elif opcode in (Opcode.CHANNEL, Opcode.SCHEMA):
-                    self._keep(opcode, data[start:end])
-        except (EndOfFile, struct.error, ValueError):
+                elif opcode in (Opcode.CHANNEL, Opcode.SCHEMA) and not self._keep(opcode, data[start:end]):
+                    return False
+        except (struct.error, ValueError):
             return False
         self.contents.chunks.append(place)
         self.contents.rows.extend(rows)
@@ -280,9 +281,32 @@ class _Scan:
         return bool(crc) and zlib.crc32(self._file.read(stored)) == crc
 
 
-_KEPT = frozenset(
-    {Opcode.METADATA, Opcode.ATTACHMENT, Opcode.CHANNEL, Opcode.SCHEMA, Opcode.MESSAGE_INDEX, Opcode.FOOTER}
-)
+_TYPES: dict[int, Any] = {
+    Opcode.HEADER: records.Header,
+    Opcode.FOOTER: records.Footer,
+    Opcode.SCHEMA: records.Schema,
+    Opcode.CHANNEL: records.Channel,
+    Opcode.MESSAGE_INDEX: records.MessageIndex,
+    Opcode.CHUNK_INDEX: records.ChunkIndex,
+    Opcode.ATTACHMENT: records.Attachment,
+    Opcode.ATTACHMENT_INDEX: records.AttachmentIndex,
+    Opcode.STATISTICS: records.Statistics,
+    Opcode.METADATA: records.Metadata,
+    Opcode.METADATA_INDEX: records.MetadataIndex,
+    Opcode.SUMMARY_OFFSET: records.SummaryOffset,
+    Opcode.DATA_END: records.DataEnd,
+}
+_IN_BOTH = frozenset({Opcode.SCHEMA, Opcode.CHANNEL})
+_IN_DATA = _IN_BOTH | {
+    Opcode.HEADER,
+    Opcode.CHUNK,
+    Opcode.MESSAGE,
+    Opcode.MESSAGE_INDEX,
+    Opcode.ATTACHMENT,
+    Opcode.METADATA,
+    Opcode.DATA_END,
+}
+_IN_SUMMARY = _IN_BOTH | (frozenset(_TYPES) - _IN_DATA)
 
 
 def _records_of(data: bytes) -> Iterator[tuple[int, int, int]]:
