@@ -25,8 +25,8 @@ OVEREXPOSED_LEVEL = 249.0
 """Mean grey level, 0 to 255."""
 FLAT_DEVIATION = 1.0
 """Standard deviation of grey levels; any scene has more, if only by noise."""
-BLURRED_RATIO = 2e-4
-"""Laplacian variance over variance; a frame blurred over some ten pixels falls below."""
+BLURRED_SHARPNESS = 3.0
+"""Variance of the Laplacian, grey levels squared: rounding to 8 bits alone makes about 1.7, any sensor noise more."""
 _SAMPLE_PX = 64
 _CROP_PX = 128
 
@@ -85,4 +85,4 @@ def _is_blurred(frame: NDArray[np.uint8]) -> bool:
     green = np.ascontiguousarray(frame[top : top + _CROP_PX, left : left + _CROP_PX, 1])
     variance = float(cv2.meanStdDev(green)[1][0, 0]) ** 2
     sharpness = float(cv2.meanStdDev(cv2.Laplacian(green, cv2.CV_32F))[1][0, 0]) ** 2
-    return variance > FLAT_DEVIATION**2 and sharpness < BLURRED_RATIO * variance
+    return variance > FLAT_DEVIATION**2 and sharpness < BLURRED_SHARPNESS
