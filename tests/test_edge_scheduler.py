@@ -57,7 +57,7 @@ def test_camera_paces_again_when_it_is_back():
 
 def test_refused_frames_mask_the_camera_at_once_with_their_reason():
     answers = VirtualFlight(refusals={"camera": (1000, 2000, Reason.BLACK)}).fly(2.0)
-    during = [(ns, pairing) for ns, pairing in answers if 1050 * MS < ns]
+    during = [(ns, pairing) for ns, pairing in answers if ns > 1050 * MS]
     assert during[0][0] <= 1065 * MS
     assert all(masks(pairing) == (True, False) for _, pairing in during)
     assert {pairing.reasons[1] for _, pairing in during} == {"black"}
