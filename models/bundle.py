@@ -18,13 +18,19 @@ import msgspec
 
 from models.errors import BundleError, ConfigError
 from models.schema import MAX_BYTES, dump_yaml, parse_yaml
+from models.spec import FUSION as FUSION
 from models.spec import ModelSpec
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 1 << 30
-FUSION = "fusion"
 GOLDEN = "golden/io.npz"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+class _Release(msgspec.Struct, frozen=True):
+    """The one key that a manifest of any release has."""
+
+    schema: int
 
 
 class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,8 +67,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, FileEntry]
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA_VERSION:
-            raise ValueError(f"schema {self.schema}: this runtime reads {SCHEMA_VERSION}, install a matching release")
+        if not _SAFE_NAME.fullmatch(self.name) or "/" in self.name:
+            raise ValueError(f"name {self.name!r}: expected letters, digits, _ - . (it names the folder)")
+        if self.version < 0:
+            raise ValueError(f"version is {self.version}: expected 0 or more")
         for name, entry in self.files.items():
             if not _SAFE_NAME.fullmatch(name):
                 raise ValueError(f"file name {name!r}: expected a plain relative path")
@@ -113,14 +121,11 @@ def open_bundle(path: Path) -> Bundle:
     if not path.is_dir():
         raise BundleError(f"{path}: no such bundle folder: name a <name>-<version>.uavb folder")
     text = _read(path, "manifest.yaml", MAX_BYTES)
-    expected = _read(path, "manifest.sha256", 200).decode("ascii", "replace").strip()
+    expected = _read(path, "manifest.sha256", 200).decode("ascii", "replace")
     found = hashlib.sha256(text).hexdigest()
-    if found != expected:
+    if expected != f"{found}\n":
         raise BundleError(f"{path}/manifest.yaml: expected SHA-256 {expected[:64]!r}, found {found}: {remedy}")
-    try:
-        manifest = parse_yaml(text, Manifest, f"{path}/manifest.yaml")
-    except ConfigError as error:
-        raise BundleError(str(error)) from error
+    manifest = _parse_manifest(text, f"{path}/manifest.yaml")
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
     extra = sorted(present - set(manifest.files) - {"manifest.yaml", "manifest.sha256"})
     if extra:
@@ -142,12 +147,16 @@ def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -
     """Write `<folder>/<name>-<version>.uavb` and return its path; `manifest.files` is filled in here.
 
     The bundle appears whole or not at all: it is written beside its place and renamed. An existing one is replaced.
+
+    Raises:
+        BundleError: the manifest is one that `open_bundle` would refuse; nothing is written.
     """
     files = {
         name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
         for name, data in sorted(contents.items())
     }
     text = dump_yaml(msgspec.structs.replace(manifest, files=files))
+    _parse_manifest(text, f"{folder}/{manifest.title}.uavb/manifest.yaml")
     target = folder / f"{manifest.title}.uavb"
     partial = folder / f".{manifest.title}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -162,11 +171,27 @@ def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -
     return target
 
 
+def _parse_manifest(text: bytes, where: str) -> Manifest:
+    """Return the manifest; its release is judged first, because another release may have other keys."""
+    try:
+        schema = parse_yaml(text, _Release, where).schema
+        if schema != SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: schema {schema}: this runtime reads {SCHEMA_VERSION}: install the release that wrote it,"
+                " or export the bundle anew"
+            )
+        return parse_yaml(text, Manifest, where)
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
+
+
 def _read(folder: Path, name: str, limit: int) -> bytes:
     """Return a file's bytes, at most `limit` + 1 of them; symbolic links are refused."""
     file = folder / name
     if any(part.is_symlink() for part in (file, *file.parents) if folder in part.parents):
         raise BundleError(f"{file}: a symbolic link, which a bundle may not hold: copy the file itself")
+    if file.exists() and not file.is_file():
+        raise BundleError(f"{file}: not a regular file: copy the bundle again")
     try:
         with file.open("rb") as stream:
             return stream.read(limit + 1)

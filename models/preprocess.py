@@ -12,6 +12,8 @@ from models.errors import DeviceError, InputError
 from models.spec import ImageRecipe, IqRecipe
 
 MIN_RMS = 1e-12
+MIN_RMS_OVER_DC = 1e-6
+"""Below this share of the DC level a signal is the rounding of float32, not a signal."""
 
 
 def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
@@ -21,17 +23,20 @@ def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
         samples: (window, 2) interleaved I and Q; any integer or float type, any offset (RTL-SDR's 127.4 goes too).
         out: (2, window), overwritten. All zero where the window is constant.
     Raises:
-        InputError: shapes differ.
+        InputError: shapes differ, or the window is empty.
     """
-    if samples.ndim != 2 or samples.shape[1] != 2 or out.shape != (2, samples.shape[0]):
+    if samples.ndim != 2 or samples.shape[1] != 2 or out.shape != (2, samples.shape[0]) or not samples.size:
         raise InputError(f"I/Q window of shape {samples.shape} into {out.shape}: expected (n, 2) into (2, n)")
     np.copyto(out, samples.T, casting="unsafe")
     power = 0.0
+    offset = 0.0
     for row in out:
-        row -= row.mean()
+        mean = row.mean()
+        row -= mean
         power += float(np.dot(row, row))
+        offset += abs(float(mean))
     rms = float(np.sqrt(power / samples.shape[0]))
-    out *= np.float32(1.0 / rms) if rms > MIN_RMS else np.float32(0.0)
+    out *= np.float32(1.0 / rms) if rms > max(MIN_RMS, MIN_RMS_OVER_DC * offset) else np.float32(0.0)
 
 
 def preprocess_image(frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray[np.float32]) -> None:
@@ -45,13 +50,15 @@ def preprocess_image(frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray
         recipe: target size, mean and standard deviation.
         out: (3, recipe.height_px, recipe.width_px), overwritten.
     Raises:
-        InputError: the frame is not (h, w, 3) uint8, or `out` has another shape.
+        InputError: the frame is not (h, w, 3) uint8, or `out` is not contiguous float32 of the recipe's shape.
         DeviceError: OpenCV is not installed.
     """
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
         raise InputError(f"frame of shape {frame.shape} and type {frame.dtype}: expected (height, width, 3) uint8")
-    if out.shape != recipe.input_shape:
-        raise InputError(f"output of shape {out.shape}: expected {recipe.input_shape}")
+    if out.shape != recipe.input_shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise InputError(
+            f"output of shape {out.shape} and type {out.dtype}: expected contiguous {recipe.input_shape} float32"
+        )
     cv2 = opencv()
     height, width = recipe.height_px, recipe.width_px
     while frame.shape[0] >= 2 * height and frame.shape[1] >= 2 * width:

@@ -1,5 +1,6 @@
 """What a model expects and answers: classes, modalities with their preprocessing recipes, and the fusion form."""
 
+import math
 from typing import Literal
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 MAX_CLASSES = 256
 MAX_WINDOW_SAMPLES = 1 << 20
 MAX_INPUT_PX = 2048
+FUSION = "fusion"
+"""Role of the graph that no modality may be named after."""
 
 
 class IqRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="iq"):
@@ -42,7 +45,9 @@ class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if not (8 <= self.height_px <= MAX_INPUT_PX and 8 <= self.width_px <= MAX_INPUT_PX):
             raise ValueError(f"{self.height_px} x {self.width_px} px: expected 8 to {MAX_INPUT_PX} each")
-        if min(self.std) <= 0:
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean {self.mean}: expected finite values")
+        if not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"std {self.std}: expected positive values")
 
     @property
@@ -60,8 +65,11 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Length of the branch's feature vector."""
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise ValueError(f"name {self.name!r}: expected letters, digits and _ (it names files and graph inputs)")
+        if not (self.name.isidentifier() and self.name.isascii()) or self.name == FUSION:
+            raise ValueError(
+                f"name {self.name!r}: expected ASCII letters, digits and _, and not {FUSION!r}"
+                " (it names files and graph inputs)"
+            )
         if not 1 <= self.feature_size <= 4096:
             raise ValueError(f"feature_size is {self.feature_size}: expected 1 to 4096")
 
@@ -76,7 +84,7 @@ class FusionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """IEMF: the least weight of an available modality."""
 
     def __post_init__(self) -> None:
-        if self.tau <= 0:
+        if not 0 < self.tau < math.inf:
             raise ValueError(f"tau is {self.tau}: expected a positive temperature")
         if not 0 <= self.floor < 0.5:
             raise ValueError(f"floor is {self.floor}: expected 0 to below 0.5")
