@@ -4,16 +4,27 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from models.errors import OnboardError
+from models.errors import DeviceError, OnboardError
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 a check failed, 2 command line or configuration, 3 bundle, 4 device, 5 link,"
     " 6 recording, 7 data, 130 interrupted"
 )
+
+EXTRAS = {
+    "cv2": "camera",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "train",
+    "serial": "serial",
+    "torch": "train",
+}
+"""Packages that an installation may lack, with the extra that brings them."""
 
 
 def run_command_line(
@@ -44,7 +55,7 @@ def run_command_line(
         level=logging.DEBUG if args.debug else logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        return int(modules[args.command].run(args))
+        return _run(modules[args.command], args)
     except OnboardError as error:
         if args.debug:
             raise
@@ -53,6 +64,21 @@ def run_command_line(
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of a pipe left, as `head` does: say nothing more, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(module: Any, args: argparse.Namespace) -> int:
+    """Run a command; a package that an extra would have brought is named with its remedy."""
+    try:
+        return int(module.run(args))
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        extra = EXTRAS.get(package)
+        if extra is None:
+            raise
+        raise DeviceError(f"{package} is not installed: pip install 'uav-fusion-edge[{extra}]'") from error
 
 
 def print_json(value: dict[str, Any]) -> None:

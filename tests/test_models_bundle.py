@@ -1,0 +1,214 @@
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from models.bundle import SCHEMA_VERSION, Bundle, FileEntry, GraphEntry, Manifest, open_bundle, write_bundle
+from models.errors import BundleError
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
+
+MUTATIONS = 500
+SPEC = ModelSpec(
+    classes=("field", "forest"),
+    modalities=(
+        ModalitySpec(name="iq", recipe=IqRecipe(window_samples=64, sample_rate_hz=1000), feature_size=4),
+        ModalitySpec(name="image", recipe=ImageRecipe(height_px=8, width_px=8), feature_size=4),
+    ),
+)
+CONTENTS = {f"onnx/{role}.fp32.onnx": role.encode() * 50 for role in ("iq", "image", "fusion")} | {
+    "golden/io.npz": bytes(range(256))
+}
+MANIFEST = Manifest(
+    schema=SCHEMA_VERSION,
+    name="demo",
+    version=3,
+    licence="Apache-2.0",
+    description="for tests",
+    reproduce=("uav-train fit",),
+    spec=SPEC,
+    graphs=tuple(
+        GraphEntry(role=role, precision="fp32", file=f"onnx/{role}.fp32.onnx") for role in ("iq", "image", "fusion")
+    ),
+    metrics={"accuracy": 0.9},
+    tools={"torch": "2.13.0"},
+    files={name: FileEntry(sha256="", size_bytes=0) for name in CONTENTS},
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path, MANIFEST, CONTENTS)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(path)
+    return str(caught.value)
+
+
+def rewrite_manifest(bundle: Path, change: Callable[[str], str]) -> None:
+    """Change the manifest and its sidecar together, as someone would who knows the format."""
+    text = change((bundle / "manifest.yaml").read_text()).encode()
+    (bundle / "manifest.yaml").write_bytes(text)
+    (bundle / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest() + "\n")
+
+
+def test_what_was_written_is_read_back(bundle: Path) -> None:
+    opened = open_bundle(bundle)
+    assert bundle.name == "demo-3.uavb"
+    assert opened.contents == CONTENTS
+    assert opened.spec == SPEC
+    assert opened.graph("image") == CONTENTS["onnx/image.fp32.onnx"]
+    assert opened.graph("fusion") == CONTENTS["onnx/fusion.fp32.onnx"]
+    assert opened.sha256 == hashlib.sha256((bundle / "manifest.yaml").read_bytes()).hexdigest()
+    assert msgspec.structs.replace(opened.manifest, files=MANIFEST.files) == MANIFEST
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (write_bundle(tmp_path / name, MANIFEST, CONTENTS) for name in "ab")
+    assert (first / "manifest.yaml").read_bytes() == (second / "manifest.yaml").read_bytes()
+
+
+def test_what_is_in_memory_survives_the_loss_of_the_folder(bundle: Path) -> None:
+    opened: Bundle = open_bundle(bundle)
+    (bundle / "onnx/iq.fp32.onnx").unlink()
+    assert opened.graph("iq") == CONTENTS["onnx/iq.fp32.onnx"]
+
+
+def test_an_older_bundle_of_the_same_title_is_replaced_whole(bundle: Path) -> None:
+    rewritten = write_bundle(bundle.parent, MANIFEST, CONTENTS | {"onnx/iq.fp32.onnx": b"new"})
+    assert rewritten == bundle
+    assert open_bundle(bundle).graph("iq") == b"new"
+    assert [path.name for path in bundle.parent.iterdir()] == ["demo-3.uavb"]
+
+
+def test_any_changed_byte_is_refused(bundle: Path) -> None:
+    random_source = random.Random(7)
+    files = sorted(path for path in bundle.rglob("*") if path.is_file())
+    accepted = []
+    for _ in range(MUTATIONS):
+        file = random_source.choice(files)
+        original = file.read_bytes()
+        position = random_source.randrange(len(original))
+        changed = bytes([original[position] ^ random_source.randrange(1, 256)])
+        file.write_bytes(original[:position] + changed + original[position + 1 :])
+        try:
+            open_bundle(bundle)
+            accepted.append((file.name, position, changed))
+        except BundleError:
+            pass
+        file.write_bytes(original)
+    assert accepted == []
+    assert open_bundle(bundle).contents == CONTENTS
+
+
+@pytest.mark.parametrize("name", ["onnx/iq.fp32.onnx", "golden/io.npz", "manifest.yaml", "manifest.sha256"])
+def test_a_truncated_file_is_refused(bundle: Path, name: str) -> None:
+    os.truncate(bundle / name, (bundle / name).stat().st_size - 1)
+    assert name.removesuffix(".sha256") in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["onnx/iq.fp32.onnx", "golden/io.npz", "manifest.yaml", "manifest.sha256"])
+def test_a_lengthened_file_is_refused(bundle: Path, name: str) -> None:
+    with (bundle / name).open("ab") as stream:
+        stream.write(b"\n")
+    assert name.removesuffix(".sha256") in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["onnx/iq.fp32.onnx", "manifest.yaml", "manifest.sha256"])
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    assert f"{name}: cannot be read (No such file or directory)" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "onnx/iq.int8.onnx", ".hidden"])
+def test_a_file_that_the_manifest_does_not_list_is_refused(bundle: Path, name: str) -> None:
+    (bundle / name).write_bytes(b"")
+    assert f"does not list: {name}" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["onnx/iq.fp32.onnx", "manifest.yaml", "onnx"])
+def test_a_symbolic_link_is_refused_even_to_the_right_content(bundle: Path, name: str) -> None:
+    elsewhere = bundle.parent / "elsewhere"
+    (bundle / name).rename(elsewhere)
+    (bundle / name).symlink_to(elsewhere)
+    message = refusal(bundle)
+    assert "symbolic link" in message or "does not list: onnx" in message
+
+
+def test_a_pipe_in_place_of_a_file_does_not_hang(bundle: Path) -> None:
+    (bundle / "golden/io.npz").unlink()
+    os.mkfifo(bundle / "golden/io.npz")
+    assert "golden/io.npz: not a regular file" in refusal(bundle)
+
+
+def test_a_link_to_the_whole_bundle_is_followed(bundle: Path) -> None:
+    link = bundle.parent / "current.uavb"
+    link.symlink_to(bundle)
+    assert open_bundle(link).contents == CONTENTS
+
+
+def test_an_absent_bundle_is_named_with_what_to_name(tmp_path: Path) -> None:
+    assert (
+        refusal(tmp_path / "x.uavb") == f"{tmp_path}/x.uavb: no such bundle folder: name a <name>-<version>.uavb folder"
+    )
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "onnx/../../evil", "a//b", "./a", "", ".hidden", "a\\nb"])
+def test_a_file_name_that_leaves_the_folder_is_refused(bundle: Path, name: str) -> None:
+    rewrite_manifest(bundle, lambda text: text.replace("golden/io.npz:", f'"{name}":'))
+    assert "expected a plain relative path" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil"])
+def test_nothing_is_written_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="expected a plain relative path"):
+        write_bundle(tmp_path / "bundles", MANIFEST, CONTENTS | {name: b"x"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manifest_of_another_release_says_so_before_anything_else(bundle: Path) -> None:
+    rewrite_manifest(bundle, lambda text: text.replace("schema: 1", "schema: 2\nquantization: int8"))
+    assert "schema 2: this runtime reads 1" in refusal(bundle)
+    assert "unknown key" not in refusal(bundle)
+
+
+def test_a_manifest_that_is_changed_with_the_hashes_of_its_files_fails_on_its_own_hash(bundle: Path) -> None:
+    new = b"another graph, well hashed"
+    old = CONTENTS["onnx/iq.fp32.onnx"]
+    text = (bundle / "manifest.yaml").read_text()
+    text = text.replace(hashlib.sha256(old).hexdigest(), hashlib.sha256(new).hexdigest())
+    text = text.replace(f"size_bytes: {len(old)}", f"size_bytes: {len(new)}", 1)
+    (bundle / "manifest.yaml").write_text(text)
+    (bundle / "onnx/iq.fp32.onnx").write_bytes(new)
+    assert "manifest.yaml: expected SHA-256" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("role: image", "role: iq", "graph roles ['fusion', 'iq', 'iq']: expected ['fusion', 'image', 'iq']"),
+        ("file: onnx/iq.fp32.onnx", "file: onnx/other.onnx", "graphs without a file entry: ['onnx/other.onnx']"),
+        ("size_bytes: 256", "size_bytes: -1", "at most 1073741824"),
+        ("size_bytes: 256", "size_bytes: 99999999999", "at most 1073741824"),
+        ("precision: fp32", "precision: fp8", "precision"),
+        ("name: demo", "name: ../demo", "name '../demo': expected letters, digits"),
+        ("version: 3", "version: -3", "version is -3: expected 0 or more"),
+        ("name: demo", "nam: demo", "manifest.yaml:2: nam: unknown key: did you mean name?"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(bundle: Path, old: str, new: str, message: str) -> None:
+    rewrite_manifest(bundle, lambda text: text.replace(old, new, 1))
+    assert message in refusal(bundle)
+
+
+def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    unreadable: Any = msgspec.structs.replace(MANIFEST, metrics={"accuracy": float("nan")})
+    with pytest.raises(BundleError, match=r"metrics\.accuracy: expected a finite number"):
+        write_bundle(tmp_path, unreadable, CONTENTS)
+    assert list(tmp_path.iterdir()) == []
