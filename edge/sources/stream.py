@@ -1,0 +1,136 @@
+"""The sending side of one stream: stamps and numbers each message, and keeps to due times."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import Clock, SystemClock
+from edge.transport.messages import Kind
+from edge.transport.sockets import Publisher
+from edge.transport.wire import Stamp, encode_array, encode_bytes
+from models.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+MAX_CRC_BYTES = 256 << 10
+"""I/Q payloads up to here carry a checksum: 62 us at this size; raw frames would cost milliseconds."""
+LATE_NS = 5_000_000
+"""Waking later than this after a due time counts as late; a desktop kernel is 0.1 ms late as a rule."""
+_LONGEST_SLEEP_S = 0.05
+
+
+class StreamSender:
+    """Publishes the messages of one source. Buffers are not copied: leave them unchanged once sent.
+
+    The epoch is new with each start, so that a receiver can tell a restart from lost messages.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        stream_id: int,
+        *,
+        clock: Clock | None = None,
+        publisher: Callable[[str], Publisher] = Publisher,
+        flags: int = 0,
+        max_message_bytes: int = 1 << 30,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._publisher = publisher(endpoint)
+        self._stream_id = stream_id
+        self.flags = flags
+        """Of every message from now on, see edge.transport.wire."""
+        self._max_message_bytes = max_message_bytes
+        self.epoch = secrets.randbits(32)
+        self.sequence = 0
+        """Of the next message."""
+        self.sent = 0
+        """Messages so far."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it publishes, with the port that `tcp://...:*` was given."""
+        return self._publisher.endpoint
+
+    def send_iq(self, samples: NDArray[Any], capture_ns: int, sample_rate_hz: float, centre_hz: float = 0.0) -> None:
+        """Send I/Q, (samples, 2) of uint8, int8, int16 or float32; `capture_ns` is of the first sample.
+
+        Raises:
+            ConfigError: larger than the stream's `max_message_bytes`, as with the other two.
+        """
+        stamp = self._stamp(samples.nbytes, capture_ns)._replace(sample_rate_hz=sample_rate_hz, centre_hz=centre_hz)
+        with_crc = samples.nbytes <= MAX_CRC_BYTES
+        self._publisher.send(encode_array(Kind.IQ, stamp, samples, with_crc=with_crc), keep=True)
+
+    def send_frame(self, bgr: NDArray[np.uint8], capture_ns: int) -> None:
+        """Send a raw frame, (height, width, 3) BGR."""
+        stamp = self._stamp(bgr.nbytes, capture_ns)
+        self._publisher.send(encode_array(Kind.FRAME, stamp, bgr), keep=True)
+
+    def send_encoded(self, image: bytes, capture_ns: int) -> None:
+        """Send a JPEG or PNG file."""
+        stamp = self._stamp(len(image), capture_ns)
+        self._publisher.send(encode_bytes(Kind.ENCODED_FRAME, stamp, image), keep=True)
+
+    def note_loss(self, messages: int = 1) -> None:
+        """Skip sequence numbers for what the device lost, so that the receiver counts it."""
+        self.sequence = (self.sequence + messages) & 0xFFFF_FFFF
+
+    def wait_for_listeners(self, count: int, timeout_s: float) -> bool:
+        """Wait until `count` subscribers are connected; say whether they came in time."""
+        return self._publisher.wait_for_listeners(count, timeout_s)
+
+    def close(self) -> None:
+        """Close the socket; what was not sent yet is dropped."""
+        self._publisher.close()
+
+    def _stamp(self, payload_bytes: int, capture_ns: int) -> Stamp:
+        if payload_bytes > self._max_message_bytes:
+            raise ConfigError(
+                f"message of {payload_bytes} bytes for a stream with max_message_bytes {self._max_message_bytes}, which"
+                " its receiver would refuse: raise max_message_bytes, or send less (jpeg_quality, lower rate or size)"
+            )
+        sequence = self.sequence
+        self.sequence = (sequence + 1) & 0xFFFF_FFFF
+        self.sent += 1
+        return Stamp(self._stream_id, self.epoch, sequence, capture_ns, self._clock.now_ns(), self.flags)
+
+
+class Pacer:
+    """Sleeps until due times of the clock, so that no delay adds up; ends when told to stop or when its time is over.
+
+    It looks at `stop` and never waits for it: an event that a signal handler sets while the same thread is about to
+    wait for it can lock that thread for good.
+    """
+
+    def __init__(self, stop: threading.Event, *, limit_s: float | None = None, clock: Clock | None = None) -> None:
+        self._stop = stop
+        self._clock = clock or SystemClock()
+        self._end_ns = None if limit_s is None else self._clock.now_ns() + round(limit_s * 1e9)
+        self.late = 0
+        """How often a due time had passed by more than LATE_NS on return."""
+
+    def now_ns(self) -> int:
+        """Return the time that due times are compared with."""
+        return self._clock.now_ns()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to end."""
+        return self._stop.is_set() or (self._end_ns is not None and self._clock.now_ns() >= self._end_ns)
+
+    def wait_until(self, due_ns: int) -> bool:
+        """Sleep until `due_ns`; say whether to go on."""
+        while not self.is_over:
+            left_s = (due_ns - self._clock.now_ns()) * 1e-9
+            if left_s <= 0:
+                self.late += left_s * 1e9 < -LATE_NS
+                return True
+            time.sleep(min(left_s, _LONGEST_SLEEP_S))
+        return False
