@@ -72,9 +72,9 @@ class _Socket:
         """The endpoint in use, with the port that `tcp://...:*` was given."""
         return self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0")  # type: ignore[union-attr]
 
-    def close(self) -> None:
-        """Close at once; what was not sent yet is dropped."""
-        self._socket.close()
+    def close(self, *, linger_ms: int = 0) -> None:
+        """Close at once; what was not sent yet is sent in the background for `linger_ms`, then dropped."""
+        self._socket.close(linger=linger_ms)
 
     def __enter__(self):  # type: ignore[no-untyped-def] # noqa: ANN204 (Self needs Python 3.11)
         return self

@@ -156,6 +156,11 @@ def decode_header(data: bytes | memoryview) -> Header | Reason:
     return header
 
 
+def encode_header(header: Header) -> bytes:
+    """Return the 64 bytes that `decode_header` reads back."""
+    return _HEADER.pack(*header)
+
+
 def check_payload(header: Header, payload: bytes | memoryview) -> Reason | None:
     """Return why a payload contradicts its header, or None where they agree."""
     size = len(payload)
