@@ -9,6 +9,8 @@ ABOUT = "Fuse radio and image on board, and say over MAVLink what the vehicle is
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("edge.commands.run", "fly: start sources, pipeline, MAVLink and recorder, and keep them running"),
     "pipeline": ("edge.commands.pipeline", "run the pipeline alone, in this process"),
+    "demo": ("edge.commands.demo", "a synthetic flight from sensors to a ground station, with a report"),
+    "source": ("edge.commands.source", "publish one sensor's stream: synthetic, camera, video, radio or recording"),
     "replay": ("edge.commands.replay", "replay a recording through the pipeline, live or exact"),
 }
 

@@ -143,6 +143,11 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path=path, manifest=manifest, sha256=found, contents=contents)
 
 
+def shipped_bundle() -> Path:
+    """Return the path of the demo bundle that comes with this package."""
+    return Path(__file__).parent / "bundles" / "demo-1.uavb"
+
+
 def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -> Path:
     """Write `<folder>/<name>-<version>.uavb` and return its path; `manifest.files` is filled in here.
 

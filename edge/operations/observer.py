@@ -3,15 +3,16 @@
 import collections
 import time
 from types import TracebackType
-from typing import Any
 
+from edge.operations.flown import Flown
 from edge.operations.live_view import LiveView
-from edge.operations.score import TruthTimeline, accounting_summary, latency_summary, score
+from edge.operations.score import TruthTimeline
 from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import Reason, decode_message
 
-DRAIN_TIMEOUT_MS = 300
+QUIET_MS = 100
+"""Shorter than the time after which a pipeline without input says NO_DATA."""
 KEPT_ANSWERS = 1_000_000
 """Hours at any rate; bounds the memory of a flight that is never stopped."""
 
@@ -51,8 +52,8 @@ class Observer:
         return has_any
 
     def drain(self) -> None:
-        """Take what is still under way, such as the last status of a pipeline that has just ended."""
-        while self.poll(DRAIN_TIMEOUT_MS):
+        """Take what is still under way, until nothing has come for a moment."""
+        while self.poll(QUIET_MS):
             pass
 
     def wait_for_status(self, timeout_s: float) -> bool:
@@ -62,15 +63,17 @@ class Observer:
             self.poll(50)
         return self.status is not None
 
-    def summary(self) -> dict[str, Any]:
-        """Return accuracy (where the truth is known), number of results, accounting and latency, as plain data."""
-        streams = self.status.streams if self.status is not None else {}
-        return {
-            **score(self.answers, self.truths),
-            "results": len(self.answers),
-            "latency_ms": latency_summary(self.answers),
-            "accounting": accounting_summary(streams),
-        }
+    def flown(self, title: str) -> Flown:
+        """Return what has come so far: answers, truth, and the last accounting that the pipeline published."""
+        status = self.status
+        return Flown(
+            title=title,
+            model=status.model if status is not None else "",
+            labels=status.labels if status is not None else (),
+            answers=self.answers,
+            truths=self.truths,
+            streams=status.streams if status is not None else {},
+        )
 
     def _note(self, parts: list[memoryview]) -> None:
         message = decode_message(parts)

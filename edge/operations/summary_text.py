@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_FATES = ("received", "processed", "superseded", "dropped_late", "rejected", "in_flight", "lost_transport")
+
 
 def print_summary(summary: dict[str, Any], console: Console | None = None) -> None:
     """Print accuracy, latency and where every message went.
@@ -29,15 +31,18 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
 
 
 def _accounting_table(accounting: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="where every message went", title_justify="left")
-    columns = ("received", "processed", "superseded", "dropped_late", "rejected", "in_flight", "lost_transport")
-    table.add_column("stream")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    table.add_column("balanced")
-    table.add_column("rejected because")
-    for name, stream in accounting.items():
-        reasons = ", ".join(f"{reason} {count}" for reason, count in stream["rejected_by_reason"].items())
-        counts = [str(stream[column]) for column in columns]
-        table.add_row(name, *counts, "yes" if stream["balanced"] else "[red]NO[/red]", reasons)
+    """Return a table with a column a stream and a row a fate, which fits any terminal."""
+    table = Table(title="where every message went", title_justify="left", title_style="bold")
+    table.add_column("")
+    for name in accounting:
+        table.add_column(name, justify="right")
+    reasons = sorted({reason for stream in accounting.values() for reason in stream["rejected_by_reason"]})
+    for fate in _FATES:
+        table.add_row(fate.replace("_", " "), *(str(stream[fate]) for stream in accounting.values()))
+        if fate == "rejected":
+            for reason in reasons:
+                counts = (str(stream["rejected_by_reason"].get(reason, 0)) for stream in accounting.values())
+                table.add_row(f"  {reason}", *counts, style="dim")
+    balanced = ("yes" if stream["balanced"] else "[red]NO[/red]" for stream in accounting.values())
+    table.add_row("balanced", *balanced, style="bold")
     return table

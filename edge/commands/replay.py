@@ -1,0 +1,62 @@
+"""`uav-edge replay`: a recorded flight through the pipeline: live at a rate, or exact on a virtual clock."""
+
+import argparse
+import hashlib
+import time
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("recording", type=Path, metavar="FLIGHT.mcap", help="the recording")
+    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR.uavb", help="the model to fly with")
+    parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
+    parser.add_argument("--rate", type=float, default=1.0, help="live: speed, 1 is real time, 0 as fast as possible")
+    parser.add_argument("--mavlink", metavar="LINK", help="live: publish over MAVLink too, e.g. udpout:127.0.0.1:14550")
+    parser.add_argument("--results", type=Path, metavar="OUT.jsonl", help="write every answer, one JSON object a line")
+    parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a report with pictures")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, print a summary, and fail when the accounting does not balance."""
+    import sys
+
+    import msgspec
+
+    from edge.operations.progress import progress_bar
+    from edge.operations.replays import LiveOptions, fly_exact, fly_live
+    from edge.operations.report import write_report
+    from edge.operations.summary_text import print_summary
+    from edge.recording.reader import open_recording
+    from models.bundle import open_bundle
+    from models.command_line import print_json
+    from models.errors import ConfigError
+
+    if args.exact and args.mavlink is not None:
+        raise ConfigError("--mavlink goes with live replay: leave out --exact")
+    bundle = open_bundle(args.bundle)
+    recording = open_recording(args.recording)
+    started_s = time.monotonic()
+    if args.exact:
+        with progress_bar("replay", recording.event_count) as watch:
+            flown = fly_exact(recording, bundle, watch)
+    else:
+        flown = fly_live(recording, bundle, LiveOptions(rate=args.rate, mavlink=args.mavlink, show=sys.stderr.isatty()))
+    wall_s = time.monotonic() - started_s
+    lines = b"".join(msgspec.json.encode(answer) + b"\n" for answer in flown.answers)
+    summary = {
+        **flown.summary(),
+        "realtime_factor": round(recording.duration_ns / 1e9 / wall_s, 2),
+        "results_sha256": hashlib.sha256(lines).hexdigest(),
+        "damage": str(recording.damage),
+    }
+    print_summary(summary)
+    if args.results is not None:
+        args.results.write_bytes(lines)
+    if args.report is not None:
+        write_report(args.report, flown)
+        print(f"report: {args.report}")
+    if args.json:
+        print_json(summary)
+    return 0 if flown.is_balanced else 1

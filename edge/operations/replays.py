@@ -1,0 +1,139 @@
+"""A recorded flight flown again: exact on a virtual clock, or live through real processes and sockets."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
+from edge.operations.flown import Flown
+from edge.operations.observer import Observer
+from edge.operations.score import TruthTimeline
+from edge.operations.supervisor import Supervisor, flight_commands
+from edge.recording.player import Player
+from edge.recording.reader import Event, Recording
+from edge.recording.replay import ExactReplay, streams_of
+from edge.transport.messages import Pose, Truth
+from models.bundle import Bundle
+from models.errors import LinkError
+from models.schema import dump_yaml
+
+START_TIMEOUT_S = 20.0
+
+
+def fly_exact(recording: Recording, bundle: Bundle, watch: Callable[[int], None] = lambda _: None) -> Flown:
+    """Replay on a virtual clock, in this thread.
+
+    Args:
+        recording: the flight.
+        bundle: the model to fly with.
+        watch: told the number of events done, for a progress bar.
+    Raises:
+        ConfigError: the recording's streams do not fit the model.
+    """
+    streams = streams_of(recording, bundle.spec, Path("/nowhere"))
+    replay = ExactReplay(bundle, streams, PipelineConfig(), recording.start_ns)
+    truths = TruthTimeline()
+    answers = list(replay.run(_noting(recording.events(), truths, watch)))
+    return Flown(
+        title=recording.path.name,
+        model=bundle.manifest.title,
+        labels=bundle.spec.classes,
+        answers=answers,
+        truths=truths,
+        streams=replay.accounting(),
+    )
+
+
+def _noting(events: Iterable[Event], truths: TruthTimeline, watch: Callable[[int], None]) -> Iterator[Event]:
+    for done, event in enumerate(events, 1):
+        if isinstance(event.message, Truth):
+            truths.note(event.message)
+        watch(done)
+        yield event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveOptions:
+    """How to replay through real processes."""
+
+    rate: float = 1.0
+    """Speed: 1 is real time, 0 as fast as the pipeline takes it without losing a message."""
+    mavlink: str | None = None
+    """Link on which a MAVLink process publishes too."""
+    show: bool = False
+    """Draw a live view on the terminal."""
+
+
+def fly_live(
+    recording: Recording, bundle: Bundle, options: LiveOptions, beside: Callable[[], object] = lambda: None
+) -> Flown:
+    """Replay through a pipeline process of its own, over sockets.
+
+    Args:
+        recording: the flight.
+        bundle: the model to fly with.
+        options: speed and what else takes part.
+        beside: called some 20 times a second while the flight lasts.
+    Raises:
+        ConfigError: the recording's streams do not fit the model.
+        LinkError: the pipeline does not come up, or does not listen.
+    """
+    with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
+        runtime = Path(folder)
+        config = FlightConfig(
+            bundle=str(bundle.path.resolve()),
+            streams=streams_of(recording, bundle.spec, runtime),
+            results=f"ipc://{runtime}/results",
+            pose=f"ipc://{runtime}/pose",
+            mavlink=MavlinkConfig(links=(options.mavlink,)) if options.mavlink is not None else None,
+        )
+        path = runtime / "flight.yaml"
+        path.write_bytes(dump_yaml(config))
+        with Observer(config.results, show=options.show) as observer:
+            with Supervisor(flight_commands(config, path)) as supervisor:
+                _await_status(observer, supervisor)
+                with _playing(recording, config, options.rate, observer.truths) as player:
+                    while player.is_alive():
+                        observer.poll(50)
+                        supervisor.check()
+                        beside()
+                observer.drain()
+                beside()
+            observer.drain()
+            return observer.flown(recording.path.name)
+
+
+def _await_status(observer: Observer, supervisor: Supervisor) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while observer.status is None:
+        if time.monotonic() > deadline_s:
+            raise LinkError(f"the pipeline says nothing after {START_TIMEOUT_S:g} s: see its messages above")
+        supervisor.check()
+        observer.poll(50)
+
+
+@contextmanager
+def _playing(
+    recording: Recording, config: FlightConfig, rate: float, truths: TruthTimeline
+) -> Iterator[threading.Thread]:
+    """Play in a thread of its own; leaving early stops it."""
+    endpoints = {name: stream.endpoint for name, stream in config.streams.items()}
+    stop = threading.Event()
+
+    def note(message: Truth | Pose) -> None:
+        if isinstance(message, Truth):
+            truths.note(message)
+
+    with Player(recording, endpoints, rate=rate or None, pose=config.pose, note=note) as player:
+        player.wait_for_listeners(START_TIMEOUT_S)
+        thread = threading.Thread(target=player.play, args=(stop,), name="player")
+        thread.start()
+        try:
+            yield thread
+        finally:
+            stop.set()
+            thread.join()

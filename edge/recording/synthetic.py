@@ -1,0 +1,97 @@
+"""A synthetic flight as a recording: what the demo replays, with the truth beside it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from edge.recording.writer import RecordingWriter
+from edge.sources.synthetic import SITE_LABELS, SyntheticFlight
+from edge.transport.messages import Kind, Truth
+from edge.transport.wire import HEADER_BYTES, Header, Stamp, decode_header, encode_array, encode_bytes
+from models.errors import RecordingError
+from models.preprocess import opencv
+
+POSE_RATE_HZ = 10.0
+TRANSPORT_NS = 500_000
+"""Between capture and arrival, as a source on the same board would have it."""
+JPEG_QUALITY = 90
+
+Write = Callable[[RecordingWriter], None]
+
+
+def write_synthetic_flight(path: Path, flight: SyntheticFlight, seconds: float, watch: Callable[[int], None]) -> None:
+    """Record a synthetic flight: streams `radio` and `camera`, pose, and truth.
+
+    Args:
+        path: file to write.
+        flight: what is flown over.
+        seconds: length.
+        watch: told the number of messages written, for a progress bar (see `message_count`).
+    Raises:
+        RecordingError: the file cannot be written.
+    """
+    metadata = {"synthetic": f"seed {flight.seed}, {seconds} s"}
+    with RecordingWriter(path, metadata=metadata, utc_offset_ns=0) as writer:
+        for done, (_, _, write) in enumerate(_messages(flight, seconds), 1):
+            write(writer)
+            watch(done)
+
+
+def message_count(flight: SyntheticFlight, seconds: float) -> int:
+    """Return how many messages `write_synthetic_flight` writes."""
+    rates = (flight.radio_rate_hz, flight.camera_rate_hz, POSE_RATE_HZ, 1.0 / flight.dwell_s)
+    return sum(len(_times(rate, seconds)) for rate in rates)
+
+
+def _messages(flight: SyntheticFlight, seconds: float) -> list[tuple[int, int, Write]]:
+    """Return (time, order among equals, how to write it), in the order of time."""
+    kinds = (
+        (1.0 / flight.dwell_s, _write_truth),
+        (POSE_RATE_HZ, _write_pose),
+        (flight.radio_rate_hz, _write_radio),
+        (flight.camera_rate_hz, _write_frame),
+    )
+    messages = [
+        (time_ns, order, partial(write, flight, n, time_ns))
+        for order, (rate_hz, write) in enumerate(kinds)
+        for n, time_ns in enumerate(_times(rate_hz, seconds))
+    ]
+    return sorted(messages, key=lambda message: message[:2])
+
+
+def _times(rate_hz: float, seconds: float) -> list[int]:
+    """Return capture times from a second after zero, so that no message seems never to have been captured."""
+    return [1_000_000_000 + round(n * 1e9 / rate_hz) for n in range(int(seconds * rate_hz + 1e-6))]
+
+
+def _write_truth(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
+    class_id = flight.class_at(n * flight.dwell_s)
+    writer.write_message(Truth(capture_ns=time_ns, class_id=class_id, label=SITE_LABELS[class_id]), time_ns)
+
+
+def _write_pose(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
+    writer.write_message(msgspec.structs.replace(flight.pose_at(n / POSE_RATE_HZ), capture_ns=time_ns), time_ns)
+
+
+def _write_radio(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
+    stamp = Stamp(1, 1, n, time_ns, time_ns, 0, flight.generator.sample_rate_hz, 2_450_000_000.0)
+    header, payload = encode_array(Kind.IQ, stamp, flight.radio_chunk(n), with_crc=True)
+    writer.write_sensor("radio", _decoded(header), header, payload, time_ns + TRANSPORT_NS)
+
+
+def _write_frame(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
+    cv2 = opencv()
+    is_encoded, jpeg = cv2.imencode(".jpg", flight.frame(n), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not is_encoded:
+        raise RecordingError(f"frame {n}: OpenCV cannot write JPEG: install an OpenCV with JPEG support")
+    header, payload = encode_bytes(Kind.ENCODED_FRAME, Stamp(2, 1, n, time_ns, time_ns), jpeg.tobytes())
+    writer.write_sensor("camera", _decoded(header), header, payload, time_ns + TRANSPORT_NS)
+
+
+def _decoded(header: bytes) -> Header:
+    decoded = decode_header(header)
+    if not isinstance(decoded, Header):
+        raise RecordingError(f"a header of {HEADER_BYTES} bytes does not decode: {decoded}")
+    return decoded

@@ -1,0 +1,137 @@
+"""Scores, summaries and the supervisor."""
+
+import io
+import os
+import signal
+import time
+
+import pytest
+from rich.console import Console
+
+from edge.operations.flown import Flown
+from edge.operations.score import TruthTimeline, score
+from edge.operations.summary_text import print_summary
+from edge.operations.supervisor import MAX_RESTARTS, Supervisor
+from edge.transport.messages import Classification, ModalityAnswer, StreamAccounting, Truth
+from models.errors import ConfigError, OnboardError
+
+
+def truths() -> TruthTimeline:
+    return TruthTimeline([Truth(capture_ns=2000, class_id=1, label="b"), Truth(capture_ns=1000, class_id=0, label="a")])
+
+
+def answer(capture_ns: int, class_id: int, iq: int = -1, image: int = -1) -> Classification:
+    return Classification(
+        sequence=1,
+        capture_ns=capture_ns,
+        answer_ns=capture_ns + 10,
+        class_id=class_id,
+        label="",
+        confidence=0.9,
+        probs=(),
+        modalities=(
+            ModalityAnswer(name="iq", mask=float(iq >= 0), class_id=iq),
+            ModalityAnswer(name="image", mask=float(image >= 0), class_id=image),
+        ),
+        latency_ms={"total": 2.0},
+    )
+
+
+def ledger(**changes: int) -> StreamAccounting:
+    counts = {"received": 10, "processed": 7, "superseded": 1, "dropped_late": 1, "in_flight": 0, "lost_transport": 0}
+    return StreamAccounting(**{**counts, **changes}, rejected={"black": 1}, state="live")
+
+
+def test_truth_holds_from_its_time_until_the_next():
+    timeline = truths()
+    assert timeline.at(999) is None
+    assert [timeline.at(t).label for t in (1000, 1999, 2000, 9000)] == ["a", "a", "b", "b"]
+
+
+def test_score_counts_fused_and_each_modality_alone_over_the_same_answers():
+    answers = [answer(500, 0, 0, 0), answer(1000, 0, 0, 1), answer(1500, 0, 1, 1), answer(2500, 0, 1, 1)]
+    assert score(answers, truths()) == {
+        "accuracy": 0.6667,
+        "accuracy_image": 0.3333,
+        "accuracy_iq": 0.6667,
+        "scored": 3,
+    }
+
+
+def test_no_data_counts_as_wrong_for_the_fused_answer_only():
+    shares = score([answer(1000, -1), answer(1001, 0, iq=0)], truths())
+    assert (shares["accuracy"], shares["accuracy_iq"], shares["accuracy_image"]) == (0.5, 1.0, None)
+
+
+def test_without_truth_nothing_is_scored():
+    assert score([answer(1000, 0)], TruthTimeline())["accuracy"] is None
+
+
+@pytest.mark.parametrize("fate", ["received", "processed", "superseded", "dropped_late", "in_flight"])
+def test_a_ledger_that_is_off_by_one_is_not_balanced(fate):
+    assert ledger().balanced
+    assert not ledger(**{fate: getattr(ledger(), fate) + 1}).balanced
+
+
+def flown(**streams: StreamAccounting) -> Flown:
+    return Flown(title="t", model="m", labels=("a", "b"), answers=[answer(1000, 0)], truths=truths(), streams=streams)
+
+
+def test_summary_has_every_fate_and_says_whether_it_balances():
+    summary = flown(radio=ledger()).summary()["accounting"]["radio"]
+    fates = ("processed", "superseded", "dropped_late", "rejected", "in_flight")
+    assert summary["received"] == sum(summary[fate] for fate in fates)
+    assert summary["balanced"] is True
+    assert not flown(radio=ledger(received=11)).is_balanced
+
+
+def test_printed_summary_names_streams_fates_and_reasons_within_80_columns():
+    output = io.StringIO()
+    print_summary(flown(radio=ledger(), camera=ledger(received=11)).summary(), Console(file=output, width=80))
+    text = output.getvalue()
+    for word in ("1 answers", "fused 100.0%", "radio", "camera", "superseded", "black", "NO"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def run_until(supervisor: Supervisor, is_done, timeout_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_done():
+        assert time.monotonic() < deadline_s
+        supervisor.check()
+        time.sleep(0.01)
+
+
+def test_a_killed_process_is_started_again(tmp_path):
+    config = tmp_path / "flight.yaml"
+    config.write_text("bundle: x\nresults: ipc:///tmp/x\nstreams: {}\n")
+    with Supervisor({"ground": ["ground", "--link", "udpin:127.0.0.1:0"]}) as supervisor:
+        first = supervisor.process_ids()["ground"]
+        os.kill(first, signal.SIGKILL)
+        run_until(supervisor, lambda: supervisor.process_ids().get("ground", first) != first)
+
+
+def test_a_process_that_cannot_start_is_not_tried_again(tmp_path):
+    commands = {"pipeline": ["pipeline", "--config", str(tmp_path / "absent.yaml")]}
+    with Supervisor(commands) as supervisor, pytest.raises(ConfigError, match="pipeline cannot start"):
+        run_until(supervisor, lambda: False)
+
+
+def test_a_process_that_keeps_dying_is_given_up(monkeypatch):
+    monkeypatch.setattr("edge.operations.supervisor.MAX_BACKOFF_S", 0.0)
+    with Supervisor({"ground": ["ground", "--link", "udpin:127.0.0.1:0"]}) as supervisor:
+
+        def kill_and_check() -> bool:
+            for process_id in supervisor.process_ids().values():
+                os.kill(process_id, signal.SIGKILL)
+            return False
+
+        with pytest.raises(OnboardError, match=f"died {MAX_RESTARTS + 1} times"):
+            run_until(supervisor, kill_and_check)
+
+
+def test_no_process_survives_the_supervisor(tmp_path):
+    with Supervisor({"ground": ["ground", "--link", "udpin:127.0.0.1:0"]}) as supervisor:
+        process_id = supervisor.process_ids()["ground"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(process_id, 0)
