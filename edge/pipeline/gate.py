@@ -29,6 +29,7 @@ BLURRED_SHARPNESS = 3.0
 """Variance of the Laplacian, grey levels squared: rounding to 8 bits alone makes about 1.7, any sensor noise more."""
 _SAMPLE_PX = 64
 _CROP_PX = 128
+_GLANCE = 32
 
 
 class Gate:
@@ -43,30 +44,26 @@ class Gate:
         is_integer = np.issubdtype(window.dtype, np.integer)
         if not is_integer and not np.isfinite(window).all():
             return Reason.NON_FINITE
-        low, high = window.min(axis=0), window.max(axis=0)
-        if not (low.any() or high.any()):
+        low, high = window.min(), window.max()
+        if low == 0 and high == 0:
             return Reason.ALL_ZERO
-        spread = float(np.max(high.astype(np.float64) - low))
-        level = float(np.max(np.abs(high.astype(np.float64))))
-        if spread <= (0.0 if is_integer else DC_RATIO * level):
+        if _is_constant(window, 0.0 if is_integer else DC_RATIO * max(abs(float(low)), abs(float(high)))):
             return Reason.DC_ONLY
-        if is_integer:
-            limits = np.iinfo(window.dtype)
-            clipped = np.count_nonzero(window == limits.min) + np.count_nonzero(window == limits.max)
-            if clipped > CLIPPED_FRACTION * window.size:
-                return Reason.CLIPPED
+        if is_integer and _is_clipped(window, low, high):
+            return Reason.CLIPPED
         return self._check_frozen(zlib.crc32(np.ascontiguousarray(window).data), FROZEN_WINDOWS)
 
     def check_frame(self, frame: NDArray[np.uint8]) -> Reason | None:
         """Return why a BGR frame, (height, width, 3), is refused; None when it is sound."""
         step = (max(1, frame.shape[0] // _SAMPLE_PX), max(1, frame.shape[1] // _SAMPLE_PX))
         sample = np.ascontiguousarray(frame[:: step[0], :: step[1]])
-        mean = float(sample.mean())
+        means, deviations = opencv().meanStdDev(sample)
+        mean = float(means.mean())
         if mean < BLACK_LEVEL:
             return Reason.BLACK
         if mean > OVEREXPOSED_LEVEL:
             return Reason.OVEREXPOSED
-        if float(sample.std(axis=(0, 1)).max()) < FLAT_DEVIATION:
+        if float(deviations.max()) < FLAT_DEVIATION:
             return Reason.FLAT
         if _is_blurred(frame):
             return Reason.BLURRED
@@ -76,6 +73,19 @@ class Gate:
         self._repeats = self._repeats + 1 if digest == self._digest else 1
         self._digest = digest
         return Reason.FROZEN if self._repeats >= limit else None
+
+
+def _is_constant(window: NDArray[Any], tolerance: float) -> bool:
+    """Whether I and Q each stay within `tolerance`; a look at the first samples settles it for any live receiver."""
+    return all(float(np.ptp(part.astype(np.float64), axis=0).max()) <= tolerance for part in (window[:_GLANCE], window))
+
+
+def _is_clipped(window: NDArray[Any], low: Any, high: Any) -> bool:
+    limits = np.iinfo(window.dtype)
+    if low > limits.min and high < limits.max:
+        return False
+    clipped = np.count_nonzero(window == limits.min) + np.count_nonzero(window == limits.max)
+    return bool(clipped > CLIPPED_FRACTION * window.size)
 
 
 def _is_blurred(frame: NDArray[np.uint8]) -> bool:
