@@ -40,13 +40,14 @@ venv_version() {
   "$venv/bin/python" -c 'import platform; print(platform.python_version())' 2>/dev/null || true
 }
 
-# Make $venv with interpreter $1, unless a whole one of this folder is there.
+# Whether $venv was made to its end, in this place, and its Python is still the same.
+is_whole() {
+  [ ! -e "$venv/unfinished" ] && grep -qxF "$venv $(venv_version)" "$venv/made-for" 2>/dev/null
+}
+
+# Make $venv anew with interpreter $1.
 make_venv() {
-  local version packages
-  version=$(venv_version)
-  if [ -n "$version" ] && [ ! -e "$venv/unfinished" ] && grep -qxF "$venv $version" "$venv/made-for" 2>/dev/null; then
-    return
-  fi
+  local packages
   [ ! -e "$venv" ] || say "$venv is unfinished, moved or of another Python: making it anew"
   rm -rf "$venv"
   say "making $venv with $("$1" --version)"
@@ -57,7 +58,7 @@ make_venv() {
   else  # Debian without python3-venv, for example a fresh JetPack: the system's pip brings one
     "$1" -m venv --without-pip "$venv" >&2
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    "$1" -m pip install --quiet --target "$packages" pip >&2
+    "$1" -m pip install -qq --target "$packages" pip >&2
   fi
   echo "$venv $(venv_version)" >"$venv/made-for"
   rm "$venv/unfinished"
@@ -67,10 +68,10 @@ make_venv() {
 # Does nothing when that was done before and pyproject.toml is still the same. $3: function to run before pip.
 prepare() {
   local extras=$1 python=${2:-} before=${3:-true} key
-  if [ -z "$python" ] && [ -z "$(venv_version)" ]; then
-    python=$(find_python)
+  if ! is_whole; then
+    [ -n "$python" ] || python=$(find_python)
+    make_venv "$python"
   fi
-  make_venv "${python:-$venv/bin/python}"
   key="$(cksum <"$root/pyproject.toml") [$extras]"
   if grep -qxF "$key" "$venv/installed" 2>/dev/null; then
     return
@@ -78,7 +79,7 @@ prepare() {
   say "installing this project with [$extras] into $venv: minutes the first time, not again until pyproject.toml changes"
   touch "$venv/unfinished"
   "$before"
-  if ! "$venv/bin/python" -m pip install --progress-bar off --editable "${root}[$extras]" >&2; then
+  if ! "$venv/bin/python" -m pip install -qq --editable "${root}[$extras]" >&2; then
     rm "$venv/unfinished"
     fail "pip could not install [$extras], see its message above: is the network up?"
   fi
