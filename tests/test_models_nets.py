@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from training import IMAGE, IQ, THERMAL, tiny_network, tiny_sizes, tiny_spec
+
+from edge.pipeline.fusion import iemf_weights
+from models.errors import ConfigError
+from models.nets.fusion import build_fusion
+from models.nets.multimodal import MultimodalNet
+from models.nets.sizes import BranchSizes
+from models.schema import parse_yaml
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+
+PARITY = 2e-6  # float32 against float64
+
+MASKS = torch.tensor([[1.0, 1, 1], [1, 0, 1], [0, 0, 1], [0.3, 1, 0.6], [0, 0, 0]])
+
+
+def inputs_for(spec, count):
+    torch.manual_seed(7)
+    return {one.name: torch.randn(count, *one.recipe.input_shape) for one in spec.modalities}
+
+
+@pytest.mark.parametrize("method", ["iemf", "concat"])
+@pytest.mark.parametrize("modalities", [(IQ, IMAGE), (IQ, IMAGE, THERMAL)])
+def test_shapes_follow_the_spec_for_any_number_of_modalities(method, modalities):
+    spec = tiny_spec(method, modalities)
+    answer = tiny_network(spec)(inputs_for(spec, 4))
+    assert answer.logits.shape == (4, 3)
+    assert answer.weights.shape == answer.entropies.shape == (4, len(modalities))
+    assert [tuple(f.shape) for f in answer.features.values()] == [(4, one.feature_size) for one in modalities]
+    assert list(answer.branch_logits) == list(spec.modality_names)
+
+
+def test_weights_agree_with_the_numpy_reference():
+    spec = tiny_spec(modalities=(IQ, IMAGE, THERMAL))
+    network = tiny_network(spec)
+    with torch.no_grad():
+        network.fusion.beta.copy_(torch.tensor([0.4, -0.2, 0.1]))
+        answer = network(inputs_for(spec, len(MASKS)), MASKS)
+    beta = network.fusion.beta.detach().numpy()
+    for n, mask in enumerate(MASKS.numpy()):
+        logits = np.stack([one[n].numpy() for one in answer.branch_logits.values()])
+        weights, entropies = iemf_weights(logits, mask, spec.fusion.tau, spec.fusion.floor, beta)
+        np.testing.assert_allclose(answer.weights[n].numpy(), weights, atol=PARITY)
+        np.testing.assert_allclose(answer.entropies[n].numpy(), entropies, atol=PARITY)
+
+
+@pytest.mark.parametrize("method", ["iemf", "concat"])
+def test_masked_modality_cannot_change_the_answer(method):
+    spec = tiny_spec(method)
+    network = tiny_network(spec)
+    inputs = inputs_for(spec, 3)
+    mask = torch.tensor([[1.0, 0.0]]).repeat(3, 1)
+    with torch.no_grad():
+        before = network(inputs, mask)
+        after = network({**inputs, "image": 100 * torch.randn_like(inputs["image"])}, mask)
+    torch.testing.assert_close(after.logits, before.logits)
+    torch.testing.assert_close(after.weights, torch.tensor([[1.0, 0.0]]).repeat(3, 1))
+
+
+@pytest.mark.parametrize("method", ["iemf", "concat"])
+def test_nothing_available_gives_weights_of_zero_and_finite_logits(method):
+    spec = tiny_spec(method)
+    with torch.no_grad():
+        answer = tiny_network(spec)(inputs_for(spec, 2), torch.zeros(2, 2))
+    assert (answer.weights == 0).all()
+    assert torch.isfinite(answer.logits).all()
+
+
+def test_huge_logits_give_no_nan():
+    fusion = build_fusion(tiny_spec())
+    features = [torch.zeros(1, 8), torch.zeros(1, 6)]
+    logits = [torch.tensor([[1e4, -1e4, 0.0]]), torch.tensor([[0.0, 0.0, 0.0]])]
+    _, weights, entropies = fusion(features, logits, torch.ones(1, 2))
+    torch.testing.assert_close(entropies, torch.tensor([[0.0, 1.0]]))
+    assert weights[0, 0] > weights[0, 1] >= 0.2
+
+
+def test_entropy_carries_no_gradient_to_the_branches():
+    spec = tiny_spec()
+    fusion = build_fusion(spec)
+    logits = [torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)]
+    _, weights, _ = fusion([torch.randn(4, 8), torch.randn(4, 6)], logits, torch.ones(4, 2))
+    weights[:, 0].sum().backward()
+    assert logits[0].grad is None
+    assert fusion.beta.grad is not None
+
+
+def test_equal_seeds_build_equal_networks():
+    spec = tiny_spec()
+    first, second = tiny_network(spec, 3).state_dict(), tiny_network(spec, 3).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_sizes_for_another_modality_are_refused():
+    spec = tiny_spec()
+    with pytest.raises(ConfigError, match="give each modality its sizes"):
+        MultimodalNet(spec, {"iq": BranchSizes(widths=(4,), strides=(2,))})
+
+
+def test_sizes_of_differing_lengths_are_refused_with_their_line():
+    with pytest.raises(ConfigError, match="2 widths and 1 strides"):
+        parse_yaml(b"widths: [4, 8]\nstrides: [2]\n", BranchSizes, "sizes.yaml")
+
+
+@pytest.mark.parametrize(
+    "recipe", [IqRecipe(window_samples=100, sample_rate_hz=1000), ImageRecipe(height_px=9, width_px=31)]
+)
+def test_odd_input_sizes_work(recipe):
+    spec = tiny_spec(modalities=(ModalitySpec(name="odd", recipe=recipe, feature_size=4), IMAGE))
+    network = MultimodalNet(spec, tiny_sizes(spec)).eval()
+    assert network(inputs_for(spec, 1)).logits.shape == (1, 3)

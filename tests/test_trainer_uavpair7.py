@@ -1,0 +1,165 @@
+import csv
+
+import numpy as np
+import pytest
+from training import write_tiny_root
+
+from models.errors import InputError
+from trainer.data.uavpair7 import (
+    CLASSES,
+    PRESETS,
+    TrainingPart,
+    UavPair7,
+    corrupt_radio,
+    corrupt_scene,
+    evaluation_examples,
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_tiny_root(tmp_path)
+    return tmp_path
+
+
+def pairs_of(root):
+    return root / "uavpair7" / "pairs_val.csv"
+
+
+def test_every_row_becomes_an_example_of_the_contract(root):
+    examples = list(evaluation_examples(root, pairs_of(root)))
+    assert [example.label for example in examples] == list(range(len(CLASSES)))
+    for _, iq, image in examples:
+        assert iq.shape == (8192, 2)
+        assert iq.dtype == np.float32
+        assert image.shape == (128, 128, 3)
+        assert image.dtype == np.uint8
+        assert np.abs(iq.mean(axis=0)).max() < 1e-4
+        assert np.mean((iq**2).sum(axis=1)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_examples_are_the_same_on_every_run(root):
+    first, second = (list(evaluation_examples(root, pairs_of(root))) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.iq, other.iq)
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_radio_corruption_draws_real_then_imaginary_noise_then_the_offset():
+    window = np.random.default_rng(1).integers(100, 156, (512, 2)).astype(np.uint8)
+    rng = np.random.default_rng([20251, 4])
+    real, imaginary = rng.standard_normal(512), rng.standard_normal(512)
+    offset = rng.uniform(-0.08, 0.08)
+    clean = (window[:, 0] - 127.4) + 1j * (window[:, 1] - 127.4)
+    noisy = clean + np.sqrt(80.0 / 2) * (real + 1j * imaginary)
+    turned = noisy * np.exp(2j * np.pi * offset * np.arange(512))
+    turned -= turned.mean()
+    turned /= np.sqrt(np.mean(np.abs(turned) ** 2))
+    found = corrupt_radio(window, 80.0, np.random.default_rng([20251, 4]))
+    np.testing.assert_allclose(found[:, 0] + 1j * found[:, 1], turned, atol=1e-5)
+
+
+def test_burst_power_is_the_median_of_the_windows_90th_percentile(root):
+    data = UavPair7(root)
+    recording = data.recordings[0]
+    per_window = []
+    for window in data.windows[:2].astype(float) - 127.4:
+        power = (window**2).sum(axis=1).reshape(-1, 64).mean(axis=1)
+        per_window.append(np.percentile(power, 90))
+    assert data.burst_power(recording) == pytest.approx(np.median(per_window))
+
+
+def test_scene_without_severity_is_untouched_and_with_it_darker():
+    frame = np.full((128, 128, 3), (10, 120, 200), np.uint8)
+    np.testing.assert_array_equal(corrupt_scene(frame, 0.0, np.random.default_rng(1)), frame)
+    dark = corrupt_scene(frame, 1.0, np.random.default_rng(1))
+    assert dark[:, :, 2].mean() == pytest.approx(80, abs=2)
+
+
+def test_held_out_root_is_found_by_its_suffix(tmp_path):
+    pairs = write_tiny_root(tmp_path, "held")
+    assert len(list(evaluation_examples(tmp_path, pairs))) == len(CLASSES)
+
+
+def test_training_part_shares_no_recording_and_no_scene_with_validation(root):
+    data = UavPair7(root)
+    validation = data.read_pairs(pairs_of(root))
+    part, rng = TrainingPart(data), np.random.default_rng(2)
+    drawn = [part.pair(PRESETS["mid"], rng) for _ in range(200)]
+    assert {pair.label for pair in drawn} == set(range(len(CLASSES)))
+    assert not {pair.recording for pair in drawn} & {pair.recording for pair in validation}
+    assert not {pair.scene for pair in drawn} & {pair.scene for pair in validation}
+    assert all(-10 <= pair.snr_db <= 5 and 0 <= pair.severity <= 0.5 for pair in drawn)
+
+
+def test_imbalanced_preset_draws_the_last_class_a_tenth_as_often(root):
+    part, rng = TrainingPart(UavPair7(root)), np.random.default_rng(3)
+    labels = [part.pair(PRESETS["mid-imb10"], rng).label for _ in range(4000)]
+    counts = np.bincount(labels)
+    assert counts[0] / counts[6] == pytest.approx(10, rel=0.35)
+
+
+def test_missing_folder_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(InputError, match=r"rf_windows_\*\.npz, found none: name the data folder"):
+        UavPair7(tmp_path)
+
+
+def test_missing_emitter_is_named(root):
+    path = root / "rf_ism433" / "rf_windows_dev.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    keep = arrays["y"] != 5
+    np.savez(path, **{k: v if k == "classes" else v[keep] for k, v in arrays.items()})
+    with pytest.raises(InputError, match="no windows of UPM"):
+        UavPair7(root)
+
+
+def test_truncated_archive_is_refused(root):
+    path = root / "scenes_rsscn7" / "rsscn7_128_dev.zip"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not readable as a zip of scenes"):
+        UavPair7(root)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("label", "seven", "invalid literal"),
+        ("label", "3", "label 3 with class 'gParking'"),
+        ("image", "gParking/no.jpg", "no image 'gParking/no.jpg'"),
+        ("image", "eForest/1.jpg", "no image 'eForest/1.jpg' of class gParking"),
+        ("rf_index", "999", "radio window 999 is not of recording"),
+        ("rf_recording", "other/01.data", "radio window 2 is not of recording 'other/01.data'"),
+        ("rf_floor_snr_db", "nan", "SNR nan dB"),
+        ("image_severity", "1.5", "severity 1.5"),
+    ],
+)
+def test_row_that_does_not_belong_to_the_root_is_named_with_its_line(root, column, value, message):
+    with pairs_of(root).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0][column] = value
+    with pairs_of(root).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(InputError, match=rf"pairs_val.csv:2: .*{message}"):
+        list(evaluation_examples(root, pairs_of(root)))
+
+
+def test_pairs_file_without_a_column_is_refused(root):
+    pairs_of(root).write_text("label,class\n0,gParking\n")
+    with pytest.raises(InputError, match="no column image, rf_index"):
+        list(evaluation_examples(root, pairs_of(root)))
+
+
+def test_absent_pairs_file_is_refused(root):
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
+        list(evaluation_examples(root, root / "none.csv"))
+
+
+def test_real_validation_pairs_fit_the_real_recordings(shared_data):
+    data = UavPair7(shared_data)
+    pairs = data.read_pairs(shared_data / "uavpair7" / "pairs_val.csv")
+    part = TrainingPart(data)
+    assert np.bincount([pair.label for pair in pairs]).tolist() == [60] * 7
+    assert [len(scenes) for scenes in part.scenes] == [240] * 7

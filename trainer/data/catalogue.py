@@ -1,0 +1,20 @@
+"""Which data sets there are."""
+
+from models.spec import ModalitySpec
+from trainer.data.examples import DataSet
+from trainer.data.pairs import PairedSites, UavPair7Data
+from trainer.data.synthetic import Synthetic, SyntheticData
+
+DataConfig = UavPair7Data | SyntheticData
+
+
+def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> DataSet:
+    """Return the data set that a configuration names.
+
+    Raises:
+        InputError: its files are missing or damaged.
+        ConfigError: it does not deliver these modalities.
+    """
+    if isinstance(config, UavPair7Data):
+        return PairedSites(config, modalities)
+    return Synthetic(config, modalities)

@@ -1,0 +1,86 @@
+"""What a data set offers to training and evaluation, and how its examples become batches of tensors."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InputError
+from models.preprocess import preprocess
+from models.spec import ModelSpec
+
+Inputs = dict[str, NDArray[np.float32]]
+
+_LOOKAHEAD = 4
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """What the sensors deliver at one moment, and the truth."""
+
+    label: int
+    sensors: Mapping[str, NDArray[Any]]
+    """By modality, before preprocessing: I/Q (samples, 2), image (height, width, 3) BGR uint8."""
+
+
+class DataSet(Protocol):
+    """Labelled examples of all modalities; training ones without end, validation ones the same every time."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in index order."""
+
+    @property
+    def licence(self) -> str:
+        """Terms that these data leave for weights trained on them."""
+
+    def training_example(self, rng: np.random.Generator, progress: float) -> Example:
+        """Draw an example; `progress` is the part of training that is done, for a curriculum."""
+
+    def validation_examples(self) -> Iterator[Example]:
+        """Yield the examples that training never sees."""
+
+
+def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArray[np.int64]]:
+    """Return preprocessed inputs per modality, (examples, *input_shape), and labels.
+
+    Raises:
+        InputError: a sensor is missing, of the wrong shape, or holds values that are not finite.
+    """
+    inputs: Inputs = {}
+    for modality in spec.modalities:
+        stack = np.empty((len(examples), *modality.recipe.input_shape), np.float32)
+        for n, example in enumerate(examples):
+            if modality.name not in example.sensors:
+                raise InputError(
+                    f"example of {spec.classes[example.label]}: no {modality.name}, the data set delivers"
+                    f" {', '.join(example.sensors)}: name the modalities as it does"
+                )
+            preprocess(example.sensors[modality.name], modality.recipe, stack[n])
+            if not np.isfinite(stack[n]).all():
+                raise InputError(
+                    f"example of {spec.classes[example.label]}: {modality.name} holds NaN or infinity:"
+                    " repair or remove it from the data set"
+                )
+        inputs[modality.name] = stack
+    return inputs, np.array([example.label for example in examples], np.int64)
+
+
+def prefetched(make: Callable[[int], _T], count: int) -> Iterator[_T]:
+    """Yield make(0) to make(count - 1), made by one thread a few ahead of their use."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque(pool.submit(make, n) for n in range(min(_LOOKAHEAD, count)))
+        try:
+            for n in range(count):
+                item = pending.popleft().result()
+                if n + _LOOKAHEAD < count:
+                    pending.append(pool.submit(make, n + _LOOKAHEAD))
+                yield item
+        finally:
+            for waiting in pending:
+                waiting.cancel()

@@ -1,0 +1,52 @@
+"""Inputs that say nothing: a dead radio, a black, white or blank camera. A branch must answer them with doubt."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.preprocess import preprocess
+from models.spec import ImageRecipe, IqRecipe
+
+_FRAME_PX = 64
+_IQ_KINDS = ("noise", "coloured", "tone", "silent")
+_IMAGE_KINDS = ("black", "white", "blank", "noise", "ramp")
+
+
+def draw_outlier(recipe: IqRecipe | ImageRecipe, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return one preprocessed outlier, of the recipe's input shape."""
+    out = np.empty(recipe.input_shape, np.float32)
+    raw = _dead_radio(recipe.window_samples, rng) if isinstance(recipe, IqRecipe) else _dead_camera(rng)
+    preprocess(raw, recipe, out)
+    return out
+
+
+def _dead_radio(samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return (samples, 2): mostly receiver noise, at times filtered noise, a carrier, or nothing at all."""
+    kind = rng.choice(_IQ_KINDS, p=(0.7, 0.1, 0.1, 0.1))
+    noise = rng.standard_normal((samples, 2), dtype=np.float32)
+    if kind == "coloured":
+        taps = int(rng.integers(2, 9))
+        for part in noise.T:
+            part[:] = np.convolve(part, np.ones(taps, np.float32), "same")
+    if kind == "tone":
+        phase = 2 * np.pi * (rng.uniform(-0.45, 0.45) * np.arange(samples) + rng.random())
+        noise *= np.float32(rng.uniform(0.05, 2.0))
+        noise += np.stack([np.cos(phase), np.sin(phase)], axis=1)
+    if kind == "silent":
+        noise[:] = 0.0
+    return noise
+
+
+def _dead_camera(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a BGR frame that shows no ground, with the sensor's noise on it."""
+    kind = rng.choice(_IMAGE_KINDS)
+    level = {"black": rng.uniform(0, 25), "white": rng.uniform(225, 255)}.get(kind, rng.uniform(20, 235))
+    frame = np.full((_FRAME_PX, _FRAME_PX, 3), level)
+    if kind in ("blank", "ramp"):
+        frame *= rng.uniform(0.7, 1.2, size=3)
+    if kind == "ramp":
+        y, x = np.mgrid[0 : 1 : _FRAME_PX * 1j, 0 : 1 : _FRAME_PX * 1j]
+        frame *= (0.5 + rng.uniform(-0.5, 0.5) * x + rng.uniform(-0.5, 0.5) * y)[:, :, None]
+    sigma = rng.uniform(20, 90) if kind == "noise" else rng.uniform(0, 12)
+    frame += rng.normal(0.0, sigma, frame.shape)
+    out: NDArray[np.uint8] = np.clip(frame, 0, 255).astype(np.uint8)
+    return out

@@ -1,0 +1,112 @@
+"""UAVPair-7 as a data set: augmented training examples with a curriculum, and the pairs of a CSV for validation."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import ConfigError
+from models.spec import ImageRecipe, ModalitySpec
+from trainer.data.examples import Example
+from trainer.data.uavpair7 import (
+    CLASSES,
+    PAIR_SEED,
+    PRESETS,
+    SAMPLE_RATE_HZ,
+    SCENE_PX,
+    WINDOW_SAMPLES,
+    Preset,
+    TrainingPart,
+    UavPair7,
+)
+
+_EASY_SNR_DB = (-3.0, 8.0)  # where the curriculum begins: the radio must hear bursts before it can learn faint ones
+_LEAST_CROP_PX = 96
+
+
+class UavPair7Data(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="uavpair7"
+):
+    """Where UAVPair-7 lies, and how hard it is made."""
+
+    root: str = "../shared/data"
+    """Folder that holds rf_ism433, scenes_rsscn7 and uavpair7."""
+    pairs: str | None = None
+    """Pairs CSV for evaluation; <root>/uavpair7/pairs_val.csv where none is named."""
+    preset: str = "mid"
+    has_curriculum: bool = True
+    """Begin with strong radio and come down to the preset over the first half of training."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
+
+
+class PairedSites:
+    """The data set of one root and one preset."""
+
+    classes = CLASSES
+    licence = "none stated by the origin of the recordings: local use only, do not distribute"
+
+    def __init__(self, config: UavPair7Data, modalities: tuple[ModalitySpec, ...]) -> None:
+        """Read the recordings.
+
+        Raises:
+            InputError: files are missing or damaged.
+            ConfigError: the modalities are not the data set's.
+        """
+        for modality in modalities:
+            _check_modality(modality)
+        self.config = config
+        self.data = UavPair7(Path(config.root))
+        self.preset = PRESETS[config.preset]
+
+    @cached_property
+    def training(self) -> TrainingPart:
+        """The part that validation leaves; evaluation never asks for it."""
+        return TrainingPart(self.data)
+
+    def training_example(self, rng: np.random.Generator, progress: float) -> Example:
+        """Draw an example: the scene mirrored, turned and cropped, the window turned in time."""
+        drawn = self.training.example(self._preset_at(progress), rng)
+        iq = np.roll(drawn.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
+        return Example(label=drawn.label, sensors={"iq": iq, "image": _turned(drawn.image, rng)})
+
+    def validation_examples(self) -> Iterator[Example]:
+        """Yield the examples of the pairs CSV."""
+        named = self.config.pairs
+        path = Path(named) if named else self.data.root / "uavpair7" / "pairs_val.csv"
+        for row, pair in enumerate(self.data.read_pairs(path)):
+            made = self.data.example(pair, np.random.default_rng([PAIR_SEED, row]))
+            yield Example(label=made.label, sensors={"iq": made.iq, "image": made.image})
+
+    def _preset_at(self, progress: float) -> Preset:
+        if not self.config.has_curriculum or progress >= 0.5:
+            return self.preset
+        easy, hard = np.array(_EASY_SNR_DB), np.array(self.preset.snr_db)
+        low, high = easy + (hard - easy) * (2 * progress)
+        return Preset(snr_db=(float(low), float(high)), severity=self.preset.severity, imbalance=self.preset.imbalance)
+
+
+def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a random square part of a scene in one of its eight orientations: the ground has no up."""
+    size = int(rng.integers(_LEAST_CROP_PX, SCENE_PX + 1))
+    y, x = rng.integers(SCENE_PX - size + 1, size=2)
+    part = np.rot90(frame[y : y + size, x : x + size], int(rng.integers(4)))
+    return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
+
+
+def _check_modality(modality: ModalitySpec) -> None:
+    recipe = modality.recipe
+    if isinstance(recipe, ImageRecipe):
+        fits = modality.name == "image"
+    else:
+        fits = (modality.name, recipe.window_samples, recipe.sample_rate_hz) == ("iq", WINDOW_SAMPLES, SAMPLE_RATE_HZ)
+    if not fits:
+        raise ConfigError(
+            f"modality {modality.name} with {recipe}: UAVPair-7 delivers `image` of kind image, and `iq` of kind iq"
+            f" with {WINDOW_SAMPLES} samples at {SAMPLE_RATE_HZ} S/s"
+        )

@@ -1,0 +1,15 @@
+"""Which training methods there are."""
+
+from models.nets.multimodal import MultimodalNet
+from trainer.methods.gcmt import Gcmt, GcmtConfig
+from trainer.methods.joint import Joint, JointConfig
+from trainer.methods.method import Method
+
+MethodConfig = JointConfig | GcmtConfig
+
+
+def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
+    """Return the method that a configuration names, for a budget of epochs."""
+    if isinstance(config, GcmtConfig):
+        return Gcmt(network, epochs, config)
+    return Joint(network, epochs)

@@ -1,0 +1,199 @@
+"""Gradient-consistency multimodal training: four stages, in which branches that go lazy are trained alone for a while.
+
+Warm-up trains everything on all losses. Then rounds of a few epochs each train one branch and the fusion head, the
+other branches frozen: before a round, a probe measures for each branch how well the gradients of the fused and of its
+own loss agree, and the selector picks the branch. The fusion head is then refitted on frozen branches, and at last
+everything is consolidated at the end of the learning-rate schedule.
+
+Source: after Wang, Xu, Lin, "Gradient-consistency multimodal training", IEEE JSTARS 18 (2025), of which only the
+abstract was available: stages, selector and guard are ours.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import torch
+
+from models.nets.multimodal import MultimodalNet
+from trainer.methods.gradients import add, consistent_sum, cosine, gradients_of, norm, set_gradients
+from trainer.methods.losses import compute_losses
+from trainer.methods.method import Batch, ProbeBatches, StepReport
+
+_WARM_UP, _ALTERNATE, _REFIT = 0.2, 0.5, 0.15  # shares of the epochs; the rest consolidates
+_EMA = 0.5
+_GAIN = 0.005  # least rise of a branch's accuracy that counts as progress
+_FRUITLESS_ROUNDS = 2
+
+
+class GcmtConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gcmt"):
+    """How the branch of each round is picked."""
+
+    selector: Literal["consistent", "lag", "turns"] = "consistent"
+    """consistent: whose fused and own gradients agree best; lag: the least accurate; turns: each in turn."""
+    round_epochs: int = 2
+    max_stay: int = 2
+    """Rounds that one branch may train in a row."""
+    own_loss_weight: float = 1.0
+    """Of the branches' own losses in warm-up and consolidation."""
+    least_cosine: float = 0.0
+    """Below it, the fused gradient loses its part along the branch's own."""
+    probe_batches: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.round_epochs, self.max_stay, self.probe_batches) < 1:
+            raise ValueError("round_epochs, max_stay and probe_batches: expected 1 or more each")
+        if not (0 <= self.own_loss_weight <= 100 and -1 <= self.least_cosine <= 1):
+            raise ValueError("expected own_loss_weight 0 to 100 and least_cosine -1 to 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stages:
+    """First epoch after each stage."""
+
+    warm_up: int
+    alternate: int
+    refit: int
+    consolidate: int
+
+
+class RoundState(msgspec.Struct, kw_only=True):
+    """What the selection remembers from round to round."""
+
+    active: str | None = None
+    stay: int = 0
+    consistency: dict[str, float] = {}
+    accuracy: dict[str, float] = {}
+    gradient_ratio: dict[str, float] = {}
+    """Fused over own gradient norm: how hard the fused loss still pulls at a branch."""
+    rounds: dict[str, int] = {}
+    fruitless: dict[str, int] = {}
+
+
+def plan_stages(epochs: int) -> Stages:
+    """Split a budget of epochs; alternating epochs train one branch only, so twice their share is run."""
+    warm_up = max(1, round(_WARM_UP * epochs))
+    alternate = warm_up + 2 * round(_ALTERNATE * epochs)
+    refit = alternate + max(1, round(_REFIT * epochs))
+    return Stages(warm_up=warm_up, alternate=alternate, refit=refit, consolidate=refit + max(1, round(_REFIT * epochs)))
+
+
+class Gcmt:
+    """The method's state over one run."""
+
+    def __init__(self, network: MultimodalNet, epochs: int, config: GcmtConfig) -> None:
+        self.network = network
+        self.config = config
+        self.stages = plan_stages(epochs)
+        self.selection = RoundState()
+        self._frozen: frozenset[str] = frozenset()
+        self._is_warming_up = False
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to run."""
+        return self.stages.consolidate
+
+    def begin_epoch(self, epoch: int, probe: ProbeBatches) -> str:
+        """Pick the branch where a round begins, then freeze what this epoch leaves alone."""
+        stage = self._stage(epoch)
+        if stage == "alternate" and (epoch - self.stages.warm_up) % self.config.round_epochs == 0:
+            self._probe(probe()[: self.config.probe_batches])
+            self._select()
+        names = self.network.spec.modality_names
+        active = {"alternate": {self.selection.active}, "refit": set()}.get(stage, set(names))
+        self._freeze(frozenset(names) - active)
+        self._is_warming_up = stage == "warm-up"
+        return f"alternate:{self.selection.active}" if stage == "alternate" else stage
+
+    def backward(self, batch: Batch) -> StepReport:
+        """Leave gradients for the active branches and the fusion head."""
+        losses = compute_losses(self.network, batch, self._frozen)
+        awake = [name for name in self.network.spec.modality_names if name not in self._frozen]
+        own_loss = sum((losses.branches[name] for name in awake), torch.zeros(()))
+        if self._is_warming_up:
+            (losses.fused + self.config.own_loss_weight * own_loss).backward()  # type: ignore[no-untyped-call]
+            return losses.report(batch.labels)
+        weight = self.config.own_loss_weight if not self._frozen else 1.0
+        parameters = [one for one in self.network.parameters() if one.requires_grad]
+        fused = dict(zip(parameters, gradients_of(losses.fused, parameters), strict=True))
+        own = dict(zip(parameters, gradients_of(weight * own_loss, parameters), strict=True))
+        set_gradients(parameters, add(list(fused.values()), list(own.values())))
+        for name in awake:
+            encoder = self.network.branch(name).encoder_parameters()
+            pair = ([fused[one] for one in encoder], [own[one] for one in encoder])
+            set_gradients(encoder, consistent_sum(*pair, self.config.least_cosine))
+        return losses.report(batch.labels)
+
+    def state(self) -> dict[str, Any]:
+        """Return the selection's memory."""
+        return dict(msgspec.to_builtins(self.selection))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the selection's memory."""
+        self.selection = msgspec.convert(state, RoundState)
+
+    def _stage(self, epoch: int) -> str:
+        if epoch < self.stages.warm_up:
+            return "warm-up"
+        if epoch < self.stages.alternate:
+            return "alternate"
+        return "refit" if epoch < self.stages.refit else "consolidate"
+
+    def _freeze(self, frozen: frozenset[str]) -> None:
+        """Freeze branches: no gradient, and statistics of their normalisation held.
+
+        `train()` would wake frozen normalisation, so it comes first. An old gradient would keep moving weights through
+        the optimizer's moments, so frozen parameters hold None.
+        """
+        self._frozen = frozen
+        self.network.train()
+        for name in self.network.spec.modality_names:
+            branch = self.network.branch(name)
+            branch.requires_grad_(name not in frozen)
+            if name in frozen:
+                branch.eval()
+                branch.zero_grad(set_to_none=True)
+
+    def _probe(self, batches: Any) -> None:
+        """Measure consistency and accuracy of every branch, all of them awake but none in training mode."""
+        self._freeze(frozenset())
+        self.network.eval()
+        names = self.network.spec.modality_names
+        sums = {name: torch.zeros(3, dtype=torch.float64) for name in names}
+        for batch in batches:
+            losses = compute_losses(self.network, batch)
+            accuracies = losses.report(batch.labels).accuracies
+            for name in names:
+                encoder = self.network.branch(name).encoder_parameters()
+                fused, own = gradients_of(losses.fused, encoder), gradients_of(losses.branches[name], encoder)
+                ratio = norm(fused) / (norm(own) + 1e-12)
+                sums[name] += torch.tensor([cosine(fused, own), accuracies[name], ratio], dtype=torch.float64)
+        for name in names:
+            values = (sums[name] / len(batches)).tolist()
+            self._judge_last_round(name, values[1])
+            memory = (self.selection.consistency, self.selection.accuracy, self.selection.gradient_ratio)
+            for kept, value in zip(memory, values, strict=True):
+                kept[name] = value if name not in kept else _EMA * kept[name] + (1 - _EMA) * value
+
+    def _judge_last_round(self, name: str, accuracy: float) -> None:
+        """Count rounds that brought the branch that they trained nothing: a hopeless branch must not eat the budget."""
+        if name == self.selection.active and accuracy < self.selection.accuracy[name] + _GAIN:
+            self.selection.fruitless[name] = self.selection.fruitless.get(name, 0) + 1
+
+    def _select(self) -> None:
+        """Pick the next round's branch among those that still gain and have not stayed too long."""
+        selection = self.selection
+        names = list(self.network.spec.modality_names)
+        gaining = [name for name in names if selection.fruitless.get(name, 0) < _FRUITLESS_ROUNDS] or names
+        rested = [n for n in gaining if n != selection.active or selection.stay < self.config.max_stay]
+        candidates = rested or gaining
+        score = {
+            "consistent": lambda name: -selection.consistency[name],
+            "lag": lambda name: selection.accuracy[name],
+            "turns": lambda name: selection.rounds.get(name, 0),
+        }[self.config.selector]
+        chosen = min(candidates, key=score)
+        selection.stay = selection.stay + 1 if chosen == selection.active else 1
+        selection.active = chosen
+        selection.rounds[chosen] = selection.rounds.get(chosen, 0) + 1

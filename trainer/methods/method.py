@@ -1,0 +1,54 @@
+"""What a training method is: it decides which parameters learn from what; the loop does all the rest."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Preprocessed examples as tensors."""
+
+    inputs: dict[str, Tensor]
+    """Per modality, (batch, *input_shape)."""
+    labels: Tensor
+    """(batch,), int64."""
+    mask: Tensor
+    """(batch, M): modality dropout; every row has at least one 1."""
+    outliers: dict[str, Tensor]
+    """Per modality, (outliers, *input_shape): inputs to be answered with doubt; may be empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """What one step saw, for the progress display and the log."""
+
+    losses: dict[str, float]
+    """`fused` and each modality."""
+    accuracies: dict[str, float]
+    """As above, on this batch."""
+
+
+ProbeBatches = Callable[[], Sequence[Batch]]
+
+
+class Method(Protocol):
+    """Any method trains any network; the loop calls `begin_epoch`, then `backward` for each batch."""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the loop runs; those that train only a part may count as less."""
+
+    def begin_epoch(self, epoch: int, probe: ProbeBatches) -> str:
+        """Set the network to train what this epoch trains, and return the stage's name."""
+
+    def backward(self, batch: Batch) -> StepReport:
+        """Leave this batch's gradients in the parameters that are to move, None in all others."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs besides weights, as JSON types."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
