@@ -19,12 +19,13 @@ PROFILE = "uav-edge"
 METADATA_NAME = "uav.recording"
 SENSOR_KINDS = frozenset({Kind.IQ, Kind.FRAME, Kind.ENCODED_FRAME})
 MODALITY_HINTS = {Kind.IQ: "iq", Kind.FRAME: "image", Kind.ENCODED_FRAME: "image"}
-MESSAGE_KINDS: dict[type[Any], Kind] = {
-    Classification: Kind.CLASSIFICATION,
-    PipelineStatus: Kind.STATUS,
-    Pose: Kind.POSE,
-    Truth: Kind.TRUTH,
+MESSAGE_TYPES: dict[Kind, Any] = {
+    Kind.CLASSIFICATION: Classification,
+    Kind.STATUS: PipelineStatus,
+    Kind.POSE: Pose,
+    Kind.TRUTH: Truth,
 }
+MESSAGE_KINDS: dict[Any, Kind] = {type_: kind for kind, type_ in MESSAGE_TYPES.items()}
 _MAX_TIME_NS = (1 << 63) - 1
 _SECOND_NS = 1_000_000_000
 

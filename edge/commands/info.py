@@ -1,0 +1,73 @@
+"""`uav-edge info`: what a recording holds, and what of it is damaged."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge.recording.reader import Recording
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("recording", type=Path, metavar="FLIGHT.mcap", help="the recording")
+    parser.add_argument("--json", action="store_true", help="print the same as JSON on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print streams, metadata, attachments and damage; exit 0 also when damaged, since the rest can be flown."""
+    from edge.recording.reader import open_recording
+    from models.command_line import print_json
+
+    recording = open_recording(args.recording)
+    _print_text(recording)
+    if args.json:
+        print_json(_as_json(recording))
+    return 0
+
+
+def _print_text(recording: "Recording") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{recording.path.name}: {recording.duration_ns / 1e9:.2f} s", title_justify="left")
+    table.add_column("stream")
+    table.add_column("kind")
+    for name in ("messages", "Hz", "missing", "MB"):
+        table.add_column(name, justify="right")
+    for name, stream in recording.streams.items():
+        cells = (str(stream.count), f"{stream.rate_hz:.2f}", str(stream.missing), f"{stream.stored_bytes / 1e6:.2f}")
+        table.add_row(name, stream.kind.name.lower(), *cells)
+    console = Console()
+    console.print(table)
+    for name, text in recording.metadata.items():
+        console.print(f"{name}: {text}", markup=False, highlight=False)
+    for name, data in recording.attachments.items():
+        console.print(f"attached: {name}, {len(data)} bytes", markup=False, highlight=False)
+    console.print(f"damage: {recording.damage}", markup=False, highlight=False)
+
+
+def _as_json(recording: "Recording") -> dict[str, Any]:
+    damage = recording.damage
+    return {
+        "path": str(recording.path),
+        "duration_s": recording.duration_ns / 1e9,
+        "streams": {
+            name: {
+                "kind": stream.kind.name.lower(),
+                "messages": stream.count,
+                "rate_hz": stream.rate_hz,
+                "missing": stream.missing,
+                "bytes": stream.stored_bytes,
+            }
+            for name, stream in recording.streams.items()
+        },
+        "metadata": recording.metadata,
+        "attachments": {name: len(data) for name, data in recording.attachments.items()},
+        "damage": {
+            "truncated": damage.is_truncated,
+            "bad_chunks": damage.bad_chunks,
+            "skipped_bytes": damage.skipped_bytes,
+            "lost_messages_at_least": damage.lost_messages,
+        },
+    }

@@ -1,0 +1,158 @@
+"""Listens to all of a flight's streams and records them: a process of its own, which never slows a source down.
+
+Where the disk cannot keep up, messages are lost at the sockets; gaps in their sequence numbers tell how many.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edge.clock import Clock, SystemClock
+from edge.config import FlightConfig
+from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS
+from edge.recording.writer import RecordingWriter
+from edge.transport.messages import Kind, unpack
+from edge.transport.sockets import HIGH_WATER_MARK, Subscriber
+from edge.transport.wire import Header, Reason, decode_header
+from models.errors import InputError, RecordingError
+
+log = logging.getLogger(__name__)
+
+RECEIVE_TIMEOUT_MS = 100
+FLUSH_PERIOD_S = 1.0
+DRAIN_S = 0.5
+"""After a stop, what has arrived is still recorded, but not for longer."""
+RESULTS = "results"
+POSE = "pose"
+_Record = Callable[[str, Header, list[memoryview], int], Reason | None]
+"""Takes stream, header, parts and time of reception; returns why it refuses, if it does."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What became of one stream."""
+
+    recorded: int = 0
+    recorded_bytes: int = 0
+    lost: int = 0
+    """Sent, but never received here: gaps in the sequence numbers of one epoch."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Received but not recorded, by reason."""
+    last: tuple[int, int] | None = None
+    """Epoch and sequence number of the last message."""
+
+    def note_sequence(self, header: Header) -> None:
+        """Count what is missing before a message."""
+        if self.last is not None and self.last[0] == header.epoch:
+            self.lost += max(header.sequence - self.last[1] - 1, 0)
+        self.last = (header.epoch, header.sequence)
+
+
+class Recorder:
+    """Records every stream of a deployment, its results and poses, until it is stopped."""
+
+    def __init__(self, config: FlightConfig, writer: RecordingWriter, clock: Clock | None = None) -> None:
+        self._writer = writer
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._drain_until_s = math.inf
+        self._failure: RecordingError | None = None
+        self.tallies: dict[str, Tally] = {}
+        """By stream; `results` and `pose` too."""
+        self._threads: list[threading.Thread] = []
+        for name, stream in config.streams.items():
+            waiting = max(HIGH_WATER_MARK, round(stream.rate_hz))
+            subscriber = Subscriber(
+                stream.endpoint, max_message_bytes=stream.max_message_bytes, high_water_mark=waiting
+            )
+            self._add(name, subscriber, self._record_sensor)
+        self._add(RESULTS, Subscriber(config.results, high_water_mark=1_000), self._record_message)
+        if config.pose is not None:
+            self._add(POSE, Subscriber(config.pose), self._record_message)
+
+    def run(self, stop: threading.Event) -> None:
+        """Record until `stop` is set, then what has arrived until then.
+
+        Raises:
+            RecordingError: the disk is full or failed; what was recorded before is saved.
+        """
+        for thread in self._threads:
+            thread.start()
+        lost = 0
+        while not stop.wait(FLUSH_PERIOD_S) and self._failure is None:
+            self._flush()
+            lost_now = sum(tally.lost for tally in self.tallies.values())
+            if lost_now > lost:
+                log.warning("%d messages lost on the way here in the last second: %d in all", lost_now - lost, lost_now)
+            lost = lost_now
+        self._drain_until_s = time.monotonic() + DRAIN_S
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _add(self, name: str, subscriber: Subscriber, record: _Record) -> None:
+        self.tallies[name] = Tally()
+        arguments = (name, subscriber, record)
+        self._threads.append(threading.Thread(target=self._listen, name=f"record-{name}", args=arguments, daemon=True))
+
+    def _listen(self, name: str, subscriber: Subscriber, record: _Record) -> None:
+        with subscriber:
+            while self._failure is None and time.monotonic() < self._drain_until_s:
+                is_draining = self._stopping.is_set()
+                parts = subscriber.receive(0 if is_draining else RECEIVE_TIMEOUT_MS)
+                if parts is not None:
+                    self._take(name, parts, record)
+                elif is_draining:
+                    return
+
+    def _take(self, name: str, parts: list[memoryview], record: _Record) -> None:
+        tally = self.tallies[name]
+        log_ns = self._clock.now_ns()
+        header = decode_header(parts[0]) if len(parts) == 2 else Reason.PARTS
+        if isinstance(header, Reason):
+            tally.refused[header] += 1
+            return
+        tally.note_sequence(header)
+        try:
+            with self._lock:
+                refusal = record(name, header, parts, log_ns)
+        except RecordingError as error:
+            self._failure = self._failure or error
+            return
+        if refusal is not None:
+            tally.refused[refusal] += 1
+            return
+        tally.recorded += 1
+        tally.recorded_bytes += len(parts[1])
+
+    def _record_sensor(self, name: str, header: Header, parts: list[memoryview], log_ns: int) -> Reason | None:
+        """Record a message of a sensor as it came, also where its payload contradicts its header: replay refuses it."""
+        if header.kind not in SENSOR_KINDS:
+            return Reason.KIND
+        self._writer.write_sensor(name, header, parts[0], parts[1], log_ns)
+        return None
+
+    def _record_message(self, name: str, header: Header, parts: list[memoryview], log_ns: int) -> Reason | None:
+        kind = MESSAGE_TYPES.get(Kind(header.kind))
+        if kind is None:
+            return Reason.KIND
+        try:
+            message = unpack(parts[1], kind)
+        except InputError:
+            return Reason.DECODE
+        self._writer.write_message(message, log_ns)
+        return None
+
+    def _flush(self) -> None:
+        try:
+            with self._lock:
+                self._writer.flush()
+        except RecordingError as error:
+            self._failure = self._failure or error

@@ -1,0 +1,218 @@
+"""The recorder process, with real sockets, real signals and real kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from recorded import START_NS, WINDOW_BYTES, iq_message
+
+from edge.config import FlightConfig, StreamConfig
+from edge.recording.chunk_writer import CHUNK_BYTES
+from edge.recording.reader import open_recording
+from edge.recording.recorder import Recorder
+from edge.recording.writer import RecordingWriter
+from edge.transport.messages import Kind, Pose, Truth, pack
+from edge.transport.sockets import BlockingPublisher, Publisher
+from edge.transport.wire import Stamp, encode_bytes
+from models.errors import RecordingError
+
+PATIENCE_S = 20.0
+TRUTH = Truth(capture_ns=START_NS, class_id=2, label="field")
+POSE = Pose(capture_ns=START_NS, latitude_deg=1.0, longitude_deg=2.0, altitude_m=3.0)
+
+
+def _config(folder: Path) -> FlightConfig:
+    streams = {"radio": StreamConfig(modality="iq", endpoint=f"ipc://{folder}/radio", rate_hz=100.0)}
+    return FlightConfig(
+        bundle="x.uavb", streams=streams, results=f"ipc://{folder}/results", pose=f"ipc://{folder}/pose"
+    )
+
+
+YAML = """
+bundle: demo.uavb
+streams:
+  radio: {{modality: iq, endpoint: "ipc://{folder}/radio", rate_hz: 100.0}}
+results: ipc://{folder}/results
+recording: {{directory: flights}}
+"""
+
+
+def _await(claim: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not claim():
+        assert time.monotonic() < deadline_s, "nothing happened"
+
+
+def _window(sequence: int) -> tuple[bytes, bytes]:
+    _, header_bytes, payload = iq_message(sequence, START_NS + sequence)
+    return header_bytes, payload
+
+
+@contextmanager
+def _process(root: Path, folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", Publisher]]:
+    """Run `uav-edge record` on a radio stream, and wait until it listens."""
+    (folder / "flight.yaml").write_text(YAML.format(folder=folder))
+    command = [sys.executable, "-m", "edge.cli", "record", "--config", str(folder / "flight.yaml"), *options]
+    with (
+        BlockingPublisher(f"ipc://{folder}/radio") as publisher,
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            assert publisher.wait_for_listeners(1, PATIENCE_S)
+            yield process, publisher
+        finally:
+            process.kill()
+
+
+def test_sigterm_ends_the_recording_in_order(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "flight.mcap"
+    with _process(root, tmp_path, "--out", str(path), "--json") as (process, publisher):
+        for sequence in range(20):
+            publisher.send(_window(sequence))
+        _await(lambda: path.stat().st_size > CHUNK_BYTES)
+        process.send_signal(signal.SIGTERM)
+        stdout, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    summary = json.loads(stdout.splitlines()[-1])
+    assert summary["streams"]["radio"] == {"recorded": 20, "bytes": 20 * WINDOW_BYTES, "lost": 0, "refused": {}}
+    assert "radio: 20 messages recorded, 1.3 MB, 0 lost" in stdout
+    recording = open_recording(path)
+    assert [event.header.sequence for event in recording.events() if event.header] == list(range(20))
+    assert not recording.damage.is_damaged
+    assert recording.attachments["flight.yaml"] == (tmp_path / "flight.yaml").read_bytes()
+
+
+def test_kill_costs_at_most_one_chunk(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "flight.mcap"
+    windows = 100
+    windows_per_chunk = CHUNK_BYTES // WINDOW_BYTES
+    with _process(root, tmp_path, "--out", str(path)) as (process, publisher):
+        for sequence in range(windows):
+            publisher.send(_window(sequence))
+        complete = windows // windows_per_chunk * windows_per_chunk
+        _await(lambda: path.stat().st_size >= complete * WINDOW_BYTES)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE_S)
+    recording = open_recording(path)
+    recovered = [event.header.sequence for event in recording.events() if event.header]
+    assert recovered == list(range(len(recovered)))
+    assert windows - len(recovered) <= windows_per_chunk
+    assert recording.damage.is_truncated
+
+
+def test_recording_is_named_by_time_in_the_configured_directory(tmp_path: Path, root: Path) -> None:
+    with _process(root, tmp_path, "--seconds", "0.2") as (process, _):
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    (path,) = (tmp_path / "flights").glob("2*Z.mcap")
+    assert open_recording(path).event_count == 0
+
+
+@contextmanager
+def _recorder(folder: Path) -> Iterator[tuple[Recorder, dict[str, Publisher], Callable[[], None]]]:
+    """Run a recorder in a thread; the function it gives stops it, and lets its error out."""
+    config = _config(folder)
+    endpoints = {"radio": config.streams["radio"].endpoint, "results": config.results, "pose": str(config.pose)}
+    publishers = {name: BlockingPublisher(endpoint) for name, endpoint in endpoints.items()}
+    stop = threading.Event()
+    failures: list[RecordingError] = []
+
+    def work() -> None:
+        try:
+            recorder.run(stop)
+        except RecordingError as error:
+            failures.append(error)
+
+    def finish() -> None:
+        stop.set()
+        thread.join()
+        for failure in failures:
+            raise failure
+
+    with RecordingWriter(folder / "flight.mcap") as writer:
+        recorder = Recorder(config, writer)
+        thread = threading.Thread(target=work, name="recorder under test")
+        thread.start()
+        try:
+            assert all(publisher.wait_for_listeners(1, PATIENCE_S) for publisher in publishers.values())
+            yield recorder, publishers, finish
+        finally:
+            stop.set()
+            thread.join()
+            for publisher in publishers.values():
+                publisher.close()
+
+
+def test_results_and_poses_are_recorded_beside_the_sensors(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        publishers["radio"].send(_window(0))
+        publishers["results"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 0, 0, 0), pack(TRUTH)))
+        publishers["pose"].send(encode_bytes(Kind.POSE, Stamp(0, 1, 0, 0, 0), pack(POSE)))
+        _await(lambda: all(tally.recorded for tally in recorder.tallies.values()))
+        finish()
+    events = list(open_recording(tmp_path / "flight.mcap").events())
+    assert {event.stream for event in events} == {"radio", "truth", "pose"}
+    assert {event.message for event in events if event.message} == {TRUTH, POSE}
+
+
+def test_gaps_are_counted_as_lost_and_a_restart_is_not(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        for epoch, sequence in [(1, 0), (1, 1), (1, 5), (2, 0), (2, 2)]:
+            header, _, payload = iq_message(sequence, START_NS)
+            stamp = Stamp(1, epoch, sequence, START_NS, START_NS)
+            header_bytes, _ = encode_bytes(Kind.ENCODED_FRAME, stamp, payload)
+            publishers["radio"].send((header_bytes, payload))
+            assert header.sequence == sequence
+        _await(lambda: recorder.tallies["radio"].recorded == 5)
+        finish()
+    assert recorder.tallies["radio"].lost == 3 + 1
+
+
+def test_garbage_is_counted_by_reason_and_not_recorded(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        publishers["radio"].send([b"garbage"])
+        publishers["radio"].send([b"short", b""])
+        publishers["radio"].send([b"x" * 64, b""])
+        publishers["radio"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 0, 0, 0), pack(TRUTH)))
+        publishers["results"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 0, 0, 0), b"\xc1"))
+        publishers["results"].send(_window(0))
+        refused = [recorder.tallies[name].refused for name in ("radio", "results")]
+        _await(lambda: [count.total() for count in refused] == [4, 2])
+        finish()
+    assert refused[0] == {"wrong_parts": 1, "short_header": 1, "bad_magic": 1, "wrong_kind": 1}
+    assert open_recording(tmp_path / "flight.mcap").event_count == 0
+
+
+def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp_path: Path) -> None:
+    header_bytes, payload = _window(0)
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        publishers["radio"].send((header_bytes, payload[:-5]))
+        _await(lambda: recorder.tallies["radio"].recorded == 1)
+        finish()
+    (event,) = open_recording(tmp_path / "flight.mcap").events()
+    assert event.payload == payload[:-5]
+
+
+def test_full_disk_ends_the_recorder_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: int, data: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    with _recorder(tmp_path) as (_, publishers, finish):
+        monkeypatch.setattr("edge.recording.chunk_writer.os.write", fail)
+        for sequence in range(2 * CHUNK_BYTES // WINDOW_BYTES):
+            publishers["radio"].send(_window(sequence))
+        _await(lambda: not _is_recording())
+        with pytest.raises(RecordingError, match="No space left on device"):
+            finish()
+
+
+def _is_recording() -> bool:
+    return any(thread.name == "recorder under test" for thread in threading.enumerate())
