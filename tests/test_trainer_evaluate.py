@@ -1,0 +1,163 @@
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from training import Tones, tiny_network, tiny_sizes, tiny_spec, write_tiny_root
+
+from models.errors import InputError
+from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from trainer.answers import NetworkModel
+from trainer.cli import main
+from trainer.evaluate import evaluate
+
+
+class Told:
+    """Reads the truth off the colour, and errs as told."""
+
+    spec = tiny_spec()
+
+    def ask_branches(self, inputs):
+        label = 2 - inputs["image"].mean(axis=(2, 3)).argmax(axis=1)  # planes are RGB, frames BGR
+        right, wrong = np.eye(3, dtype=np.float32)[label], np.eye(3, dtype=np.float32)[(label + 1) % 3]
+        return {"iq": (right, wrong), "image": (right, right)}
+
+    def fuse(self, answers, mask):
+        by_image = mask[:, 1:] * answers["image"][1]
+        return by_image + 0.5 * answers["iq"][1]
+
+
+def test_each_share_is_of_its_own_case():
+    seen = []
+    evaluation = evaluate(Told(), Tones().validation_examples(), seen.append)
+    assert evaluation.examples == 60 == seen[-1]
+    assert evaluation.accuracy == 1
+    assert evaluation.alone == {"iq": 0, "image": 1}
+    assert evaluation.without == {"iq": 1, "image": 0}
+    assert evaluation.recall == {"a": 1, "b": 1, "c": 1}
+    assert evaluation.metrics()["accuracy_without_image"] == 0
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(InputError, match="no examples to evaluate"):
+        evaluate(Told(), [], print)
+
+
+def test_network_answers_as_when_asked_directly():
+    network = tiny_network(tiny_spec())
+    model = NetworkModel(network)
+    rng = np.random.default_rng(1)
+    inputs = {"iq": rng.normal(size=(4, 2, 64)), "image": rng.normal(size=(4, 3, 8, 8))}
+    inputs = {name: value.astype(np.float32) for name, value in inputs.items()}
+    mask = np.array([[1, 1], [0, 1], [1, 0], [1, 0.5]], np.float32)
+    import torch
+
+    with torch.no_grad():
+        direct = network({k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(mask)).logits.numpy()
+    np.testing.assert_array_equal(model.fuse(model.ask_branches(inputs), mask), direct)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    spec = tiny_spec()
+    header = CheckpointHeader(
+        spec=spec, sizes=tiny_sizes(spec), description="", licence="", reproduce=(), metrics={}, tools={}
+    )
+    write_checkpoint(tmp_path / "c.safetensors", Checkpoint(header=header, network=tiny_network(spec), golden={}))
+    return tmp_path / "c.safetensors"
+
+
+def test_data_of_other_classes_are_refused(checkpoint, capsys):
+    assert main(["evaluate", "--checkpoint", str(checkpoint), "--data", "synthetic"]) == 2
+    assert "the model knows a, b, c; synthetic holds farmland" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--checkpoint", "none.safetensors", "--data", "uavpair7"], 7, "no such checkpoint"),
+        (["--bundle", "none.uavb", "--data", "uavpair7"], 3, "no such bundle folder"),
+        (["--bundle", "none.uavb", "--data", "synthetic", "--pairs", "x.csv"], 2, "--pairs goes with --data uavpair7"),
+    ],
+)
+def test_unusable_arguments_end_with_their_exit_code(arguments, code, message, capsys):
+    assert main(["evaluate", *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+FIT = """
+description: test
+out: {out}
+data: {{kind: uavpair7, root: {root}}}
+modalities:
+  - name: iq
+    recipe: {{kind: iq, window_samples: 8192, sample_rate_hz: 250_000}}
+    feature_size: 8
+  - name: image
+    recipe: {{kind: image, height_px: 16, width_px: 16}}
+    feature_size: 8
+fusion: {{method: iemf}}
+sizes:
+  iq: {{widths: [4, 4], strides: [16, 8]}}
+  image: {{widths: [4, 4], strides: [2, 2]}}
+method: {{kind: gcmt}}
+epochs: 1
+examples_per_epoch: 8
+batch: 4
+learning_rate: 0.003
+seed: 1
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(FIT.format(out=tmp_path / "out", root=tmp_path / "data"))
+    return SimpleNamespace(config=config, root=tmp_path / "data", out=tmp_path / "out")
+
+
+def test_fit_then_evaluate_from_the_command_line(run, capsys):
+    write_tiny_root(run.root)
+    assert main(["fit", "--config", str(run.config), "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out.splitlines()[-1])
+    arguments = ["--checkpoint", fitted["checkpoint"], "--data", "uavpair7", "--root", str(run.root), "--json"]
+    assert main(["evaluate", *arguments]) == 0
+    evaluated = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"accuracy", "accuracy_iq", "accuracy_image", "accuracy_without_iq", "recall"} <= set(evaluated)
+    assert all(evaluated[name] == fitted[name] for name in evaluated if name != "model")
+
+
+def test_fit_without_the_data_says_so_with_exit_code_7(run, capsys):
+    assert main(["fit", "--config", str(run.config)]) == 7
+    assert "rf_ism433: expected one rf_windows_*.npz, found none" in capsys.readouterr().err
+    assert not run.out.exists()
+
+
+def test_fit_names_every_problem_of_its_configuration_with_exit_code_2(run, capsys):
+    run.config.write_text(run.config.read_text().replace("epochs: 1", "epoch: 1").replace("seed: 1", "seed: one"))
+    assert main(["fit", "--config", str(run.config)]) == 2
+    said = capsys.readouterr().err
+    assert "epoch: unknown key: did you mean epochs?" in said
+    assert "seed: expected `int`, got 'one'".replace("`", "") in said
+
+
+def test_help_needs_no_torch_and_fit_names_the_extra():
+    script = "import sys; sys.modules['torch'] = None; from trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    shown = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0
+    refused = subprocess.run(
+        [sys.executable, "-c", script, "fit", "--config", "x.yaml"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 4
+    assert "torch is not installed: pip install 'uav-fusion-edge[train]'" in refused.stderr
+
+
+def test_shipped_configurations_are_valid(root):
+    from models.schema import load_yaml
+    from trainer.config import TrainConfig
+
+    for name in ("train-demo.yaml", "train-uavpair7.yaml"):
+        config = load_yaml(root / "launch" / name, TrainConfig)
+        assert {one.name for one in config.modalities} == set(config.sizes) == {"iq", "image"}
