@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 FRAME_TIMEOUT_S = 5.0
 """A live camera that delivers nothing for so long has failed."""
 _LISTENER_TIMEOUT_S = 10.0
+_JOIN_TIMEOUT_S = 2.0
 _NS_PER_MS = 1_000_000
 Frame = NDArray[np.uint8]
 
@@ -121,7 +122,7 @@ class NewestFrame:
         """Stop reading; say whether the thread could be stopped, which a hanging driver prevents."""
         with self._changed:
             self._is_over = True
-        self._thread.join(2.0)
+        self._thread.join(_JOIN_TIMEOUT_S)
         return not self._thread.is_alive()
 
     def _read(self) -> None:

@@ -109,9 +109,17 @@ class Pacer:
     wait for it can lock that thread for good.
     """
 
-    def __init__(self, stop: threading.Event, *, limit_s: float | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        stop: threading.Event,
+        *,
+        limit_s: float | None = None,
+        clock: Clock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._stop = stop
         self._clock = clock or SystemClock()
+        self._sleep = sleep
         self._end_ns = None if limit_s is None else self._clock.now_ns() + round(limit_s * 1e9)
         self.late = 0
         """How often a due time had passed by more than LATE_NS on return."""
@@ -132,5 +140,5 @@ class Pacer:
             if left_s <= 0:
                 self.late += left_s * 1e9 < -LATE_NS
                 return True
-            time.sleep(min(left_s, _LONGEST_SLEEP_S))
+            self._sleep(min(left_s, _LONGEST_SLEEP_S))
         return False

@@ -1,0 +1,51 @@
+"""What tests of sources share: a publisher that keeps what it is given, and a pacer whose time passes at once."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+from edge.clock import VirtualClock
+from edge.sources.stream import Pacer, StreamSender
+from edge.transport.sockets import Buffer, Publisher
+from edge.transport.wire import Header, Reason, decode_message
+
+Received = list[tuple[Header, Buffer]]
+
+
+class KeptMessages:
+    """Stands in for a Publisher, without a socket."""
+
+    def __init__(self) -> None:
+        self.messages: Received = []
+        self.waited_for = 0
+
+    def __call__(self, endpoint: str) -> Publisher:
+        return cast(Publisher, self)
+
+    def send(self, parts: Sequence[Buffer], *, keep: bool = False) -> None:
+        message = decode_message([bytes(part) for part in parts])
+        if isinstance(message, Reason):
+            raise AssertionError(message)
+        self.messages.append(message)
+
+    def wait_for_listeners(self, count: int, timeout_s: float) -> bool:
+        self.waited_for = count
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def virtual_pacer(clock: VirtualClock, *, limit_s: float | None = None) -> Pacer:
+    """Return a pacer that advances the clock instead of sleeping."""
+
+    def sleep(seconds: float) -> None:
+        clock.advance_to(clock.now_ns() + max(1, round(seconds * 1e9)))
+
+    return Pacer(threading.Event(), limit_s=limit_s, clock=clock, sleep=sleep)
+
+
+def kept_sender(clock: VirtualClock, **options: Any) -> tuple[StreamSender, Received]:
+    """Return a sender and the list that its messages come to."""
+    kept = KeptMessages()
+    return StreamSender("ipc:///unused", 7, clock=clock, publisher=kept, **options), kept.messages
