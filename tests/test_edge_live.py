@@ -19,7 +19,7 @@ from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
 
 CONTENTS = 8
-"""Different windows and frames, sent in turn: the same again and again would be called frozen."""
+"""Different windows and frames, sent in turn, each with a mark: the same again and again would be called frozen."""
 AGE_TOLERANCE_MS = 100.0
 """Between the scheduler's decision and the stamp on the answer this machine may be busy with other tests."""
 PATIENCE_S = 20.0
@@ -44,11 +44,15 @@ class Rig:
         return Stamp(1, 1, self.sent, now_ns, now_ns, 0, sample_rate_hz)
 
     def send_window(self, window: np.ndarray | None = None) -> None:
-        window = self.windows[self.sent % CONTENTS] if window is None else window
+        if window is None:
+            window = self.windows[self.sent % CONTENTS].copy()
+            window[0, 0] = self.sent
         self.radio.send(encode_array(Kind.IQ, self.stamp(1_000_000.0), window, with_crc=True))
 
     def send_frame(self) -> None:
-        self.camera.send(encode_array(Kind.FRAME, self.stamp(), self.frames[self.sent % CONTENTS]))
+        frame = self.frames[self.sent % CONTENTS].copy()
+        frame[0, 0] = self.sent % 256
+        self.camera.send(encode_array(Kind.FRAME, self.stamp(), frame))
 
     def answer(self, timeout_ms: int = 10) -> Classification | None:
         """Return the next answer, None after the time-out or for a status."""

@@ -55,6 +55,7 @@ class LivePipeline:
         self._draining = threading.Event()
         self._receivers: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
+        self._final: PipelineStatus | None = None
 
     def start(self) -> None:
         """Connect to the streams and start the threads."""
@@ -72,7 +73,9 @@ class LivePipeline:
         log.info("%s is flying: %s", self._bundle.manifest.title, ", ".join(self._config.streams))
 
     def stop(self) -> PipelineStatus:
-        """Stop receiving, answer what is in flight, publish the last status and return it."""
+        """Stop receiving, answer what is in flight, publish the last status and return it; again: just return it."""
+        if self._final is not None:
+            return self._final
         self._draining.set()
         for thread in self._receivers:
             thread.join()
@@ -82,10 +85,10 @@ class LivePipeline:
                 ready.notify_all()
         for thread in self._workers:
             thread.join()
-        status = self.status()
-        self._publish(Kind.STATUS, status)
+        self._final = self.status()
+        self._publish(Kind.STATUS, self._final)
         self._publisher.close()
-        return status
+        return self._final
 
     def status(self) -> PipelineStatus:
         """Return health and accounting as they stand."""

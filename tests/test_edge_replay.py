@@ -1,0 +1,143 @@
+"""Exact and live replay of a recorded flight through the real pipeline."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+from edge.operations.replays import LiveOptions, fly_exact, fly_live
+from edge.recording.reader import open_recording
+from edge.recording.replay import streams_of
+from edge.recording.synthetic import message_count, write_synthetic_flight
+from edge.sources.synthetic import SyntheticFlight
+from models.bundle import open_bundle, shipped_bundle
+from models.errors import ConfigError
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
+
+SECONDS = 4.0
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("flight") / "flight.mcap"
+    counted: list[int] = []
+    synthetic = SyntheticFlight(7, 1.0)
+    write_synthetic_flight(path, synthetic, SECONDS, counted.append)
+    assert counted[-1] == message_count(synthetic, SECONDS)
+    return path
+
+
+def last_line(text: str) -> dict:
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def test_synthetic_flight_holds_all_streams_and_the_truth(flight):
+    streams = open_recording(flight).streams
+    assert {name: summary.count for name, summary in streams.items()} == {
+        "radio": 400,
+        "camera": 120,
+        "pose": 40,
+        "truth": 4,
+    }
+
+
+def test_exact_replay_gives_the_same_bytes_twice(flight, tmp_path, capsys):
+    outputs, hashes = [], []
+    for name in ("first.jsonl", "second.jsonl"):
+        arguments = ["--bundle", str(shipped_bundle()), "--exact", "--json", "--results", str(tmp_path / name)]
+        assert main(["replay", str(flight), *arguments]) == 0
+        hashes.append(last_line(capsys.readouterr().out)["results_sha256"])
+        outputs.append((tmp_path / name).read_bytes())
+    assert outputs[0] == outputs[1]
+    assert hashes[0] == hashes[1]
+    assert len(outputs[0].splitlines()) >= 115
+
+
+def test_exact_replay_reports_accuracy_speed_and_balanced_accounting(flight, capsys):
+    assert main(["replay", str(flight), "--bundle", str(shipped_bundle()), "--exact", "--json"]) == 0
+    summary = last_line(capsys.readouterr().out)
+    assert summary["accuracy"] > 0.5
+    assert {"accuracy_iq", "accuracy_image", "realtime_factor", "results_sha256"} <= set(summary)
+    for stream in summary["accounting"].values():
+        assert stream["balanced"]
+        fates = ("processed", "superseded", "dropped_late", "rejected", "in_flight")
+        assert stream["received"] == sum(stream[fate] for fate in fates)
+    assert summary["accounting"]["radio"]["received"] == 400
+    assert summary["accounting"]["camera"]["received"] == 120
+
+
+def test_live_replay_agrees_with_exact_replay(flight):
+    """Pairs can differ by a window where the processes' timing does; the answers must not, but for a few."""
+    recording, bundle = open_recording(flight), open_bundle(shipped_bundle())
+    exact = fly_exact(recording, bundle)
+    live = fly_live(recording, bundle, LiveOptions(rate=1.0))
+    assert live.is_balanced
+    assert live.streams["camera"].received == 120
+    answered = [answer for answer in live.answers if answer.has_answer]
+    assert len(answered) >= 0.9 * len(exact.answers)
+    assert abs(live.summary()["accuracy"] - exact.summary()["accuracy"]) <= 0.1
+
+
+def test_live_replay_as_fast_as_it_goes_loses_nothing(flight):
+    flown = fly_live(open_recording(flight), open_bundle(shipped_bundle()), LiveOptions(rate=0))
+    assert flown.is_balanced
+    assert {name: stream.received for name, stream in flown.streams.items()} == {"radio": 400, "camera": 120}
+    assert all(stream.lost_transport == 0 for stream in flown.streams.values())
+
+
+def test_report_and_mavlink_belong_to_their_modes(flight, tmp_path, capsys):
+    arguments = ["--bundle", str(shipped_bundle()), "--exact"]
+    assert main(["replay", str(flight), *arguments, "--report", str(tmp_path / "report.html")]) == 0
+    assert "<html" in (tmp_path / "report.html").read_text()
+    assert main(["replay", str(flight), *arguments, "--mavlink", "udpout:127.0.0.1:14550"]) == 2
+    assert "--exact" in capsys.readouterr().err
+
+
+def test_truncated_recording_is_flown_as_far_as_it_goes(flight, tmp_path, capsys):
+    cut = tmp_path / "cut.mcap"
+    data = flight.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    assert main(["replay", str(cut), "--bundle", str(shipped_bundle()), "--exact", "--json"]) == 0
+    summary = last_line(capsys.readouterr().out)
+    assert "no end" in summary["damage"]
+    assert 100 < summary["accounting"]["radio"]["received"] < 400
+
+
+@pytest.mark.parametrize(
+    ("recording", "bundle", "code", "text"),
+    [
+        ("absent.mcap", None, 6, "absent.mcap"),
+        ("garbage.mcap", None, 6, "garbage.mcap"),
+        (None, "absent.uavb", 3, "absent.uavb"),
+    ],
+)
+def test_bad_files_end_in_one_line_and_their_exit_code(flight, tmp_path, capsys, recording, bundle, code, text):
+    (tmp_path / "garbage.mcap").write_bytes(b"garbage" * 100)
+    recording_path = tmp_path / recording if recording else flight
+    bundle_path = tmp_path / bundle if bundle else shipped_bundle()
+    assert main(["replay", str(recording_path), "--bundle", str(bundle_path), "--exact"]) == code
+    error = capsys.readouterr().err
+    assert text in error
+    assert len(error.splitlines()) == 1
+
+
+def test_recording_whose_streams_fit_no_modality_is_refused(flight):
+    radios = tuple(
+        ModalitySpec(name=name, recipe=IqRecipe(window_samples=64, sample_rate_hz=1), feature_size=4) for name in "ab"
+    )
+    image = ModalitySpec(name="image", recipe=ImageRecipe(height_px=64, width_px=64), feature_size=4)
+    spec = ModelSpec(classes=("x", "y"), modalities=(*radios, image))
+    with pytest.raises(ConfigError, match=r"stream radio \(iq\) fits the modalities \['a', 'b'\]"):
+        streams_of(open_recording(flight), spec, Path("/tmp"))
+
+
+def test_stream_named_like_one_of_several_fitting_modalities_feeds_it(flight):
+    radios = tuple(
+        ModalitySpec(name=name, recipe=IqRecipe(window_samples=64, sample_rate_hz=1), feature_size=4)
+        for name in ("radio", "radar")
+    )
+    image = ModalitySpec(name="image", recipe=ImageRecipe(height_px=64, width_px=64), feature_size=4)
+    spec = ModelSpec(classes=("x", "y"), modalities=(*radios, image))
+    streams = streams_of(open_recording(flight), spec, Path("/tmp"))
+    assert {name: stream.modality for name, stream in streams.items()} == {"radio": "radio", "camera": "image"}
