@@ -11,7 +11,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pipeline": ("edge.commands.pipeline", "run the pipeline alone, in this process"),
     "demo": ("edge.commands.demo", "a synthetic flight from sensors to a ground station, with a report"),
     "source": ("edge.commands.source", "publish one sensor's stream: synthetic, camera, video, radio or recording"),
+    "record": ("edge.commands.record", "record every stream, the results and the poses of a deployment"),
+    "import": ("edge.commands.import_", "compose a recording from radio recordings, images or video, and a flight log"),
+    "info": ("edge.commands.info", "show what a recording holds, and what of it is damaged"),
     "replay": ("edge.commands.replay", "replay a recording through the pipeline, live or exact"),
+    "bench": ("edge.commands.bench", "measure latency in real processes, beside the floor of this machine"),
 }
 
 

@@ -41,10 +41,10 @@ def _print_text(recording: "Recording") -> None:
     console = Console()
     console.print(table)
     for name, text in recording.metadata.items():
-        console.print(f"{name}: {text}", markup=False, highlight=False)
+        console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name, data in recording.attachments.items():
-        console.print(f"attached: {name}, {len(data)} bytes", markup=False, highlight=False)
-    console.print(f"damage: {recording.damage}", markup=False, highlight=False)
+        console.print(f"attached: {name}, {len(data)} bytes", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"damage: {recording.damage}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_json(recording: "Recording") -> dict[str, Any]:

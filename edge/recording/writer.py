@@ -7,7 +7,7 @@ from types import TracebackType
 from edge.recording import channels
 from edge.recording.chunk_writer import Buffer, ChunkWriter
 from edge.transport.messages import TOPICS, Kind, Message, PipelineStatus
-from edge.transport.wire import Header
+from edge.transport.wire import Header, Reason, decode_header
 from models.errors import RecordingError
 
 
@@ -42,6 +42,13 @@ class RecordingWriter:
             raise RecordingError(f"stream {stream}: expected a sensor's message, got {kind.name}")
         parts = channels.encode_sensor(stream, header, header_bytes, payload, self._offset_ns)
         self._write(kind, stream, header.sequence, (log_ns, header.capture_ns), parts)
+
+    def write_parts(self, stream: str, parts: tuple[Buffer, Buffer], log_ns: int) -> None:
+        """Record a message of a sensor given as it goes over the wire; raises as `write_sensor`."""
+        header = decode_header(bytes(parts[0]))
+        if isinstance(header, Reason):
+            raise RecordingError(f"stream {stream}: expected header and payload of a message, got {header}")
+        self.write_sensor(stream, header, *parts, log_ns)
 
     def write_message(self, message: Message, log_ns: int) -> None:
         """Record an answer, status, pose or truth; raises as `write_sensor`."""
