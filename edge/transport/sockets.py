@@ -3,6 +3,8 @@
 Loopback or ipc only: any other bind is refused here until keys exist for it.
 """
 
+import contextlib
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -10,12 +12,19 @@ from pathlib import Path
 from types import TracebackType
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from edge.transport.wire import HEADER_BYTES
 from models.errors import ConfigError, LinkError
 
+log = logging.getLogger(__name__)
+
 MAX_MESSAGE_BYTES = 64 << 20
 HIGH_WATER_MARK = 64
+RECONNECT_AFTER_S = 0.5
+_CHECK_PERIOD_S = 0.1
+_SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"
+"""What a publisher hears of our subscribers; others may send it anything."""
 _LOCAL = re.compile(r"(ipc://.+|inproc://.+|tcp://(127(\.\d+){3}|\[::1\]|localhost):(\d+|\*))")
 
 Buffer = bytes | memoryview
@@ -50,7 +59,6 @@ class _Socket:
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
 
     def _bind(self, endpoint: str) -> None:
-        check_endpoint(endpoint)
         if endpoint.startswith("ipc://"):
             Path(endpoint[len("ipc://") :]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -60,7 +68,6 @@ class _Socket:
             raise LinkError(f"{endpoint}: cannot bind ({error}): is another process using it?") from error
 
     def _connect(self, endpoint: str) -> None:
-        check_endpoint(endpoint)
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -89,6 +96,7 @@ class Publisher(_Socket):
     """Binds an endpoint and sends to whoever listens; a slow listener loses messages, the sender never waits."""
 
     def __init__(self, endpoint: str, *, high_water_mark: int = HIGH_WATER_MARK) -> None:
+        check_endpoint(endpoint)
         super().__init__(zmq.XPUB, high_water_mark, 1 << 16)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._listeners = 0
@@ -102,7 +110,7 @@ class Publisher(_Socket):
         """Return how many subscribers are connected now."""
         while self._socket.poll(0):
             note = self._socket.recv()
-            self._listeners += 1 if note[:1] == b"\x01" else -1
+            self._listeners += {_SUBSCRIBED: 1, _UNSUBSCRIBED: -1}.get(note, 0)
         return self._listeners
 
     def wait_for_listeners(self, count: int, timeout_s: float) -> bool:
@@ -125,7 +133,11 @@ class BlockingPublisher(Publisher):
 
 
 class Subscriber(_Socket):
-    """Receives everything published at one or more endpoints; reconnects by itself."""
+    """Receives everything published at one or more endpoints; reconnects by itself.
+
+    libzmq reconnects when a connection breaks, but never again to a peer that broke the protocol, which one message
+    over `max_message_bytes` does. Such a peer is connected to anew after RECONNECT_AFTER_S.
+    """
 
     def __init__(
         self,
@@ -134,9 +146,16 @@ class Subscriber(_Socket):
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         high_water_mark: int = HIGH_WATER_MARK,
     ) -> None:
+        self._endpoints = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+        for endpoint in self._endpoints:
+            check_endpoint(endpoint)
         super().__init__(zmq.SUB, high_water_mark, max_message_bytes)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
-        for endpoint in [endpoints] if isinstance(endpoints, str) else endpoints:
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
+        self._dropped_s: dict[str, float] = {}
+        """Endpoint, as libzmq writes it, and when its connection ended without another attempt so far."""
+        self._checked_s = time.monotonic()
+        for endpoint in self._endpoints:
             self._connect(endpoint)
 
     def receive(self, timeout_ms: int) -> list[memoryview] | None:
@@ -144,7 +163,34 @@ class Subscriber(_Socket):
 
         The buffers live as long as the views do; nothing is copied.
         """
+        now_s = time.monotonic()
+        if now_s - self._checked_s > _CHECK_PERIOD_S:
+            self._checked_s = now_s
+            self._reconnect(now_s)
         if not self._socket.poll(timeout_ms):
             return None
         frames = self._socket.recv_multipart(copy=False)
         return [frame.buffer for frame in frames]
+
+    def close(self, *, linger_ms: int = 0) -> None:
+        """Close at once."""
+        if not self._monitor.closed:
+            self._socket.disable_monitor()
+            self._monitor.close()
+        super().close(linger_ms=linger_ms)
+
+    def _reconnect(self, now_s: float) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)
+            endpoint = event["endpoint"].decode()
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                self._dropped_s[endpoint] = now_s
+            else:
+                self._dropped_s.pop(endpoint, None)
+        for endpoint, since_s in list(self._dropped_s.items()):
+            if now_s - since_s > RECONNECT_AFTER_S:
+                del self._dropped_s[endpoint]
+                log.warning("%s: broke the protocol or sent too large a message: connecting again", endpoint)
+                with contextlib.suppress(zmq.ZMQError):  # libzmq may have forgotten it
+                    self._socket.disconnect(endpoint)
+                self._socket.connect(endpoint)

@@ -1,0 +1,205 @@
+import socket
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+import zmq
+
+from edge.transport import sockets
+from edge.transport.sockets import BlockingPublisher, Publisher, Subscriber, check_endpoint
+from models.errors import ConfigError, LinkError
+
+TIMEOUT_MS = 10_000
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/s"
+
+
+def is_heard(publisher: Publisher, subscriber: Subscriber, text: bytes) -> bool:
+    """Send a text until the subscriber hears it; a connection is made only while the subscriber is asked."""
+    for _ in range(500):
+        publisher.send([text])
+        parts = subscriber.receive(20)
+        if parts is not None and parts[0] == text:
+            return True
+    return False
+
+
+def test_parts_arrive_together_in_order(endpoint: str) -> None:
+    with Publisher(endpoint) as publisher, Subscriber(endpoint) as subscriber:
+        assert publisher.wait_for_listeners(1, 10.0)
+        for n in range(5):
+            publisher.send([b"header %d" % n, memoryview(b"payload")])
+        received = [subscriber.receive(TIMEOUT_MS) for _ in range(5)]
+    assert [[bytes(part) for part in parts or []] for parts in received] == [
+        [b"header %d" % n, b"payload"] for n in range(5)
+    ]
+
+
+def test_buffers_live_as_long_as_they_are_used(endpoint: str) -> None:
+    with Publisher(endpoint) as publisher, Subscriber(endpoint) as subscriber:
+        assert publisher.wait_for_listeners(1, 10.0)
+        publisher.send([b"a" * 100_000], keep=True)
+        publisher.send([b"b" * 100_000], keep=True)
+        first = subscriber.receive(TIMEOUT_MS)
+        second = subscriber.receive(TIMEOUT_MS)
+    assert first is not None
+    assert second is not None
+    assert (bytes(first[0]), bytes(second[0])) == (b"a" * 100_000, b"b" * 100_000)
+
+
+def test_receiving_nothing_gives_none(endpoint: str) -> None:
+    with Subscriber(endpoint) as subscriber:
+        assert subscriber.receive(10) is None
+
+
+def test_a_subscriber_may_come_before_its_publisher_and_outlive_it(endpoint: str) -> None:
+    with Subscriber(endpoint) as subscriber:
+        for text in (b"first", b"second"):
+            with Publisher(endpoint) as publisher:
+                assert is_heard(publisher, subscriber, text)
+
+
+def test_one_subscriber_hears_several_endpoints(tmp_path: Path) -> None:
+    endpoints = [f"ipc://{tmp_path}/{name}" for name in "ab"]
+    with Publisher(endpoints[0]) as a, Publisher(endpoints[1]) as b, Subscriber(endpoints) as subscriber:
+        assert a.wait_for_listeners(1, 10.0)
+        assert b.wait_for_listeners(1, 10.0)
+        a.send([b"a"])
+        b.send([b"b"])
+        heard = [subscriber.receive(TIMEOUT_MS) for _ in range(2)]
+    assert {bytes(parts[0]) for parts in heard if parts} == {b"a", b"b"}
+
+
+def test_listeners_are_counted_as_they_come_and_go(endpoint: str) -> None:
+    with Publisher(endpoint) as publisher:
+        assert publisher.listeners() == 0
+        first, second = Subscriber(endpoint), Subscriber(endpoint)
+        assert publisher.wait_for_listeners(2, 10.0)
+        first.close()
+        assert any(publisher.listeners() == 1 for _ in range(1_000_000))
+        assert not publisher.wait_for_listeners(2, 0.01)
+        second.close()
+
+
+@pytest.mark.parametrize("pattern", ["ipc://{}/s", "tcp://127.0.0.1:*"])
+def test_an_oversized_message_drops_its_sender_and_the_next_small_one_arrives(tmp_path: Path, pattern: str) -> None:
+    with (
+        Publisher(pattern.format(tmp_path)) as publisher,
+        Subscriber(publisher.endpoint, max_message_bytes=10_000) as subscriber,
+    ):
+        assert publisher.wait_for_listeners(1, 10.0)
+        for text in (b"first", b"second"):
+            publisher.send([bytes(10_001)])
+            assert is_heard(publisher, subscriber, text)
+
+
+def test_random_bytes_on_the_port_reach_nobody_and_harm_nothing() -> None:
+    with Publisher("tcp://127.0.0.1:*") as publisher, Subscriber(publisher.endpoint) as subscriber:
+        port = int(publisher.endpoint.rsplit(":", 1)[1])
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port)) as stranger:
+                stranger.sendall(uuid.uuid4().bytes * 40)
+        assert publisher.wait_for_listeners(1, 10.0)
+        publisher.send([b"good"])
+        parts = subscriber.receive(TIMEOUT_MS)
+    assert [bytes(part) for part in parts or []] == [b"good"]
+
+
+def test_a_slow_listener_loses_messages_and_never_holds_the_sender_up(endpoint: str) -> None:
+    with Publisher(endpoint, high_water_mark=2) as publisher, Subscriber(endpoint, high_water_mark=2) as subscriber:
+        assert publisher.wait_for_listeners(1, 10.0)
+        for n in range(2000):
+            publisher.send([b"%d" % n, bytes(10_000)])
+        received = []
+        while (parts := subscriber.receive(200)) is not None:
+            received.append(int(bytes(parts[0])))
+    assert 0 < len(received) < 2000
+    assert received == sorted(set(received))
+
+
+def test_a_blocking_publisher_loses_nothing_to_a_slow_listener(endpoint: str) -> None:
+    with BlockingPublisher(endpoint, high_water_mark=2) as publisher:
+        received: list[int] = []
+
+        def listen() -> None:
+            with Subscriber(endpoint, high_water_mark=2) as subscriber:
+                while len(received) < 500 and (parts := subscriber.receive(TIMEOUT_MS)) is not None:
+                    received.append(int(bytes(parts[0])))
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        assert publisher.wait_for_listeners(1, 10.0)
+        for n in range(500):
+            publisher.send([b"%d" % n, bytes(10_000)])
+        listener.join(30.0)
+    assert received == list(range(500))
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["ipc:///tmp/x", "inproc://x", "tcp://127.0.0.1:5555", "tcp://127.0.1.1:5", "tcp://localhost:*", "tcp://[::1]:9"],
+)
+def test_endpoints_on_this_machine_are_accepted(endpoint: str) -> None:
+    check_endpoint(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://0.0.0.0:5555",
+        "tcp://*:5555",
+        "tcp://192.168.1.5:5555",
+        "tcp://127.0.0.1.example.com:5555",
+        "tcp://127.0.0.1:5555;tcp://0.0.0.0:1",
+        "tcp://eth0:5555",
+        "tcp://127.0.0.1:80\n",
+        "udp://127.0.0.1:5",
+        "pgm://eth0;239.0.0.1:5555",
+        "ipc://",
+        "",
+    ],
+)
+def test_endpoints_beyond_this_machine_are_refused_by_every_socket(endpoint: str) -> None:
+    for make in (check_endpoint, Publisher, Subscriber):
+        with pytest.raises(ConfigError, match="expected ipc://PATH or tcp://127"):
+            make(endpoint)
+
+
+def test_a_port_in_use_is_refused_with_what_to_check() -> None:
+    with (
+        Publisher("tcp://127.0.0.1:*") as first,
+        pytest.raises(LinkError, match=r"cannot bind .*is another process using it"),
+    ):
+        Publisher(first.endpoint)
+
+
+def test_an_ipc_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LinkError, match="cannot bind"):
+        Publisher(f"ipc://{tmp_path}/{'x' * 120}")
+
+
+def test_the_folder_of_an_ipc_endpoint_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    with Publisher(f"ipc://{tmp_path}/new/s"):
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", [Publisher, Subscriber])
+def test_every_socket_has_its_limits(endpoint: str, kind: type[Publisher] | type[Subscriber]) -> None:
+    with kind(endpoint) as made:
+        inner: zmq.Socket[bytes] = made._socket
+        assert 0 < inner.getsockopt(zmq.MAXMSGSIZE) <= sockets.MAX_MESSAGE_BYTES
+        assert 0 < inner.getsockopt(zmq.RCVHWM) <= sockets.HIGH_WATER_MARK
+        assert 0 < inner.getsockopt(zmq.SNDHWM) <= sockets.HIGH_WATER_MARK
+        assert inner.getsockopt(zmq.LINGER) == 0
+        assert inner.getsockopt(zmq.HEARTBEAT_IVL) > 0
+        assert inner.getsockopt(zmq.HANDSHAKE_IVL) > 0
+
+
+def test_no_socket_conflates_because_that_tears_messages_apart(root: Path) -> None:
+    code = [path.read_text() for folder in ("edge", "models") for path in (root / folder).rglob("*.py")]
+    assert len(code) > 20
+    assert not any("CONFLATE" in text for text in code)
