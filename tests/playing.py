@@ -2,13 +2,19 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from edge.clock import VirtualClock
 from edge.sources.stream import Pacer, StreamSender
 from edge.transport.sockets import Buffer, Publisher
 from edge.transport.wire import Header, Reason, decode_message
+from models.preprocess import opencv
 
+FRAMES = 8
+LEVELS = [20.0 + 20.0 * n for n in range(FRAMES)]
 Received = list[tuple[Header, Buffer]]
 
 
@@ -34,6 +40,15 @@ class KeptMessages:
 
     def close(self) -> None:
         pass
+
+
+def write_video(path: Path) -> None:
+    """Write a video of FRAMES frames, 20 a second, each evenly grey: LEVELS."""
+    cv2 = opencv()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64, 48))
+    for level in LEVELS:
+        writer.write(np.full((48, 64, 3), level, dtype=np.uint8))
+    writer.release()
 
 
 def virtual_pacer(clock: VirtualClock, *, limit_s: float | None = None) -> Pacer:

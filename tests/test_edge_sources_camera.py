@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playing import Received, kept_sender, virtual_pacer
+from playing import FRAMES, LEVELS, Received, kept_sender, virtual_pacer, write_video
 
 from edge.clock import SystemClock, VirtualClock
 from edge.config import CameraSource
@@ -18,19 +18,13 @@ from edge.transport.wire import FLAG_HOST_TIME, FLAG_REPLAY, as_array
 from models.errors import DeviceError
 from models.preprocess import opencv
 
-FRAMES = 8
 ABSENT_DEVICE = "97"
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video of 20 frames a second whose frames grow brighter by 20."""
-    cv2 = opencv()
     path = tmp_path_factory.mktemp("video") / "v.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64, 48))
-    for n in range(FRAMES):
-        writer.write(np.full((48, 64, 3), 20 + 20 * n, dtype=np.uint8))
-    writer.release()
+    write_video(path)
     return path
 
 
@@ -67,7 +61,7 @@ def test_a_video_is_sent_frame_by_frame_at_its_own_times(video: Path) -> None:
     messages = play(video)
     assert [header.capture_ns for header, _ in messages] == [1_000_000_000 + n * 50_000_000 for n in range(FRAMES)]
     levels = [as_array(header, payload).mean() for header, payload in messages]
-    np.testing.assert_allclose(levels, 20 + 20 * np.arange(FRAMES), atol=3)
+    np.testing.assert_allclose(levels, LEVELS, atol=3)
     assert {(header.kind, header.dims, header.flags) for header, _ in messages} == {
         (Kind.FRAME, (48, 64, 3), FLAG_REPLAY)
     }
@@ -78,7 +72,7 @@ def test_a_looping_video_begins_again_one_frame_later(video: Path) -> None:
     messages = play(video, limit_s=0.98, loop=True)
     assert [header.capture_ns for header, _ in messages] == [1_000_000_000 + n * 50_000_000 for n in range(20)]
     again = [as_array(header, payload).mean() for header, payload in messages[FRAMES : 2 * FRAMES]]
-    np.testing.assert_allclose(again, 20 + 20 * np.arange(FRAMES), atol=3)
+    np.testing.assert_allclose(again, LEVELS, atol=3)
 
 
 def test_frames_go_out_as_jpeg_when_a_quality_is_set(video: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playing import Received
+from playing import FRAMES, LEVELS, Received, write_video
 from test_edge_sources_sigmf import numbered, write_recording
 
 from edge.cli import main
@@ -103,6 +103,26 @@ def test_a_radio_recording_is_found_beside_the_configuration_and_played(tmp_path
     assert all((after - before) % 30_000 == 10_000 for before, after in itertools.pairwise(firsts))
     steps_ns = np.diff([header.capture_ns for header, _ in messages])
     np.testing.assert_array_equal(steps_ns, 10_000_000)
+
+
+def test_a_video_played_once_waits_for_its_listener_and_arrives_whole(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.avi")
+    process = start(write_flight(tmp_path, camera="{kind: camera, stream: camera, device: v.avi}"), "camera")
+    messages = listen(tmp_path / "flight.yaml", "camera", FRAMES)
+    process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0
+    assert [header.sequence for header, _ in messages] == list(range(FRAMES))
+    np.testing.assert_allclose([as_array(*message).mean() for message in messages], LEVELS, atol=3)
+
+
+def test_a_source_that_waits_for_a_listener_still_ends_at_sigterm(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.avi")
+    process = start(write_flight(tmp_path, camera="{kind: camera, stream: camera, device: v.avi}"), "camera")
+    while process.poll() is None and not (tmp_path / "camera").exists():
+        pass
+    process.terminate()
+    process.communicate(timeout=5)
+    assert process.returncode == 0
 
 
 def test_a_try_out_ends_by_itself_and_says_how_much_it_sent(tmp_path: Path) -> None:

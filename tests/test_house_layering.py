@@ -37,7 +37,7 @@ ONLY_IN = {
     "onnx": ("calibration/",),
     "onnxscript": ("calibration/",),
     "cv2": ("models/preprocess.py", "edge/sources/camera.py"),
-    "SoapySDR": ("edge/sources/sdr.py",),
+    "SoapySDR": ("edge/sources/soapy.py",),
     "yaml": ("models/schema.py",),
 }
 NOT_ON_THE_DRONE = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.clock import Clock, SystemClock
 from edge.config import CameraSource
-from edge.sources.stream import Pacer, StreamSender
+from edge.sources.stream import Pacer, StreamSender, await_listener
 from edge.transport.wire import FLAG_HOST_TIME, FLAG_REPLAY
 from models.errors import DeviceError
 from models.preprocess import opencv
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 FRAME_TIMEOUT_S = 5.0
 """A live camera that delivers nothing for so long has failed."""
-_LISTENER_TIMEOUT_S = 10.0
 _JOIN_TIMEOUT_S = 2.0
 _NS_PER_MS = 1_000_000
 Frame = NDArray[np.uint8]
@@ -165,7 +164,7 @@ def _play_file(source: CameraSource, capture: Any, send: _Sending, pacer: Pacer)
     fps = capture.get(cv2.CAP_PROP_FPS)
     frame_ns = round(1e9 / fps) if 0.1 < fps < 10_000 else 40 * _NS_PER_MS
     if not source.loop:
-        send.sender.wait_for_listeners(1, _LISTENER_TIMEOUT_S)
+        await_listener(send.sender, pacer)
     begin_ns = pacer.now_ns()
     last_ns = begin_ns - frame_ns
     has_frames = False
@@ -183,6 +182,7 @@ def _play_file(source: CameraSource, capture: Any, send: _Sending, pacer: Pacer)
         elif source.loop and capture.set(cv2.CAP_PROP_POS_FRAMES, 0):
             begin_ns = last_ns + frame_ns
         else:
+            pacer.wait_until(last_ns + frame_ns)
             log.info("end of %s", source.device)
             return
 

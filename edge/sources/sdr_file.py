@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from edge.sources.sigmf import SigmfRecording
-from edge.sources.stream import Pacer, StreamSender
+from edge.sources.stream import Pacer, StreamSender, await_listener
 from edge.transport.wire import FLAG_REPLAY
 from models.errors import RecordingError
 
@@ -41,6 +41,8 @@ def play_recording(
             f"recording of {len(recording.samples)} samples is shorter than a message of {window}:"
             " take a longer one, or raise the stream's rate_hz"
         )
+    if not loop:
+        await_listener(sender, pacer)
     sender.flags = FLAG_REPLAY
     ns_per_sample = _NS_PER_S / recording.sample_rate_hz
     begin_ns = pacer.now_ns()
@@ -53,4 +55,5 @@ def play_recording(
         samples = np.ascontiguousarray(recording.samples[first : first + window])
         sender.send_iq(samples, capture_ns, recording.sample_rate_hz, recording.centre_hz(first))
         n += 1
+    pacer.wait_until(begin_ns + round((n * hop + window) * ns_per_sample))
     log.info("end of the recording after %d messages", n)

@@ -22,6 +22,7 @@ MAX_CRC_BYTES = 256 << 10
 """I/Q payloads up to here carry a checksum: 62 us at this size; raw frames would cost milliseconds."""
 LATE_NS = 5_000_000
 """Waking later than this after a due time counts as late; a desktop kernel is 0.1 ms late as a rule."""
+LISTENER_TIMEOUT_S = 10.0
 _LONGEST_SLEEP_S = 0.05
 
 
@@ -142,3 +143,12 @@ class Pacer:
                 return True
             self._sleep(min(left_s, _LONGEST_SLEEP_S))
         return False
+
+
+def await_listener(sender: StreamSender, pacer: Pacer) -> None:
+    """Wait until somebody listens, at most LISTENER_TIMEOUT_S: for what is played only once."""
+    due_ns = pacer.now_ns() + round(LISTENER_TIMEOUT_S * 1e9)
+    while not pacer.is_over and not sender.wait_for_listeners(1, _LONGEST_SLEEP_S):
+        if pacer.now_ns() >= due_ns:
+            log.warning("nobody listens to %s after %.0f s: playing to nobody", sender.endpoint, LISTENER_TIMEOUT_S)
+            return
