@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.mavlink.dataflash import LoggedFlight
+from edge.mavlink.dataflash import LoggedFlight, read_dataflash
 from edge.pipeline.image_header import encoded_image_size
 from edge.recording.composition import CAMERA, RADIO, Moment, Part, Window
 from edge.sources.sdr_file import MIN_WINDOW_SAMPLES, window_and_hop
@@ -157,4 +157,27 @@ def pose_part(path: Path, flight: LoggedFlight, begin_ns: int, end_ns: int | Non
         moments=(Moment(capture_ns=pose.capture_ns, arrival_ns=pose.capture_ns, content=pose) for pose in poses),
         count=len(poses),
         end_ns=poses[-1].capture_ns if poses else begin_ns,
+    )
+
+
+def stretched_pose_part(path: Path, begin_ns: int, end_ns: int, period_ns: int) -> Part:
+    """Return a log's whole track, its time stretched or squeezed to a span: what was where stays true, when does not.
+
+    Raises:
+        RecordingError: not an ArduPilot log, or without one usable fix.
+    """
+    poses = read_dataflash(path).poses
+    times_ns = range(begin_ns, end_ns, period_ns)
+    first_ns, last_ns = poses[0].capture_ns, poses[-1].capture_ns
+    logged_ns = np.array([pose.capture_ns for pose in poses])
+    wanted_ns = np.linspace(first_ns, last_ns, len(times_ns))
+    nearest = np.abs(logged_ns[None, :] - wanted_ns[:, None]).argmin(axis=1)
+    moved = [msgspec.structs.replace(poses[n], capture_ns=at_ns) for n, at_ns in zip(nearest, times_ns, strict=True)]
+    seconds = ((last_ns - first_ns) / _NS_PER_S, (end_ns - begin_ns) / _NS_PER_S)
+    return Part(
+        name=POSE,
+        origin=f"track of {path.name}, its {seconds[0]:.0f} s stretched to {seconds[1]:.0f} s",
+        moments=(Moment(capture_ns=pose.capture_ns, arrival_ns=pose.capture_ns, content=pose) for pose in moved),
+        count=len(moved),
+        end_ns=end_ns,
     )
