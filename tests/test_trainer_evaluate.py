@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,11 +8,16 @@ import numpy as np
 import pytest
 from training import Tones, tiny_network, tiny_sizes, tiny_spec, write_tiny_root
 
-from models.errors import InputError
+from models.bundle import open_bundle
+from models.errors import BundleError, InputError
 from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from trainer.answers import NetworkModel
 from trainer.cli import main
-from trainer.evaluate import evaluate
+from trainer.data.catalogue import open_data_set
+from trainer.data.synthetic import SyntheticData
+from trainer.evaluate import BundleModel, evaluate
+
+FOUR_SIGMA = 0.12  # of a share of about 0.9 in 160 examples
 
 
 class Told:
@@ -57,6 +63,21 @@ def test_network_answers_as_when_asked_directly():
     with torch.no_grad():
         direct = network({k: torch.from_numpy(v) for k, v in inputs.items()}, torch.from_numpy(mask)).logits.numpy()
     np.testing.assert_array_equal(model.fuse(model.ask_branches(inputs), mask), direct)
+
+
+def test_bundle_and_its_own_figures_agree_on_fresh_examples(root):
+    bundle = open_bundle(root / "models" / "bundles" / "demo-1.uavb")
+    data = open_data_set(SyntheticData(validation_examples=160), bundle.spec.modalities)
+    found = evaluate(BundleModel(bundle), data.validation_examples(), lambda done: None)
+    assert found.accuracy == pytest.approx(bundle.manifest.metrics["accuracy"], abs=FOUR_SIGMA)
+    assert found.accuracy > max(found.alone.values())
+
+
+def test_bundle_with_a_graph_that_does_not_load_is_refused(root):
+    whole = open_bundle(root / "models" / "bundles" / "demo-1.uavb")
+    broken = dataclasses.replace(whole, contents=dict.fromkeys(whole.contents, b"no graph"))
+    with pytest.raises(BundleError, match="ONNX Runtime cannot load a graph"):
+        BundleModel(broken)
 
 
 @pytest.fixture

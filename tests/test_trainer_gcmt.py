@@ -33,7 +33,7 @@ def train_epoch(network, method, epoch):
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.1)
 
     def train():
-        method.begin_epoch(epoch, lambda: [batches.probe(n) for n in range(2)])
+        method.begin_epoch(epoch, lambda count: [batches.probe(n) for n in range(count)])
         for step in range(3):
             optimizer.zero_grad(set_to_none=True)
             method.backward(batches.training(epoch, step, 0.5))
@@ -71,7 +71,7 @@ def test_branch_just_trained_is_held_despite_the_optimizers_memory():
     optimizer.step()
 
     def train():
-        method.begin_epoch(4, lambda: [batches.probe(0)])
+        method.begin_epoch(4, lambda count: [batches.probe(n) for n in range(count)])
         optimizer.zero_grad(set_to_none=True)
         method.backward(batches.training(4, 0, 0.0))
         optimizer.step()
@@ -88,7 +88,9 @@ def test_probe_changes_nothing():
     network = tiny_network(tiny_spec())
     method = Gcmt(network, 20, GcmtConfig())
     batches = maker(network.spec)
-    assert moved(network, lambda: method.begin_epoch(4, lambda: [batches.probe(0)])) == set()
+    assert (
+        moved(network, lambda: method.begin_epoch(4, lambda count: [batches.probe(n) for n in range(count)])) == set()
+    )
     assert set(method.selection.consistency) == {"iq", "image"}
     assert all(-1 <= value <= 1 for value in method.selection.consistency.values())
 

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from models.bundle import FUSION, Bundle
-from models.errors import InputError
+from models.errors import BundleError, InputError
 from models.spec import ModelSpec
 from trainer.data.examples import Example, Inputs, prepare
 
@@ -38,13 +39,22 @@ class BundleModel:
     """The graphs of a bundle, on ONNX Runtime: what will fly. Needs no torch."""
 
     def __init__(self, bundle: Bundle) -> None:
+        """Load the graphs.
+
+        Raises:
+            BundleError: ONNX Runtime cannot load one.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        options.log_severity_level = 3
         self.spec = bundle.spec
-        self._sessions = {
-            role: onnxruntime.InferenceSession(bundle.graph(role), options, providers=["CPUExecutionProvider"])
-            for role in (*bundle.spec.modality_names, FUSION)
-        }
+        try:
+            self._sessions = {
+                role: onnxruntime.InferenceSession(bundle.graph(role), options, providers=["CPUExecutionProvider"])
+                for role in (*bundle.spec.modality_names, FUSION)
+            }
+        except (ort_state.Fail, ort_state.InvalidGraph, ort_state.InvalidProtobuf, ort_state.NotImplemented) as error:
+            raise BundleError(f"{bundle.path}: ONNX Runtime cannot load a graph ({error}): export it anew") from error
 
     def ask_branches(self, inputs: Inputs) -> BranchAnswers:
         """Return what each branch graph says."""

@@ -38,7 +38,6 @@ LOG = "log.jsonl"
 _RISE = 0.05  # share of all steps over which the learning rate comes up
 _LARGEST_GRADIENT = 5.0
 _GOLDEN_EXAMPLES = 4
-_PROBE_BATCHES = 8
 _NETWORK, _OPTIMIZER = "network.", "optimizer."
 
 
@@ -147,8 +146,8 @@ class Trainer:
     def _batch(self, step: int) -> Batch:
         return self.batches.training(self.epoch, step, self._done(step))
 
-    def _probe(self) -> list[Batch]:
-        return [self.batches.probe(number) for number in range(_PROBE_BATCHES)]
+    def _probe(self, count: int) -> list[Batch]:
+        return [self.batches.probe(number) for number in range(count)]
 
     def _set_learning_rate(self, done: float) -> None:
         rise = min(1.0, (done + 1e-3) / _RISE)

@@ -9,6 +9,7 @@ Source: after Wang, Xu, Lin, "Gradient-consistency multimodal training", IEEE JS
 abstract was available: stages, selector and guard are ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,7 +99,7 @@ class Gcmt:
         """Pick the branch where a round begins, then freeze what this epoch leaves alone."""
         stage = self._stage(epoch)
         if stage == "alternate" and (epoch - self.stages.warm_up) % self.config.round_epochs == 0:
-            self._probe(probe()[: self.config.probe_batches])
+            self._probe(probe(self.config.probe_batches))
             self._select()
         names = self.network.spec.modality_names
         active = {"alternate": {self.selection.active}, "refit": set()}.get(stage, set(names))
@@ -155,7 +156,7 @@ class Gcmt:
                 branch.eval()
                 branch.zero_grad(set_to_none=True)
 
-    def _probe(self, batches: Any) -> None:
+    def _probe(self, batches: Sequence[Batch]) -> None:
         """Measure consistency and accuracy of every branch, all of them awake but none in training mode."""
         self._freeze(frozenset())
         self.network.eval()

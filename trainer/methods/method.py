@@ -31,7 +31,8 @@ class StepReport:
     """As above, on this batch."""
 
 
-ProbeBatches = Callable[[], Sequence[Batch]]
+ProbeBatches = Callable[[int], Sequence[Batch]]
+"""Returns as many batches as asked for, the same ones every time."""
 
 
 class Method(Protocol):
