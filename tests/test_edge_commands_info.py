@@ -1,0 +1,40 @@
+import json
+from pathlib import Path
+
+import pytest
+from recorded import PERIOD_NS, write_flight
+
+from edge.cli import main
+
+WINDOWS = 40
+
+
+def test_info_tells_streams_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flight.mcap"
+    write_flight(path, WINDOWS)
+    assert main(["info", str(path), "--json"]) == 0
+    out = capsys.readouterr().out
+    told = json.loads(out.splitlines()[-1])
+    radio = told["streams"]["radio"]
+    assert (radio["kind"], radio["messages"], radio["rate_hz"], radio["missing"]) == ("iq", WINDOWS, 100.0, 0)
+    assert told["duration_s"] == (WINDOWS - 1) * PERIOD_NS / 1e9
+    assert "damage: none" in out
+
+
+def test_info_tells_what_a_cut_recording_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flight.mcap"
+    write_flight(path, WINDOWS)
+    path.write_bytes(path.read_bytes()[: -WINDOWS * 20_000])
+    assert main(["info", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["damage"]["truncated"] is True
+    assert 0 < told["streams"]["radio"]["messages"] < WINDOWS
+
+
+def test_file_that_is_no_recording_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flight.mcap"
+    path.write_bytes(b"#!/bin/sh")
+    assert main(["info", str(path)]) == 6
+    error = capsys.readouterr().err
+    assert "expected an MCAP recording" in error
+    assert error.count("\n") == 1
