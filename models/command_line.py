@@ -42,7 +42,9 @@ def run_command_line(
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(prog=program, description=about, epilog=EXIT_CODES)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug logs")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--debug", action="store_true", help="show tracebacks and debug logs")
+    loudness.add_argument("--quiet", action="store_true", help="log warnings and errors only")
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {}
     for name, (module, text) in commands.items():
@@ -51,9 +53,8 @@ def run_command_line(
             modules[name] = importlib.import_module(module)
             modules[name].configure(subparser)
     args = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if args.debug else logging.INFO, format="%(levelname)s %(name)s: %(message)s"
-    )
+    level = logging.DEBUG if args.debug else logging.WARNING if args.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         return _run(modules[args.command], args)
     except OnboardError as error:

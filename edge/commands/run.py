@@ -10,7 +10,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
     parser.add_argument("--seconds", type=float, help="stop after this long (default: at SIGTERM or Ctrl-C)")
-    parser.add_argument("--json", action="store_true", help="print results and accounting as JSON at the end")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON on the last line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
                 observer.poll(100)
                 supervisor.check()
         observer.drain()
-    print_summary(observer.summary())
+    flown = observer.flown(str(args.config))
+    print_summary(flown.summary())
     if args.json:
-        print_json(observer.summary())
-    return 0
+        print_json(flown.summary())
+    return 0 if flown.is_balanced else 1

@@ -94,7 +94,7 @@ def fly_live(
         path = runtime / "flight.yaml"
         path.write_bytes(dump_yaml(config))
         with Observer(config.results, show=options.show) as observer:
-            with Supervisor(flight_commands(config, path)) as supervisor:
+            with Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor:
                 _await_status(observer, supervisor)
                 with _playing(recording, config, options.rate, observer.truths) as player:
                     while player.is_alive():

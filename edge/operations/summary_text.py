@@ -24,9 +24,11 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
             for name, share in summary.items()
             if name.startswith("accuracy_") and share is not None
         ]
-        console.print(f"right against the truth ({summary['scored']} scored): " + ", ".join(shares))
+        console.print(f"right against the truth ({summary['scored']} scored): " + ", ".join(shares), soft_wrap=True)
     for names, values in summary.get("latency_ms", {}).items():
-        console.print(f"sensor message to answer, {names}: p50 {values['p50']:.2f} ms, p99 {values['p99']:.2f} ms")
+        console.print(
+            f"sensor message to answer, {names}: p50 {values['p50']:.2f} ms, p99 {values['p99']:.2f} ms", soft_wrap=True
+        )
     console.print(_accounting_table(summary["accounting"]))
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,16 +110,22 @@ class Supervisor:
         log.warning("%s died (%s): restarting in %.1f s", child.name, _cause(code), pause_s)
 
 
-def flight_commands(config: FlightConfig, path: Path) -> dict[str, list[str]]:
-    """Return the processes of a deployment: pipeline first, then its listeners, then the sources."""
-    commands = {"pipeline": ["pipeline", "--config", str(path)]}
+def flight_commands(config: FlightConfig, path: Path, options: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the processes of a deployment: pipeline first, then its listeners, then the sources.
+
+    Args:
+        config: the deployment.
+        path: its file.
+        options: given to each `uav-edge`, before the subcommand.
+    """
+    commands = {"pipeline": ["pipeline"]}
     if config.mavlink is not None:
-        commands["mavlink"] = ["mavlink", "--config", str(path)]
+        commands["mavlink"] = ["mavlink"]
     if config.recording is not None:
-        commands["recorder"] = ["record", "--config", str(path)]
+        commands["recorder"] = ["record"]
     for source in config.sources:
-        commands[f"source {source.stream}"] = ["source", "--config", str(path), "--stream", source.stream]
-    return commands
+        commands[f"source {source.stream}"] = ["source", "--stream", source.stream]
+    return {name: [*options, *command, "--config", str(path)] for name, command in commands.items()}
 
 
 def _cause(code: int) -> str:

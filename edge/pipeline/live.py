@@ -14,7 +14,7 @@ from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig, check_streams
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
-from edge.pipeline.scheduler import Pairing, Scheduler
+from edge.pipeline.scheduler import LIVE, Pairing, Scheduler
 from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import Reason, Stamp, decode_message, encode_bytes
@@ -162,7 +162,8 @@ class LivePipeline:
             self._publish(Kind.STATUS, status)
             for name, stream in status.streams.items():
                 if states.get(name, stream.state) != stream.state:
-                    log.warning("stream %s: %s -> %s", name, states[name], stream.state)
+                    level = logging.INFO if stream.state == LIVE else logging.WARNING
+                    log.log(level, "stream %s: %s -> %s", name, states[name], stream.state)
                 states[name] = stream.state
 
     def _answer(self, pairing: Pairing) -> None:
