@@ -1,0 +1,146 @@
+"""MAVLink over UDP: to one peer (`udpout`), or to whoever spoke to us lately (`udpin`)."""
+
+import errno
+import logging
+import select
+import socket
+from typing import Any
+
+from edge.clock import Clock
+from edge.mavlink.transport import TransportCounts, UdpAddress
+from models.errors import LinkError
+
+log = logging.getLogger(__name__)
+
+MAX_CLIENTS = 8
+CLIENT_EXPIRY_NS = 10_000_000_000
+"""A ground station sends a heartbeat a second; one that was silent for longer than this is gone."""
+MAX_READS = 64
+"""Datagrams taken in one call, so that a flood cannot hold up the caller."""
+READ_BYTES = 4096
+
+SocketAddress = tuple[Any, ...]
+"""As the socket module has it: host and port first, two more for IPv6."""
+
+
+class _Udp:
+    """A non-blocking UDP socket that counts."""
+
+    def __init__(self, link: str, address: UdpAddress) -> None:
+        self.counts = TransportCounts()
+        self._link = link
+        try:
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            raise LinkError(f"link {link}: host {address.host} not found ({error}): check the name") from error
+        family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        self._address: SocketAddress = place
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    @property
+    def name(self) -> str:
+        """The link as a configuration writes it."""
+        return self._link
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when something arrived, or after `timeout_s`."""
+        select.select([self._socket], [], [], timeout_s)
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._socket.close()
+
+    def _send_to(self, frame: bytes, address: SocketAddress) -> None:
+        try:
+            self._socket.sendto(frame, address)
+            self.counts.frames_sent += 1
+        except OSError as error:
+            self.counts.frames_dropped += 1
+            log.debug("link %s: not sent: %s", self._link, error)
+
+    def _datagrams(self) -> list[tuple[SocketAddress, bytes]]:
+        found: list[tuple[SocketAddress, bytes]] = []
+        while len(found) < MAX_READS:
+            try:
+                data, address = self._socket.recvfrom(READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                log.debug("link %s: not received: %s", self._link, error)
+                break
+            found.append((address, data))
+        return found
+
+
+class UdpClient(_Udp):
+    """`udpout`: sends to one address and hears only that one."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame, or count it as dropped."""
+        self._send_to(frame, self._address)
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        """Return the datagrams of the one peer that arrived since the last call."""
+        found = self._datagrams()
+        ours = [(_peer(address), data) for address, data in found if address[:2] == self._address[:2]]
+        self.counts.refused += len(found) - len(ours)
+        return ours
+
+
+class UdpServer(_Udp):
+    """`udpin`: waits at an address; whoever spoke there lately gets every frame."""
+
+    def __init__(self, link: str, address: UdpAddress, clock: Clock) -> None:
+        super().__init__(link, address)
+        self._clock = clock
+        self._heard_ns: dict[SocketAddress, int] = {}
+        try:
+            self._socket.bind(self._address)
+        except OSError as error:
+            self._socket.close()
+            remedy = "name another port" if error.errno == errno.EADDRINUSE else "name an address of this machine"
+            why = error.strerror or str(error)
+            raise LinkError(f"link {link}: cannot listen there ({why}): {remedy}, or stop what uses it") from error
+
+    @property
+    def port(self) -> int:
+        """Where it listens: tells the port that `udpin:HOST:0` was given."""
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def clients(self) -> int:
+        """How many peers spoke lately."""
+        self._expire()
+        return len(self._heard_ns)
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame to each client; without any it is not counted."""
+        self._expire()
+        for address in self._heard_ns:
+            self._send_to(frame, address)
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        """Return the clients' datagrams that arrived since the last call; newcomers become clients."""
+        self._expire()
+        now_ns = self._clock.now_ns()
+        accepted = []
+        for address, data in self._datagrams():
+            if address not in self._heard_ns and len(self._heard_ns) >= MAX_CLIENTS:
+                self.counts.refused += 1
+                continue
+            if address not in self._heard_ns:
+                log.info("link %s: %s is here", self._link, _peer(address))
+            self._heard_ns[address] = now_ns
+            accepted.append((_peer(address), data))
+        return accepted
+
+    def _expire(self) -> None:
+        limit_ns = self._clock.now_ns() - CLIENT_EXPIRY_NS
+        for address in [address for address, heard_ns in self._heard_ns.items() if heard_ns < limit_ns]:
+            del self._heard_ns[address]
+            log.info("link %s: %s is gone", self._link, _peer(address))
+
+
+def _peer(address: SocketAddress) -> str:
+    return f"{address[0]}:{address[1]}"

@@ -1,0 +1,287 @@
+import os
+import pty
+import socket
+import sys
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.clock import VirtualClock
+from edge.mavlink.link import open_link
+from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, REOPEN_NS, SerialPort
+from edge.mavlink.transport import SerialAddress, UdpAddress, parse_link
+from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, UdpClient, UdpServer
+from models.errors import ConfigError, LinkError
+
+FRAME = b"\xfd" + bytes(19)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(1_000_000_000)
+
+
+@pytest.fixture
+def server(clock: VirtualClock) -> Iterator[UdpServer]:
+    transport = UdpServer("udpin", UdpAddress(is_listening=True, host="127.0.0.1", port=0), clock)
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        yield sock
+
+
+def arrived(transport: UdpServer | UdpClient | SerialPort) -> list[bytes]:
+    transport.wait(5)
+    return [data for _, data in transport.receive()]
+
+
+@pytest.mark.parametrize(
+    ("link", "address"),
+    [
+        ("udpout:10.0.0.2:14550", UdpAddress(is_listening=False, host="10.0.0.2", port=14550)),
+        ("udpin:0.0.0.0:0", UdpAddress(is_listening=True, host="0.0.0.0", port=0)),
+        ("udpout:[::1]:14550", UdpAddress(is_listening=False, host="::1", port=14550)),
+        ("serial:/dev/ttyTHS1:921600", SerialAddress(device="/dev/ttyTHS1", baud=921_600)),
+        ("serial:/dev/by-id/a:b-if00:57600", SerialAddress(device="/dev/by-id/a:b-if00", baud=57_600)),
+    ],
+)
+def test_each_form_of_link_is_understood(link: str, address: UdpAddress | SerialAddress) -> None:
+    assert parse_link(link) == address
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "", "udp:127.0.0.1:14550", "udpout:127.0.0.1", "udpout::14550", "udpout:127.0.0.1:0", "udpin:127.0.0.1:65536",
+        "udpout:127.0.0.1:-1", "udpout:a:b:14550", "serial:/dev/ttyUSB0", "serial:/dev/ttyUSB0:9", "serial::57600",
+        "udpout:127.0.0.1:14550x", "udpout:127.0.0.1:\u0661\u0664",
+    ],
+)  # fmt: skip
+def test_a_link_that_is_nonsense_is_refused_with_an_example_or_the_range(link: str) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        parse_link(link)
+
+
+def test_a_port_in_use_is_refused_with_the_remedy(server: UdpServer, clock: VirtualClock) -> None:
+    with pytest.raises(LinkError, match=f"udpin:127.0.0.1:{server.port}.*name another port"):
+        open_link(f"udpin:127.0.0.1:{server.port}", 1, 191, clock)
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on(clock: VirtualClock) -> None:
+    with pytest.raises(LinkError, match="name an address of this machine"):
+        open_link("udpin:192.0.2.1:14550", 1, 191, clock)
+
+
+def test_a_host_that_does_not_exist_is_refused(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def know_nobody(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", know_nobody)
+
+    with pytest.raises(LinkError, match=r"host ground not found.*check the name"):
+        open_link("udpout:ground:14550", 1, 191, clock)
+
+
+def test_a_client_sends_to_its_peer_and_hears_only_that_one(peer: socket.socket, server: UdpServer) -> None:
+    client = UdpClient("udpout", UdpAddress(is_listening=False, host="127.0.0.1", port=peer.getsockname()[1]))
+    client.send(FRAME)
+    data, address = peer.recvfrom(100)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"stranger", address)
+        peer.sendto(b"answer", address)
+
+        heard = arrived(client)
+
+    assert data == FRAME
+    assert heard == [b"answer"]
+    assert client.counts.refused == 1
+    assert client.counts.frames_sent == 1
+    client.close()
+
+
+def test_a_dead_peer_is_no_error() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    client = UdpClient("udpout", UdpAddress(is_listening=False, host="127.0.0.1", port=port))
+
+    for _ in range(3):
+        client.send(FRAME)
+        assert client.receive() == []
+
+    client.close()
+
+
+def test_a_frame_that_the_system_refuses_is_counted() -> None:
+    client = UdpClient("udpout", UdpAddress(is_listening=False, host="255.255.255.255", port=9))
+
+    client.send(FRAME)
+
+    assert (client.counts.frames_sent, client.counts.frames_dropped) == (0, 1)
+    client.close()
+
+
+def test_a_server_answers_whoever_spoke_until_long_silent(
+    server: UdpServer, peer: socket.socket, clock: VirtualClock
+) -> None:
+    server.send(b"nobody is here")
+    peer.sendto(b"hello", ("127.0.0.1", server.port))
+    heard = arrived(server)
+    server.send(FRAME)
+    clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS)
+    server.send(FRAME)
+    clock.advance_to(clock.now_ns() + 1)
+    server.send(FRAME)
+
+    assert heard == [b"hello"]
+    assert [peer.recv(100), peer.recv(100)] == [FRAME, FRAME]
+    assert server.clients == 0
+    assert server.counts.frames_sent == 2
+
+
+def test_a_server_turns_away_more_clients_than_it_has_places_for(server: UdpServer, clock: VirtualClock) -> None:
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(MAX_CLIENTS + 2)]
+    for sock in sockets:
+        sock.sendto(b"hello", ("127.0.0.1", server.port))
+    heard = [data for _ in sockets for data in arrived_now(server)]
+
+    assert heard == [b"hello"] * MAX_CLIENTS
+    assert server.clients == MAX_CLIENTS
+    assert server.counts.refused == 2
+
+    clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS + 1)
+    sockets[-1].sendto(b"again", ("127.0.0.1", server.port))
+
+    assert arrived(server) == [b"again"]
+    for sock in sockets:
+        sock.close()
+
+
+def arrived_now(server: UdpServer) -> list[bytes]:
+    return [data for _, data in server.receive()]
+
+
+class Terminal:
+    """The other end of a serial line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ttyTEST"
+        self.connect()
+
+    def connect(self) -> None:
+        self.master, slave = pty.openpty()
+        tty.setraw(self.master)
+        os.set_blocking(self.master, False)
+        self.path.unlink(missing_ok=True)
+        self.path.symlink_to(os.ttyname(slave))
+        self.slave = slave
+
+    def unplug(self) -> None:
+        os.close(self.slave)
+        os.close(self.master)
+        self.path.unlink()
+
+    def read(self) -> bytes:
+        try:
+            return os.read(self.master, 65_536)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
+    line = Terminal(tmp_path)
+    yield line
+    os.close(line.slave)
+    os.close(line.master)
+
+
+@pytest.fixture
+def port(terminal: Terminal, clock: VirtualClock) -> Iterator[SerialPort]:
+    serial_port = SerialPort("serial", SerialAddress(device=str(terminal.path), baud=115_200), clock)
+    yield serial_port
+    serial_port.close()
+
+
+def test_a_serial_port_sends_and_receives(terminal: Terminal, port: SerialPort) -> None:
+    port.send(FRAME)
+    os.write(terminal.master, b"from the autopilot")
+
+    assert arrived(port) == [b"from the autopilot"]
+    assert terminal.read() == FRAME
+    assert port.receive() == []
+
+
+def test_a_slow_serial_port_drops_whole_frames_and_never_a_part(terminal: Terminal, port: SerialPort) -> None:
+    frames = [bytes([number % 256]) * 200 for number in range(400)]
+    for frame in frames:
+        port.send(frame)
+    received = b""
+    while piece := terminal.read():
+        received += piece
+        port.receive()
+
+    assert port.counts.frames_dropped > 0
+    assert port.counts.frames_sent + port.counts.frames_dropped == 400
+    assert received == b"".join(frames[: port.counts.frames_sent])
+    assert len(received) > MAX_BACKLOG_BYTES
+
+
+def test_an_unplugged_serial_port_is_opened_again_when_it_is_back(
+    terminal: Terminal, port: SerialPort, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal.unplug()
+    port.send(FRAME)
+    assert port.receive() == []
+    clock.advance_to(clock.now_ns() + REOPEN_NS[0])
+    port.send(FRAME)
+    terminal.connect()
+    port.send(FRAME)
+    while_waiting = terminal.read()
+    clock.advance_to(clock.now_ns() + REOPEN_NS[1])
+    port.send(FRAME)
+
+    assert while_waiting == b""
+    assert terminal.read() == FRAME
+    assert [record.message.split(":")[0] for record in caplog.records] == ["link serial", "link serial"]
+    assert "lost" in caplog.records[0].message
+    assert "open again" in caplog.records[1].message
+
+
+def test_an_absent_serial_device_is_refused_with_the_remedy(tmp_path: Path, clock: VirtualClock) -> None:
+    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
+    with pytest.raises(LinkError, match="plug it in"):
+        open_link(f"serial:{tmp_path}/ttyUSB0:57600", 1, 191, clock)
+
+
+def test_a_serial_port_in_use_is_refused_with_the_remedy(
+    terminal: Terminal, port: SerialPort, clock: VirtualClock
+) -> None:
+    with pytest.raises(LinkError, match="another program uses it"):
+        open_link(f"serial:{terminal.path}:57600", 1, 191, clock)
+
+
+def test_what_is_no_serial_device_is_refused(tmp_path: Path, clock: VirtualClock) -> None:
+    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(LinkError, match="name a serial device"):
+        open_link(f"serial:{tmp_path}/file:57600", 1, 191, clock)
+
+
+def test_a_missing_pyserial_is_named_with_the_extra_that_brings_it(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "serial", None)
+
+    with pytest.raises(LinkError, match=r"pip install 'uav-fusion-edge\[serial\]'"):
+        open_link("serial:/dev/ttyUSB0:57600", 1, 191, clock)
