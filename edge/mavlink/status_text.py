@@ -1,0 +1,58 @@
+"""STATUSTEXT that nobody wants to switch off: only changes, at most one a second, the most severe first."""
+
+from dataclasses import dataclass
+
+PERIOD_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _News:
+    value: str
+    severity: int
+    text: str
+    since_ns: int
+    ready_ns: int
+
+
+class StatusTexts:
+    """Remembers what was said of each subject, and what is to be said next."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+        self._news: dict[str, _News] = {}
+        self._next_ns = 0
+
+    def assume(self, subject: str, value: str) -> None:
+        """Take a value of a subject that nothing was said of for known."""
+        self._said.setdefault(subject, value)
+
+    def note(self, subject: str, value: str, severity: int, text: str, *, now_ns: int, hold_ns: int = 0) -> None:
+        """Note what a subject is now; said only if it differs from what was last said, and stays so for `hold_ns`.
+
+        Args:
+            subject: `class`, or the name of a modality, for example.
+            value: what it is now.
+            severity: MAV_SEVERITY, 0 the worst.
+            text: says it to people.
+            now_ns: the time.
+            hold_ns: time that must pass until it is said.
+        """
+        if self._said.get(subject) == value:
+            self._news.pop(subject, None)
+            return
+        waiting = self._news.get(subject)
+        since_ns = waiting.since_ns if waiting is not None and waiting.value == value else now_ns
+        self._news[subject] = _News(
+            value=value, severity=severity, text=text, since_ns=since_ns, ready_ns=since_ns + hold_ns
+        )
+
+    def take(self, now_ns: int) -> tuple[int, str] | None:
+        """Return severity and text of what is to be said now, if anything."""
+        ready = [subject for subject, news in self._news.items() if news.ready_ns <= now_ns]
+        if not ready or now_ns < self._next_ns:
+            return None
+        subject = min(ready, key=lambda name: (self._news[name].severity, self._news[name].since_ns))
+        news = self._news.pop(subject)
+        self._said[subject] = news.value
+        self._next_ns = now_ns + PERIOD_NS
+        return news.severity, news.text
