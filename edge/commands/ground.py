@@ -1,0 +1,106 @@
+"""`uav-edge ground`: a small ground station in the terminal."""
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge.mavlink.ground import GroundCounts, GroundStation
+    from edge.mavlink.link import Received
+
+SHOW_S = 1.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "--link",
+        default="udpin:127.0.0.1:14550",
+        help="udpin:HOST:PORT, udpout:HOST:PORT or serial:DEVICE:BAUD (default: %(default)s)",
+    )
+    parser.add_argument("--seconds", type=float, help="stop after this long (default: at SIGTERM or Ctrl-C)")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show what arrives until told to stop; 1 when nothing came."""
+    from edge.mavlink.ground import GroundStation
+    from edge.operations.signals import stop_on_signals
+    from models.command_line import print_json
+
+    stop = stop_on_signals()
+    start_s = time.monotonic()
+    deadline_s = start_s + (args.seconds if args.seconds is not None else float("inf"))
+    with GroundStation(args.link) as station:
+        print(f"listening on {args.link}", file=sys.stderr)
+        display = _Display(station, start_s)
+        while not stop.is_set() and time.monotonic() < deadline_s:
+            for item in station.poll(timeout_ms=100):
+                display.show(item)
+    summary = _summary(station.counts)
+    _print_summary(summary)
+    if args.json:
+        print_json(summary)
+    if not summary["messages"]:
+        print("nothing came: does the vehicle send to this address, and does no firewall drop it?", file=sys.stderr)
+    return 0 if summary["messages"] else 1
+
+
+class _Display:
+    """Prints texts and changes at once, and how it goes once a second."""
+
+    def __init__(self, station: "GroundStation", start_s: float) -> None:
+        self._station = station
+        self._start_s = start_s
+        self._shown_s = start_s
+        self._shown_results = 0
+        self._label: str | None = None
+
+    def show(self, item: "Received") -> None:
+        from edge.mavlink.ground import report_in
+
+        sender = f"{item.system_id}/{item.component_id}"
+        now_s = time.monotonic()
+        if item.name == "STATUSTEXT":
+            self._line(now_s, sender, f'"{item.message.text}"')
+        report = report_in(item)
+        if report is None or (report.label == self._label and now_s - self._shown_s < SHOW_S):
+            return
+        results = self._station.counts.results
+        rate_hz = (results - self._shown_results) / max(now_s - self._shown_s, 1e-3)
+        self._label, self._shown_s, self._shown_results = report.label, now_s, results
+        confidence = report.classes[0].confidence if report.classes else None
+        certain = "" if confidence is None else f"{100 * confidence:5.1f} %"
+        weights = " ".join(f"{weight:.2f}" for weight in report.weights)
+        flags = " ".join(str(flag.name) for flag in type(report.flags) if flag & report.flags)
+        self._line(
+            now_s, sender,
+            f"{report.label:<16} {certain:>7}  weights {weights}  {report.latency_us / 1000:.1f} ms"
+            f"  {rate_hz:.0f}/s  {flags}",
+        )  # fmt: skip
+
+    def _line(self, now_s: float, sender: str, text: str) -> None:
+        harmless = "".join(letter if letter.isprintable() else "?" for letter in text)
+        print(f"{now_s - self._start_s:7.1f} s  {sender:<8} {harmless}", flush=True)
+
+
+def _summary(counts: "GroundCounts") -> dict[str, Any]:
+    return {
+        "messages": dict(counts.frames.messages),
+        "results": counts.results,
+        "results_missing": counts.results_missing,
+        "frames_lost": counts.frames_lost,
+        "frames_bad": counts.frames.bad,
+        "frames_unknown": counts.frames.unknown,
+        "senders": {f"{system}/{component}": count for (system, component), count in counts.senders.items()},
+    }
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    for name, count in sorted(summary["messages"].items()):
+        print(f"{count:8d}  {name}")
+    print(
+        f"{summary['results']} results ({summary['results_missing']} missing from the count),"
+        f" {summary['frames_lost']} frames lost, {summary['frames_bad']} damaged, {summary['frames_unknown']} unknown"
+    )

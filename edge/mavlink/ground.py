@@ -1,0 +1,102 @@
+"""A small ground station: receives, decodes, and counts what is missing."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from edge.clock import Clock, SystemClock
+from edge.mavlink import codec, standard
+from edge.mavlink.codec import ClassificationReport
+from edge.mavlink.frames import FrameCounts
+from edge.mavlink.link import Received, open_link
+from edge.mavlink.pace import NS_PER_S, Period
+from edge.mavlink.udp import UdpServer
+
+HALF_TURN = 128
+"""A frame sequence that jumps by more is an old frame or a new sender, not a gap."""
+
+
+@dataclass(kw_only=True, slots=True)
+class GroundCounts:
+    """What arrived, and what is known to be missing."""
+
+    frames: FrameCounts
+    """By message name, and what was not decodable."""
+    frames_lost: int = 0
+    """Gaps in the frame sequence of each sender: lost on the way."""
+    results: int = 0
+    """FUSION_CLASSIFICATION received."""
+    results_missing: int = 0
+    """Gaps in the pipeline's own numbering: lost on the way, or left out to keep to the link's rate."""
+    senders: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Messages by system and component."""
+
+
+class GroundStation:
+    """Listens on a link and says who it is once a second. Works only inside `poll`: no thread, no surprise.
+
+    Args:
+        link: such as udpin:127.0.0.1:14550; port 0 takes a free one, see `port`.
+        clock: the system's by default.
+
+    Raises:
+        ConfigError: the link is nonsense.
+        LinkError: it cannot be opened.
+    """
+
+    def __init__(self, link: str, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._link = open_link(link, standard.GROUND_SYSTEM, standard.GROUND_COMPONENT, self._clock)
+        self._heartbeat = Period(NS_PER_S)
+        self._frames: dict[tuple[int, int], int] = {}
+        self._results: dict[tuple[int, int], int] = {}
+        self.counts = GroundCounts(frames=self._link.counts)
+        self.labels: dict[int, str] = {}
+        """Class names of the model in use, as far as they were received."""
+
+    def __enter__(self) -> "GroundStation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        """UDP port that it listens on; 0 on other links."""
+        transport = self._link.transport
+        return transport.port if isinstance(transport, UdpServer) else 0
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._link.close()
+
+    def poll(self, timeout_ms: int) -> list[Received]:
+        """Return what arrived, waiting for it at most `timeout_ms`; reports are decoded by `report_in`."""
+        if self._heartbeat.is_due(self._clock.now_ns()):
+            self._link.send(standard.ground_heartbeat())
+        self._link.transport.wait(timeout_ms / 1000)
+        received = self._link.receive()
+        for item in received:
+            self._count(item)
+        return received
+
+    def _count(self, item: Received) -> None:
+        sender = (item.system_id, item.component_id)
+        self.counts.senders[sender] += 1
+        gap = (item.sequence - self._frames.get(sender, item.sequence - 1) - 1) % 256
+        self.counts.frames_lost += gap if gap < HALF_TURN else 0
+        self._frames[sender] = item.sequence
+        if item.name == "FUSION_CLASSIFICATION":
+            sequence = item.message.sequence
+            self.counts.results += 1
+            self.counts.results_missing += max(sequence - self._results.get(sender, sequence - 1) - 1, 0)
+            self._results[sender] = sequence
+        elif item.name == "FUSION_CLASS_INFO":
+            self.labels[item.message.class_id] = codec.class_label(item.message)
+
+
+def report_in(item: Received) -> ClassificationReport | None:
+    """Return the classification that a message holds, None where it is another message."""
+    return codec.classification_report(item.message) if item.name == "FUSION_CLASSIFICATION" else None

@@ -1,0 +1,105 @@
+import logging
+import socket
+from typing import Any
+
+import mavlink_samples as samples
+import pytest
+from pymavlink.dialects.v20 import common
+
+from edge.mavlink import codec, standard
+from edge.mavlink.ground import GroundStation
+from edge.mavlink.link import MAX_PARSERS, Link
+
+
+def frame(message: Any, system_id: int, component_id: int) -> bytes:
+    transport = samples.FakeTransport()
+    Link(transport, system_id, component_id).send(message)
+    return transport.sent[0]
+
+
+def autopilot_heartbeat() -> Any:
+    return common.MAVLink_heartbeat_message(
+        common.MAV_TYPE_QUADROTOR, common.MAV_AUTOPILOT_ARDUPILOTMEGA, 0, 0, common.MAV_STATE_ACTIVE, 3
+    )
+
+
+def test_frames_carry_our_identity_and_count_up() -> None:
+    transport = samples.FakeTransport()
+    link = Link(transport, 42, 191)
+
+    for _ in range(257):
+        link.send(standard.heartbeat(4))
+
+    sent = [samples.decode_frame(data, 50, 9) for data in transport.sent]
+    assert [item.sequence for item in sent] == [*range(256), 0]
+    assert {(item.system_id, item.component_id) for item in sent} == {(42, 191)}
+
+
+def test_peers_do_not_disturb_each_others_frames() -> None:
+    transport = samples.FakeTransport()
+    link = Link(transport, 1, 191)
+    one, other = frame(standard.heartbeat(4), 7, 1), frame(standard.status_text(6, "hello"), 8, 1)
+
+    transport.incoming = [("a", one[:9]), ("b", other[:20]), ("a", one[9:]), ("b", other[20:])]
+
+    assert {(item.system_id, item.name) for item in link.receive()} == {(7, "HEARTBEAT"), (8, "STATUSTEXT")}
+
+
+def test_a_crowd_of_peers_does_not_pile_up_unfinished_frames() -> None:
+    transport = samples.FakeTransport()
+    link = Link(transport, 1, 191)
+
+    transport.incoming = [(str(peer), b"\xfd\xff") for peer in range(1000)]
+    link.receive()
+
+    assert len(link._parsers) <= MAX_PARSERS
+
+
+def test_a_double_of_ours_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    transport = samples.FakeTransport()
+    link = Link(transport, 1, 191)
+    transport.incoming = [("peer", frame(standard.heartbeat(4), 1, 191))] * 3
+
+    link.receive()
+
+    assert [record.message for record in caplog.records if "calls itself" in record.message] == [
+        "link fake: another sender calls itself system 1 component 191 too: give one of them another id"
+    ]
+
+
+def test_an_autopilot_of_another_system_is_warned_of_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    transport = samples.FakeTransport()
+    link = Link(transport, 1, 191)
+    transport.incoming = [("peer", frame(autopilot_heartbeat(), 5, 1))] * 2
+
+    link.receive()
+
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert "set mavlink.system_id to 5" in caplog.text
+
+
+def test_the_ground_counts_lost_frames_and_missing_results() -> None:
+    sender = samples.FakeTransport()
+    link = Link(sender, 1, 191)
+    for sequence in range(10):
+        link.send(classification(sequence))
+    arriving = [data for n, data in enumerate(sender.sent) if n not in (3, 4, 8)]
+    with (
+        GroundStation("udpin:127.0.0.1:0") as ground,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as vehicle,
+    ):
+        for data in arriving:
+            vehicle.sendto(data, ("127.0.0.1", ground.port))
+
+        received = ground.poll(timeout_ms=5000)
+
+        assert len(received) == 7
+        assert (ground.counts.results, ground.counts.results_missing, ground.counts.frames_lost) == (7, 3, 3)
+        assert ground.counts.senders == {(1, 191): 7}
+
+
+def classification(sequence: int) -> Any:
+    return codec.classification_message(
+        codec.report_of(samples.answer(sequence=sequence), model_id=0, now_ns=0, max_age_ms=1.0, is_replay=False)
+    )
