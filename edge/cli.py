@@ -11,6 +11,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pipeline": ("edge.commands.pipeline", "run the pipeline alone, in this process"),
     "demo": ("edge.commands.demo", "a synthetic flight from sensors to a ground station, with a report"),
     "source": ("edge.commands.source", "publish one sensor's stream: synthetic, camera, video, radio or recording"),
+    "mavlink": ("edge.commands.mavlink", "publish the pipeline's answers over MAVLink"),
+    "ground": ("edge.commands.ground", "a small ground station: show what arrives over MAVLink, and count the gaps"),
     "record": ("edge.commands.record", "record every stream, the results and the poses of a deployment"),
     "import": ("edge.commands.import_", "compose a recording from radio recordings, images or video, and a flight log"),
     "info": ("edge.commands.info", "show what a recording holds, and what of it is damaged"),

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from edge.mavlink.transport import parse_link
 from edge.transport.sockets import check_endpoint
 from models.errors import ConfigError
 from models.schema import load_yaml
@@ -23,6 +24,13 @@ def _require(claim: bool, text: str) -> None:
 def _local(endpoint: str) -> None:
     try:
         check_endpoint(endpoint)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _link(link: str) -> None:
+    try:
+        parse_link(link)
     except ConfigError as error:
         raise ValueError(str(error)) from error
 
@@ -136,6 +144,9 @@ class MavlinkConfig(_Config, frozen=True, kw_only=True):
     """Most classifications a second on each link; class changes always go out."""
 
     def __post_init__(self) -> None:
+        _require(bool(self.links), "links: expected at least one; leave mavlink out to send nothing")
+        for link in self.links:
+            _link(link)
         _require(1 <= self.system_id <= 255, f"system_id is {self.system_id}: expected 1 to 255")
         _require(1 <= self.component_id <= 255, f"component_id is {self.component_id}: expected 1 to 255")
         _require(0 < self.max_rate_hz <= 1000, f"max_rate_hz is {self.max_rate_hz}: expected above 0 to 1000")

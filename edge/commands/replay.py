@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     import msgspec
 
+    from edge.mavlink.transport import parse_link
     from edge.operations.progress import progress_bar
     from edge.operations.replays import LiveOptions, fly_exact, fly_live
     from edge.operations.report import write_report
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.exact and args.mavlink is not None:
         raise ConfigError("--mavlink goes with live replay: leave out --exact")
+    if args.mavlink is not None:
+        parse_link(args.mavlink)
     bundle = open_bundle(args.bundle)
     recording = open_recording(args.recording)
     started_s = time.monotonic()
