@@ -17,7 +17,7 @@ from edge.transport.wire import as_array
 from models.errors import ConfigError
 from models.preprocess import opencv
 from trainer.cli import main
-from trainer.composite import FRAME_DELAY_NS, plan_visits, write_composite_flight
+from trainer.composite import FRAME_DELAY_NS, PairExamples, plan_visits, write_composite_flight
 from trainer.data.uavpair7 import CLASSES, UavPair7, evaluation_examples
 
 PERIOD_NS = 200_000_000
@@ -28,7 +28,7 @@ def _flight(root: Path, path: Path, seconds: float | None = 1.4) -> Recording:
     data = UavPair7(root)
     pairs = data.read_pairs(root / "uavpair7" / "pairs_val.csv")
     visits = plan_visits([pair.label for pair in pairs], seconds)
-    write_composite_flight(path, data, pairs, visits, log=None)
+    write_composite_flight(path, PairExamples(data, pairs), visits, log=None)
     return open_recording(path)
 
 

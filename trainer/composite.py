@@ -59,10 +59,25 @@ def plan_visits(labels: Sequence[int], seconds: float | None) -> tuple[Visit, ..
     return tuple(visits)
 
 
+class PairExamples:
+    """The examples of a pairs file, each made once: radio and camera ask for the same one shortly after each other."""
+
+    def __init__(self, data: UavPair7, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self._data = data
+        self._latest: tuple[Visit, PairedExample] | None = None
+
+    def at(self, visit: Visit) -> PairedExample:
+        """Return what both sensors deliver on a visit."""
+        if self._latest is None or self._latest[0] != visit:
+            seed = [PAIR_SEED, visit.row, visit.round] if visit.round else [PAIR_SEED, visit.row]
+            self._latest = visit, self._data.example(self.pairs[visit.row], np.random.default_rng(seed))
+        return self._latest[1]
+
+
 def write_composite_flight(
     path: Path,
-    data: UavPair7,
-    pairs: Sequence[Pair],
+    examples: PairExamples,
     visits: Sequence[Visit],
     *,
     log: Path | None,
@@ -72,8 +87,7 @@ def write_composite_flight(
 
     Args:
         path: file to write, or to replace.
-        data: the recordings and scenes.
-        pairs: rows of the pairs file.
+        examples: what is met with.
         visits: of the flight, from `plan_visits`.
         log: ArduPilot log whose track is stretched over the flight; None: no poses.
         watch: told the number of messages written.
@@ -81,31 +95,15 @@ def write_composite_flight(
         RecordingError: the file cannot be written, or the log not be read.
     """
     end_ns = START_NS + len(visits) * _PERIOD_NS
-    origin = f"{len(visits)} of {len(pairs)} pairs, {RATE_HZ:g} a second"
-    examples = _Examples(data, pairs)
+    origin = f"{len(visits)} of {len(examples.pairs)} pairs, {RATE_HZ:g} a second"
     parts = [
-        _part("truth", "classes of the pairs", _truths(pairs, visits), len(visits)),
+        _part("truth", "classes of the pairs", _truths(examples.pairs, visits), len(visits)),
         _part(RADIO, f"radio windows of UAVPair-7, {origin}", _windows(examples, visits), len(visits)),
         _part(CAMERA, f"scenes of UAVPair-7, {origin}", _frames(examples, visits), len(visits)),
     ]
     if log is not None:
         parts.append(stretched_pose_part(log, START_NS, end_ns, _PERIOD_NS))
     return compose(path, parts, metadata={"data set": "UAVPair-7"}, utc_offset_ns=0, watch=watch)
-
-
-class _Examples:
-    """Makes each example once: radio and camera ask for the same one shortly after each other."""
-
-    def __init__(self, data: UavPair7, pairs: Sequence[Pair]) -> None:
-        self._data = data
-        self._pairs = pairs
-        self._latest: tuple[Visit, PairedExample] | None = None
-
-    def at(self, visit: Visit) -> PairedExample:
-        if self._latest is None or self._latest[0] != visit:
-            seed = [PAIR_SEED, visit.row, visit.round] if visit.round else [PAIR_SEED, visit.row]
-            self._latest = visit, self._data.example(self._pairs[visit.row], np.random.default_rng(seed))
-        return self._latest[1]
 
 
 def _part(name: str, origin: str, moments: Iterator[Moment], count: int) -> Part:
@@ -124,14 +122,14 @@ def _truths(pairs: Sequence[Pair], visits: Sequence[Visit]) -> Iterator[Moment]:
         yield Moment(capture_ns=at_ns, arrival_ns=at_ns, content=truth)
 
 
-def _windows(examples: _Examples, visits: Sequence[Visit]) -> Iterator[Moment]:
+def _windows(examples: PairExamples, visits: Sequence[Visit]) -> Iterator[Moment]:
     for at_ns, visit in _times(visits):
         samples = np.ascontiguousarray(examples.at(visit).iq, np.float32)
         window = Window(samples=samples, sample_rate_hz=SAMPLE_RATE_HZ, centre_hz=CENTRE_HZ)
         yield Moment(capture_ns=at_ns, arrival_ns=at_ns + _WINDOW_NS, content=window)
 
 
-def _frames(examples: _Examples, visits: Sequence[Visit]) -> Iterator[Moment]:
+def _frames(examples: PairExamples, visits: Sequence[Visit]) -> Iterator[Moment]:
     cv2 = opencv()
     for at_ns, visit in _times(visits):
         is_encoded, png = cv2.imencode(".png", examples.at(visit).image)

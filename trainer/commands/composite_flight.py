@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
 
     from models.command_line import print_json
     from models.errors import ConfigError
-    from trainer.composite import RATE_HZ, plan_visits, write_composite_flight
+    from trainer.composite import RATE_HZ, PairExamples, plan_visits, write_composite_flight
     from trainer.data.uavpair7 import UavPair7
 
     if args.seconds is not None and not 0 < args.seconds <= 86_400:
@@ -34,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
         task = progress.add_task("composing", total=4 * len(visits))
         written = write_composite_flight(
             args.out,
-            data,
-            pairs,
+            PairExamples(data, pairs),
             visits,
             log=log if log.is_file() else None,
             watch=lambda done: progress.update(task, completed=done),
