@@ -55,9 +55,10 @@ class Gate:
 
     def check_frame(self, frame: NDArray[np.uint8]) -> Reason | None:
         """Return why a BGR frame, (height, width, 3), is refused; None when it is sound."""
-        step = (max(1, frame.shape[0] // _SAMPLE_PX), max(1, frame.shape[1] // _SAMPLE_PX))
-        sample = np.ascontiguousarray(frame[:: step[0], :: step[1]])
-        means, deviations = opencv().meanStdDev(sample)
+        cv2 = opencv()
+        size = (min(frame.shape[1], _SAMPLE_PX), min(frame.shape[0], _SAMPLE_PX))
+        sample = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
+        means, deviations = cv2.meanStdDev(sample)
         mean = float(means.mean())
         if mean < BLACK_LEVEL:
             return Reason.BLACK
@@ -94,5 +95,6 @@ def _is_blurred(frame: NDArray[np.uint8]) -> bool:
     left = max(0, (frame.shape[1] - _CROP_PX) // 2)
     green = np.ascontiguousarray(frame[top : top + _CROP_PX, left : left + _CROP_PX, 1])
     variance = float(cv2.meanStdDev(green)[1][0, 0]) ** 2
-    sharpness = float(cv2.meanStdDev(cv2.Laplacian(green, cv2.CV_32F))[1][0, 0]) ** 2
+    # The Laplacian's mean is nearly 0, so its mean square is its variance, at a tenth of the cost.
+    sharpness = float(cv2.norm(cv2.Laplacian(green, cv2.CV_16S), cv2.NORM_L2SQR)) / green.size
     return variance > FLAT_DEVIATION**2 and sharpness < BLURRED_SHARPNESS
