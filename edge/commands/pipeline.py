@@ -4,9 +4,12 @@ import argparse
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+POLL_S = 0.05
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_flight(args.config)
     pipeline = LivePipeline(config, open_bundle(Path(config.bundle)))
     pipeline.start()
-    stop.wait()
+    while not stop.is_set():  # not stop.wait(): a signal that comes while it takes its lock would hang it
+        time.sleep(POLL_S)
     status = pipeline.stop()
     log.info("%d answers", status.results)
     return 0
