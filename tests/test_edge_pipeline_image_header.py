@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.pipeline.image_header import encoded_image_size
+from edge.pipeline.image_header import encoded_image_size, has_end
 
 cv2 = pytest.importorskip("cv2")
 
@@ -92,3 +92,17 @@ def test_any_flipped_byte_gives_a_size_or_none(place: int, value: int) -> None:
     jpeg[place % len(jpeg)] = value
     size = encoded_image_size(bytes(jpeg))
     assert size is None or min(size) > 0
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_image_cut_anywhere_lacks_its_end(extension: str) -> None:
+    image = _encoded(extension, 20, 10)
+    assert not any(has_end(image[:length]) for length in range(len(image)))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+@pytest.mark.parametrize("padding", [0, 1, 1000])
+def test_whole_image_has_its_end_also_before_padding(extension: str, padding: int) -> None:
+    image = _encoded(extension, 20, 10) + bytes(padding)
+    assert has_end(image)
+    assert has_end(memoryview(image))

@@ -10,7 +10,7 @@ from edge.clock import Clock
 from edge.config import StreamConfig
 from edge.pipeline.alignment import Feature
 from edge.pipeline.gate import Gate
-from edge.pipeline.image_header import encoded_image_size
+from edge.pipeline.image_header import encoded_image_size, has_end
 from edge.pipeline.scheduler import Arrival
 from edge.transport.messages import Kind
 from edge.transport.wire import Header, Reason, as_array
@@ -87,7 +87,7 @@ def _decode_frame(header: Header, payload: bytes | memoryview, max_frame_px: int
     if header.kind != Kind.ENCODED_FRAME:
         return Reason.KIND
     size = encoded_image_size(payload)
-    if size is None:
+    if size is None or not has_end(payload):
         return Reason.DECODE
     if size[0] * size[1] > max_frame_px:
         return Reason.TOO_LARGE

@@ -1,9 +1,11 @@
-"""What size an encoded image claims to have, read without decoding it: 335 bytes of JPEG can claim 23 GB."""
+"""What an encoded image claims, read without decoding it: 335 bytes of JPEG can claim 23 GB, or lack their end."""
 
 import struct
 
 _MAX_SEGMENTS = 1024
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")
+_MOST_PADDING = 1 << 12
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_STARTS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN_STARTS = frozenset({0xD8, 0xD9, 0xDA})
@@ -22,6 +24,14 @@ def encoded_image_size(data: bytes | memoryview) -> tuple[int, int] | None:
         width, height = struct.unpack_from(">II", start, len(_PNG_START))
         return (width, height) if width and height else None
     return None
+
+
+def has_end(data: bytes | memoryview) -> bool:
+    """Say whether a JPEG or PNG is there to its end; zeros after it are a camera's padding.
+
+    OpenCV before 5, which JetPack has, fills the missing part of a truncated JPEG with grey and calls it a frame.
+    """
+    return bytes(data[-_MOST_PADDING:]).rstrip(b"\0").endswith(_ENDS)
 
 
 def _jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
