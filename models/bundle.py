@@ -160,7 +160,7 @@ def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -
         name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
         for name, data in sorted(contents.items())
     }
-    text = dump_yaml(msgspec.structs.replace(manifest, files=files))
+    text = dump_yaml({**msgspec.structs.asdict(manifest), "files": files})
     _parse_manifest(text, f"{folder}/{manifest.title}.uavb/manifest.yaml")
     target = folder / f"{manifest.title}.uavb"
     partial = folder / f".{manifest.title}.partial"

@@ -167,7 +167,7 @@ def test_a_file_name_that_leaves_the_folder_is_refused(bundle: Path, name: str) 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil"])
 def test_nothing_is_written_outside_of_the_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="expected a plain relative path"):
+    with pytest.raises(BundleError, match="expected a plain relative path"):
         write_bundle(tmp_path / "bundles", MANIFEST, CONTENTS | {name: b"x"})
     assert list(tmp_path.iterdir()) == []
 
