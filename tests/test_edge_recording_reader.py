@@ -281,3 +281,11 @@ def test_record_that_claims_more_than_the_file_is_refused_at_once(flight: bytes)
     contents = read_contents(io.BytesIO(lie), "lie")
     assert len(contents.rows) // 6 == WINDOWS
     assert zlib.crc32(lie) != zlib.crc32(flight)
+
+
+def test_text_that_claims_to_be_longer_than_any_memory_is_skipped(flight: bytes) -> None:
+    body = struct.pack("<QQIIQ", 0, 0, 0, 0, (1 << 64) - 1)
+    lie = MAGIC + b"\x09" + struct.pack("<Q", len(body)) + body + flight[8:]
+    contents = read_contents(io.BytesIO(lie), "lie")
+    assert len(contents.rows) // 6 == WINDOWS
+    assert contents.damage.is_damaged

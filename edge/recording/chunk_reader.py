@@ -190,7 +190,7 @@ class _Scan:
         contents = self.contents
         try:
             record = _TYPES[opcode].read(stream)
-        except (EndOfFile, struct.error, ValueError):
+        except (EndOfFile, struct.error, ValueError, OverflowError):
             return False
         if stream.count != len(body):
             return False
