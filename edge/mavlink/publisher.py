@@ -20,7 +20,7 @@ from pymavlink.dialects.v20 import common
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig, MavlinkConfig
 from edge.mavlink import codec, standard
-from edge.mavlink.link import open_link
+from edge.mavlink.link import Link, open_link
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.status_text import StatusTexts
 from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
@@ -47,6 +47,8 @@ MAX_LATENCIES = 4096
 MAX_LATENCY_MS = 3_600_000.0
 RECEIVE_TIMEOUT_MS = 20
 """Also the longest that a heartbeat is late."""
+MAX_LAST_MESSAGES = 1000
+"""Taken from the results socket at the end, so that what was answered before is sent."""
 
 
 class Publisher:
@@ -248,34 +250,40 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
     if config.mavlink is None:
         raise ConfigError("mavlink: expected in the deployment, not there: add mavlink: {links: [udpout:HOST:14550]}")
     clock = clock or SystemClock()
-    system_id, component_id = config.mavlink.system_id, config.mavlink.component_id
     modality_of = {name: stream.modality for name, stream in config.streams.items()}
     publisher = Publisher(config.mavlink, modality_of, config.pipeline.max_age_ms, clock.now_ns())
-    complaint = Period(NS_PER_S)
-    complained = 0
     with contextlib.ExitStack() as stack:
         links = []
         for name in config.mavlink.links:
-            links.append(open_link(name, system_id, component_id, clock))
+            links.append(open_link(name, config.mavlink.system_id, config.mavlink.component_id, clock))
             stack.callback(links[-1].close)
         subscriber = Subscriber(config.results)
         stack.callback(subscriber.close)
-        log.info("system %d component %d on %s", system_id, component_id, ", ".join(config.mavlink.links))
+        log.info("publishing on %s", ", ".join(config.mavlink.links))
+        complaint, complained = Period(NS_PER_S), 0
         while not stop.is_set():
-            parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
-            now_ns = clock.now_ns()
-            if parts is not None:
-                publisher.on_message(parts, now_ns)
-            for message in publisher.tick(now_ns):
-                for link in links:
-                    link.send(message)
-            for link in links:
-                link.receive()
-            if publisher.rejected.total() > complained and complaint.is_due(now_ns):
-                complained = publisher.rejected.total()
+            _step(publisher, links, subscriber.receive(RECEIVE_TIMEOUT_MS), clock.now_ns())
+            refused = publisher.rejected.total()
+            if refused > complained and complaint.is_due(clock.now_ns()):
+                complained = refused
                 log.warning("%s: refused so far: %s", config.results, dict(publisher.rejected))
+        for _ in range(MAX_LAST_MESSAGES):
+            if (parts := subscriber.receive(0)) is None:
+                break
+            _step(publisher, links, parts, clock.now_ns())
         for link in links:
             log.info("%s: %s, received %s", link.transport.name, link.transport.counts, link.counts)
+
+
+def _step(publisher: Publisher, links: Sequence[Link], parts: Sequence[memoryview] | None, now_ns: int) -> None:
+    """Take one message of the pipeline, if there is one, send what is due, and read what the others say."""
+    if parts is not None:
+        publisher.on_message(parts, now_ns)
+    for message in publisher.tick(now_ns):
+        for link in links:
+            link.send(message)
+    for link in links:
+        link.receive()
 
 
 def _present(answer: Classification) -> int:
