@@ -14,7 +14,7 @@ from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
 from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
-from edge.transport.wire import Stamp, decode_message, encode_array, encode_bytes
+from edge.transport.wire import FLAG_REPLAY, Header, Stamp, decode_message, encode_array, encode_bytes
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
 
@@ -37,11 +37,13 @@ class Rig:
     windows: list[np.ndarray]
     frames: list[np.ndarray]
     sent: int = 0
+    flags: int = 0
+    header: Header | None = None
 
     def stamp(self, sample_rate_hz: float = 0.0) -> Stamp:
         self.sent += 1
         now_ns = time.monotonic_ns()
-        return Stamp(1, 1, self.sent, now_ns, now_ns, 0, sample_rate_hz)
+        return Stamp(1, 1, self.sent, now_ns, now_ns, self.flags, sample_rate_hz)
 
     def send_window(self, window: np.ndarray | None = None) -> None:
         if window is None:
@@ -59,8 +61,8 @@ class Rig:
         parts = self.results.receive(timeout_ms)
         if parts is None:
             return None
-        header, payload = decode_message(parts)
-        return unpack(payload, Classification) if header.kind == Kind.CLASSIFICATION else None
+        self.header, payload = decode_message(parts)
+        return unpack(payload, Classification) if self.header.kind == Kind.CLASSIFICATION else None
 
     def feed_until(self, is_wanted, *, radio: bool = True, camera: bool = True) -> list[Classification]:
         """Send about 100 messages a second until an answer is as wanted; return all answers up to it."""
@@ -132,6 +134,13 @@ def test_window_and_frame_become_one_answer(rig):
     assert set(answer.latency_ms) == {"transport", "queue", "preprocess", "infer", "fuse", "total"}
     stages = sum(value for stage, value in answer.latency_ms.items() if stage != "total")
     assert stages == pytest.approx(answer.latency_ms["total"], abs=0.01)
+
+
+def test_only_answers_from_a_recording_say_so(rig):
+    rig.feed_until(is_fused)
+    assert rig.header.flags == 0
+    rig.flags = FLAG_REPLAY
+    rig.feed_until(lambda answer: rig.header.flags == FLAG_REPLAY)
 
 
 def test_losing_the_camera_leaves_answers_from_the_radio_and_it_comes_back(rig):

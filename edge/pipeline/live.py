@@ -17,7 +17,7 @@ from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import LIVE, Pairing, Scheduler
 from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
-from edge.transport.wire import Reason, Stamp, decode_message, encode_bytes
+from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
 from models.bundle import Bundle
 from models.errors import InputError
 
@@ -143,7 +143,7 @@ class LivePipeline:
             with self._lock:
                 pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
             if pairing is not None:
-                self._answer(pairing)
+                self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
 
     def _watch(self) -> None:
         """Say NO_DATA when it is so, publish status once a second, and log each stream's changes of state."""
@@ -166,17 +166,18 @@ class LivePipeline:
                     log.log(level, "stream %s: %s -> %s", name, states[name], stream.state)
                 states[name] = stream.state
 
-    def _answer(self, pairing: Pairing) -> None:
+    def _answer(self, pairing: Pairing, flags: int = 0) -> None:
+        """Publish an answer; one that a recording caused says so in its header."""
         with self._publishing:
             answer = self._head.answer(pairing)
-            self._send(Kind.CLASSIFICATION, pack(answer), answer.capture_ns)
+            self._send(Kind.CLASSIFICATION, pack(answer), answer.capture_ns, flags)
 
     def _publish(self, kind: Kind, status: PipelineStatus) -> None:
         with self._publishing:
             self._send(kind, pack(status), status.time_ns)
 
-    def _send(self, kind: Kind, payload: bytes, capture_ns: int) -> None:
-        stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns())
+    def _send(self, kind: Kind, payload: bytes, capture_ns: int, flags: int = 0) -> None:
+        stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns(), flags)
         self._published += 1
         self._publisher.send(encode_bytes(kind, stamp, payload))
 
