@@ -68,7 +68,7 @@ class PathRun:
         self._path = folder / "flight.yaml"
         self._path.write_bytes(dump_yaml(self._config))
         self._answers: list[Classification] = []
-        self._floor_ms: dict[str, float | None] = {}
+        self._floor: Floor | None = None
         self.streams: dict[str, StreamAccounting] = {}
         """The pipeline's last word on every message."""
 
@@ -95,7 +95,7 @@ class PathRun:
                 yield done
             supervisor.stop()
             observer.drain()
-            self._floor_ms = floor.parts_ms() if floor is not None else {}
+            self._floor = floor
         self._answers = [answer for answer in observer.answers if "total" in answer.latency_ms]
         self.streams = observer.status.streams if observer.status is not None else {}
 
@@ -103,11 +103,7 @@ class PathRun:
         """Return percentiles, floor and ratio as plain data; what too few samples support is null."""
         totals = [answer.latency_ms["total"] for answer in self._answers]
         figures: dict[str, Any] = {f"p{rank}_ms": percentile(totals, rank) for rank in (50, 90, 99)}
-        parts = [value for value in self._floor_ms.values() if value is not None]
-        if self._floor_ms and len(parts) == len(self._floor_ms) and figures["p50_ms"] is not None:
-            floor_ms = sum(parts)
-            figures |= {"floor_ms": round(floor_ms, 4), "ratio": round(figures["p50_ms"] / floor_ms, 3)}
-            figures["floor_parts_ms"] = self._floor_ms
+        figures |= _floor_figures(figures["p50_ms"], self._floor) if self._floor is not None else {}
         stages = self._answers[0].latency_ms if self._answers else {}
         figures["stages_ms"] = {
             stage: percentile((answer.latency_ms[stage] for answer in self._answers), 50)
@@ -142,3 +138,20 @@ class PathRun:
         while observer.poll(_QUIET_MS):
             pass
         self._noise.stop(ours)
+
+
+def _floor_figures(p50_ms: float | None, floor: Floor) -> dict[str, Any]:
+    """Return both floors and the ratios to them; null where there are too few samples."""
+    paced, hot = floor.paced_ms(), floor.hot_ms()
+    floor_ms = paced.pop("total")
+    parts = [paced["transport"], *hot.values()]
+    known = [value for value in parts if value is not None]
+    hot_floor_ms = round(sum(known), 4) if len(known) == len(parts) else None
+    return {
+        "floor_ms": floor_ms,
+        "ratio": round(p50_ms / floor_ms, 3) if p50_ms and floor_ms else None,
+        "floor_parts_ms": paced,
+        "hot_floor_ms": hot_floor_ms,
+        "hot_ratio": round(p50_ms / hot_floor_ms, 3) if p50_ms and hot_floor_ms else None,
+        "hot_parts_ms": hot,
+    }

@@ -11,11 +11,22 @@ _NOISY_PERCENT = 5.0
 
 
 def print_bench(figures: dict[str, Any], console: Console | None = None) -> None:
-    """Print the figures of `run_bench`: latency against its floor, stage by stage, and how noisy the machine was."""
+    """Print the figures of `run_bench`: latency against its floor, stage by stage, and how noisy the machine was.
+
+    The floor is a bare program at the same pace, the hot floor adds up the same work back to back.
+    """
     console = console or Console()
     machine = figures["machine"]
     console.print(f"[bold]{figures['model']}[/bold] on {machine['cpu']}, {machine['cores']} cores, {machine['arch']}")
+    for name, path in figures["paths"].items():
+        streams = (
+            f"{stream['message_bytes']:,} bytes at {stream['rate_hz']:g} Hz" for stream in path["streams"].values()
+        )
+        console.print(f"{name}: messages of {' and '.join(streams)}")
     console.print(_latency_table(figures["paths"]))
+    for name, path in figures["paths"].items():
+        for rank, least in path["too_few_for"].items():
+            console.print(f"{name}: {path['samples']} answers are too few for a {rank}, which needs {least}")
     console.print(_stage_table(figures["paths"]))
     other = machine["other_cpu_percent"]
     if other is not None:
@@ -32,14 +43,13 @@ def print_bench(figures: dict[str, Any], console: Console | None = None) -> None
 
 def _latency_table(paths: dict[str, Any]) -> Table:
     table = Table(title="sensor message sent to answer made, ms", title_justify="left")
-    for column in ("path", "messages", "answers", "p50", "p90", "p99", "floor", "p50 / floor"):
-        table.add_column(column, justify="left" if column in ("path", "messages") else "right")
+    for column in ("path", "answers", "p50", "p90", "p99", "floor", "ratio", "hot floor", "its ratio"):
+        table.add_column(column, justify="left" if column == "path" else "right")
     for name, path in paths.items():
-        streams = " + ".join(f"{s['message_bytes']:,} B at {s['rate_hz']:g} Hz" for s in path["streams"].values())
-        percentiles = (_ms(path[f"p{rank}_ms"], path["samples"], rank) for rank in MIN_SAMPLES)
-        floor = f"{path['floor_ms']:.3f}" if "floor_ms" in path else ""
-        ratio = f"{path['ratio']:.2f}" if "ratio" in path else ""
-        table.add_row(name, streams, str(path["samples"]), *percentiles, floor, ratio)
+        percentiles = (_text(path[f"p{rank}_ms"], "ms") for rank in MIN_SAMPLES)
+        keys = ("floor_ms", "ratio", "hot_floor_ms", "hot_ratio")
+        floors = (_text(path[key], key) if key in path else "" for key in keys)
+        table.add_row(name, str(path["samples"]), *percentiles, *floors)
     return table
 
 
@@ -49,12 +59,14 @@ def _stage_table(paths: dict[str, Any]) -> Table:
     for column in ("path", "", *stages):
         table.add_column(column, justify="right" if column in stages else "left")
     for name, path in paths.items():
-        for label, medians in (("path", path["stages_ms"]), ("floor", path.get("floor_parts_ms"))):
-            if medians:
-                cells = (f"{medians[stage]:.3f}" if medians.get(stage) is not None else "" for stage in stages)
+        for label, key in (("path", "stages_ms"), ("floor", "floor_parts_ms"), ("hot floor", "hot_parts_ms")):
+            if key in path:
+                cells = (_text(path[key][stage], "ms") if stage in path[key] else "" for stage in stages)
                 table.add_row(name if label == "path" else "", label, *cells)
     return table
 
 
-def _ms(value: float | None, samples: int, rank: int) -> str:
-    return f"{value:.3f}" if value is not None else f"needs {MIN_SAMPLES[rank] - samples} more"
+def _text(value: float | None, key: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if key.endswith("ms") else f"{value:.2f}"
