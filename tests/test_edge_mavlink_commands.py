@@ -16,6 +16,7 @@ from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import Link
 from edge.mavlink.publisher import run_publisher
 from edge.operations import signals
+from edge.operations.supervisor import flight_commands
 from edge.transport.sockets import BlockingPublisher
 from models.errors import ConfigError
 
@@ -97,6 +98,12 @@ def test_garbage_on_the_results_socket_is_told_and_the_next_answer_is_sent(
 
         assert ground.counts.results == 1
     assert "refused so far: {'wrong_parts': 1}" in caplog.text
+
+
+def test_mavlink_starts_before_the_pipeline_and_ends_after_it(tmp_path: Path) -> None:
+    path = deployment(tmp_path, "mavlink: {links: ['udpout:127.0.0.1:14550']}\n")
+
+    assert list(flight_commands(load_flight(path), path)) == ["mavlink", "pipeline"]
 
 
 def arriving(monkeypatch: pytest.MonkeyPatch, stop: threading.Event, *messages: Any) -> None:

@@ -111,18 +111,19 @@ class Supervisor:
 
 
 def flight_commands(config: FlightConfig, path: Path, options: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return the processes of a deployment: pipeline first, then its listeners, then the sources.
+    """Return the processes of a deployment, those first that are to outlive the others and hear their last words.
 
     Args:
         config: the deployment.
         path: its file.
         options: given to each `uav-edge`, before the subcommand.
     """
-    commands = {"pipeline": ["pipeline"]}
+    commands = {}
     if config.mavlink is not None:
         commands["mavlink"] = ["mavlink"]
     if config.recording is not None:
         commands["recorder"] = ["record"]
+    commands["pipeline"] = ["pipeline"]
     for source in config.sources:
         commands[f"source {source.stream}"] = ["source", "--stream", source.stream]
     return {name: [*options, *command, "--config", str(path)] for name, command in commands.items()}
