@@ -1,7 +1,7 @@
 """What goes out over MAVLink, and when: answers and status of the pipeline in, messages out.
 
 The HEARTBEAT goes on while the pipeline is gone, because this process lives and says so. Its system_status:
-    BOOT       nothing heard of the pipeline yet, for at most 30 s
+    BOOT       no answer yet; with nothing heard at all, for at most 30 s
     ACTIVE     every modality takes part in the answers
     CRITICAL   a modality is missing, or status comes without answers
     EMERGENCY  nothing heard of the pipeline for more than 2 s
