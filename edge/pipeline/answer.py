@@ -1,5 +1,7 @@
 """The fusion head in flight: features and mask in, a `Classification` out."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +34,7 @@ class FusionHead:
         probs = self._fuse(pairing) if trigger is not None else None
         now_ns = self._clock.now_ns()
         captures = [feature.capture_ns for feature in pairing.features if feature is not None]
-        class_id = int(np.argmax(probs)) if probs is not None else -1
+        class_id = probs.index(max(probs)) if probs is not None else -1
         capture_ns = max(captures, default=now_ns)
         self.answers += 1
         return Classification(
@@ -41,15 +43,15 @@ class FusionHead:
             answer_ns=now_ns,
             class_id=class_id,
             label=self._spec.classes[class_id] if probs is not None else NO_DATA,
-            confidence=float(probs[class_id]) if probs is not None else 0.0,
-            probs=tuple(probs.tolist()) if probs is not None else (),
+            confidence=probs[class_id] if probs is not None else 0.0,
+            probs=tuple(probs) if probs is not None else (),
             modalities=tuple(self._modality(n, pairing, now_ns) for n in range(len(self._spec.modalities))),
             skew_ms=(max(captures) - min(captures)) / NS_PER_MS if captures else 0.0,
             latency_ms=_latency(trigger, now_ns) if trigger is not None else {},
             pose=self._pose_at(capture_ns),
         )
 
-    def _fuse(self, pairing: Pairing) -> NDArray[np.float64]:
+    def _fuse(self, pairing: Pairing) -> list[float]:
         inputs = self._engine.inputs
         for n, (name, feature) in enumerate(zip(self._spec.modality_names, pairing.features, strict=True)):
             inputs[f"feature_{name}"][0] = feature.vector if feature else self._zeros[f"feature_{name}"][0]
@@ -63,14 +65,14 @@ class FusionHead:
         if feature is None:
             return ModalityAnswer(name=name, mask=0.0, reason=pairing.reasons[n])
         own = _softmax(feature.logits)
-        class_id = int(np.argmax(own))
+        class_id = own.index(max(own))
         return ModalityAnswer(
             name=name,
             mask=1.0,
             weight=float(self._engine.outputs["weights"][0, n]),
             entropy=float(self._engine.outputs["entropies"][0, n]),
             class_id=class_id,
-            confidence=float(own[class_id]),
+            confidence=own[class_id],
             capture_ns=feature.capture_ns,
             age_ms=(now_ns - feature.capture_ns) / NS_PER_MS,
         )
@@ -80,10 +82,13 @@ class FusionHead:
         return pose if pose is not None and abs(pose.capture_ns - capture_ns) <= MAX_POSE_AGE_NS else None
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    powers: NDArray[np.float64] = np.exp(logits.astype(np.float64) - float(logits.max()))
-    powers /= powers.sum()
-    return powers
+def _softmax(logits: NDArray[np.float32]) -> list[float]:
+    """Return probabilities, in plain Python: for a few classes that takes half the time of NumPy's calls."""
+    values: list[float] = logits.tolist()
+    highest = max(values)
+    powers = [math.exp(value - highest) for value in values]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def _latency(trigger: Feature, now_ns: int) -> dict[str, float]:
