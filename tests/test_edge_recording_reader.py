@@ -17,7 +17,7 @@ from mcap.writer import CompressionType, Writer
 from recorded import START_NS, UTC_OFFSET_NS, write_flight
 
 from edge.recording import channels
-from edge.recording.chunk_reader import MAGIC, MAX_CHUNK_BYTES, read_contents
+from edge.recording.chunk_reader import MAGIC, MAX_CHUNK_BYTES, SEARCH_BUDGET, read_contents
 from edge.recording.reader import Recording, open_recording
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Truth
@@ -289,3 +289,21 @@ def test_text_that_claims_to_be_longer_than_any_memory_is_skipped(flight: bytes)
     contents = read_contents(io.BytesIO(lie), "lie")
     assert len(contents.rows) // 6 == WINDOWS
     assert contents.damage.is_damaged
+
+
+def test_file_full_of_what_looks_like_chunks_is_given_up_in_time() -> None:
+    claimed = 1 << 20
+    head = struct.pack("<BQQQQIIQ", 6, 40 + claimed, 0, 0, claimed, 1, 0, claimed)
+    checked = _CountingFile(MAGIC + bytes(1) + head * 1_000 + bytes(claimed))
+    contents = read_contents(checked, "lie")
+    assert contents.damage.skipped_bytes == len(checked.getvalue()) - len(MAGIC)
+    assert checked.bytes_read < 3 * SEARCH_BUDGET * len(checked.getvalue())
+
+
+class _CountingFile(io.BytesIO):
+    bytes_read = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.bytes_read += len(data)
+        return data

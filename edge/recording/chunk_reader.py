@@ -23,6 +23,8 @@ MAX_CHUNK_BYTES = 64 << 20
 """A chunk that would unpack to more is refused: a small file could otherwise fill the memory."""
 MAX_KEPT_BYTES = 64 << 20
 """The same for attachments and metadata."""
+SEARCH_BUDGET = 8
+"""Past damage, at most so many times the file's size is checked for chunks: it may be full of what looks like one."""
 _SEARCH_BYTES = 4 << 20
 
 _RECORD = struct.Struct("<BQ")
@@ -152,6 +154,7 @@ class _Scan:
         self.contents = Contents()
         self._file = file
         self._size = size
+        self._search_budget_bytes = SEARCH_BUDGET * size
         self._is_after_bad_chunk = False
         self._is_in_summary = False
         self._has_ended = False
@@ -276,6 +279,9 @@ class _Scan:
         (stored,) = struct.unpack_from("<Q", head, _PLAIN_CHUNK_BYTES - 8)
         end = position + _RECORD.size + length
         if unpacked != stored or length != stored + _CHUNK.size + 8 or end > self._size or stored > MAX_CHUNK_BYTES:
+            return False
+        self._search_budget_bytes -= stored
+        if self._search_budget_bytes < 0:
             return False
         self._file.seek(position + _PLAIN_CHUNK_BYTES)
         return bool(crc) and zlib.crc32(self._file.read(stored)) == crc
