@@ -9,7 +9,7 @@ import msgspec
 from edge.recording.writer import RecordingWriter
 from edge.sources.synthetic import SITE_LABELS, SyntheticFlight
 from edge.transport.messages import Kind, Truth
-from edge.transport.wire import HEADER_BYTES, Header, Stamp, decode_header, encode_array, encode_bytes
+from edge.transport.wire import Stamp, encode_array, encode_bytes
 from models.errors import RecordingError
 from models.preprocess import opencv
 
@@ -77,8 +77,8 @@ def _write_pose(flight: SyntheticFlight, n: int, time_ns: int, writer: Recording
 
 def _write_radio(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
     stamp = Stamp(1, 1, n, time_ns, time_ns, 0, flight.generator.sample_rate_hz, 2_450_000_000.0)
-    header, payload = encode_array(Kind.IQ, stamp, flight.radio_chunk(n), with_crc=True)
-    writer.write_sensor("radio", _decoded(header), header, payload, time_ns + TRANSPORT_NS)
+    parts = encode_array(Kind.IQ, stamp, flight.radio_chunk(n), with_crc=True)
+    writer.write_parts("radio", parts, time_ns + TRANSPORT_NS)
 
 
 def _write_frame(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
@@ -86,12 +86,5 @@ def _write_frame(flight: SyntheticFlight, n: int, time_ns: int, writer: Recordin
     is_encoded, jpeg = cv2.imencode(".jpg", flight.frame(n), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not is_encoded:
         raise RecordingError(f"frame {n}: OpenCV cannot write JPEG: install an OpenCV with JPEG support")
-    header, payload = encode_bytes(Kind.ENCODED_FRAME, Stamp(2, 1, n, time_ns, time_ns), jpeg.tobytes())
-    writer.write_sensor("camera", _decoded(header), header, payload, time_ns + TRANSPORT_NS)
-
-
-def _decoded(header: bytes) -> Header:
-    decoded = decode_header(header)
-    if not isinstance(decoded, Header):
-        raise RecordingError(f"a header of {HEADER_BYTES} bytes does not decode: {decoded}")
-    return decoded
+    parts = encode_bytes(Kind.ENCODED_FRAME, Stamp(2, 1, n, time_ns, time_ns), jpeg.tobytes())
+    writer.write_parts("camera", parts, time_ns + TRANSPORT_NS)
