@@ -1,5 +1,6 @@
 """One stream's way from a message to a feature: decode, gate, preprocess, infer."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Branch:
         except ENGINE_ERRORS:
             return Reason.ENGINE
         vector, logits = self._engine.outputs["feature"][0].copy(), self._engine.outputs["logits"][0].copy()
-        if not (np.isfinite(logits).all() and np.isfinite(vector).all()):
+        if not math.isfinite(float(vector.sum(dtype=np.float64)) + sum(logits.tolist())):
             return Reason.ENGINE
         return Feature(
             modality=self.modality.name,

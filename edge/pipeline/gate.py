@@ -27,9 +27,11 @@ FLAT_DEVIATION = 1.0
 """Standard deviation of grey levels; any scene has more, if only by noise."""
 BLURRED_SHARPNESS = 3.0
 """Variance of the Laplacian, grey levels squared: rounding to 8 bits alone makes about 1.7, any sensor noise more."""
-_SAMPLE_PX = 64
-_CROP_PX = 128
-_GLANCE = 32
+_SAMPLE_PX = (64, 16)
+"""Columns and rows looked at: few rows, as each one costs memory that the processor has not read yet."""
+_CROP_PX = (128, 64)
+_GLANCE = 16
+_LIMITS = {np.dtype(kind): np.iinfo(kind) for kind in (np.uint8, np.int8, np.int16)}
 
 
 class Gate:
@@ -41,25 +43,25 @@ class Gate:
 
     def check_iq(self, window: NDArray[Any]) -> Reason | None:
         """Return why a window of I/Q, (samples, 2), is refused; None when it is sound."""
-        is_integer = np.issubdtype(window.dtype, np.integer)
-        if not is_integer and not np.isfinite(window).all():
+        limits = _LIMITS.get(window.dtype)
+        if limits is None and not np.isfinite(window).all():
             return Reason.NON_FINITE
-        low, high = window.min(), window.max()
+        low, high = float(window.min()), float(window.max())
         if low == 0 and high == 0:
             return Reason.ALL_ZERO
-        if _is_constant(window, 0.0 if is_integer else DC_RATIO * max(abs(float(low)), abs(float(high)))):
+        if _is_constant(window, DC_RATIO * max(abs(low), abs(high)) if limits is None else 0.0):
             return Reason.DC_ONLY
-        if is_integer and _is_clipped(window, low, high):
+        if limits is not None and (low <= limits.min or high >= limits.max) and _is_clipped(window, limits):
             return Reason.CLIPPED
         return self._check_frozen(zlib.crc32(np.ascontiguousarray(window).data), FROZEN_WINDOWS)
 
     def check_frame(self, frame: NDArray[np.uint8]) -> Reason | None:
         """Return why a BGR frame, (height, width, 3), is refused; None when it is sound."""
         cv2 = opencv()
-        size = (min(frame.shape[1], _SAMPLE_PX), min(frame.shape[0], _SAMPLE_PX))
+        size = (min(frame.shape[1], _SAMPLE_PX[0]), min(frame.shape[0], _SAMPLE_PX[1]))
         sample = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
         means, deviations = cv2.meanStdDev(sample)
-        mean = float(means.mean())
+        mean = sum(means[:, 0].tolist()) / 3
         if mean < BLACK_LEVEL:
             return Reason.BLACK
         if mean > OVEREXPOSED_LEVEL:
@@ -77,24 +79,24 @@ class Gate:
 
 
 def _is_constant(window: NDArray[Any], tolerance: float) -> bool:
-    """Whether I and Q each stay within `tolerance`; a look at the first samples settles it for any live receiver."""
-    return all(float(np.ptp(part.astype(np.float64), axis=0).max()) <= tolerance for part in (window[:_GLANCE], window))
-
-
-def _is_clipped(window: NDArray[Any], low: Any, high: Any) -> bool:
-    limits = np.iinfo(window.dtype)
-    if low > limits.min and high < limits.max:
+    """Whether I and Q each stay within `tolerance`; the first samples of any live receiver settle it."""
+    first_i, first_q = window[0].tolist()
+    if any(abs(i - first_i) > tolerance or abs(q - first_q) > tolerance for i, q in window[1:_GLANCE].tolist()):
         return False
+    return float(np.ptp(window.astype(np.float64), axis=0).max()) <= tolerance
+
+
+def _is_clipped(window: NDArray[Any], limits: np.iinfo[Any]) -> bool:
     clipped = np.count_nonzero(window == limits.min) + np.count_nonzero(window == limits.max)
     return bool(clipped > CLIPPED_FRACTION * window.size)
 
 
 def _is_blurred(frame: NDArray[np.uint8]) -> bool:
+    """Whether the middle of a frame has contrast, but not even the sharpness of noise."""
     cv2 = opencv()
-    top = max(0, (frame.shape[0] - _CROP_PX) // 2)
-    left = max(0, (frame.shape[1] - _CROP_PX) // 2)
-    green = np.ascontiguousarray(frame[top : top + _CROP_PX, left : left + _CROP_PX, 1])
-    variance = float(cv2.meanStdDev(green)[1][0, 0]) ** 2
+    width, height = _CROP_PX
+    top, left = max(0, (frame.shape[0] - height) // 2), max(0, (frame.shape[1] - width) // 2)
+    green = np.ascontiguousarray(frame[top : top + height, left : left + width, 1])
     # The Laplacian's mean is nearly 0, so its mean square is its variance, at a tenth of the cost.
     sharpness = float(cv2.norm(cv2.Laplacian(green, cv2.CV_16S), cv2.NORM_L2SQR)) / green.size
-    return variance > FLAT_DEVIATION**2 and sharpness < BLURRED_SHARPNESS
+    return sharpness < BLURRED_SHARPNESS and float(green.std()) > FLAT_DEVIATION
