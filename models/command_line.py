@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from models.errors import DeviceError, OnboardError
+from models.errors import DeviceError, OnboardError, RecordingError
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 a check failed, 2 command line or configuration, 3 bundle, 4 device, 5 link,"
-    " 6 recording, 7 data, 130 interrupted"
+    " 6 recording or output file, 7 data, 130 interrupted"
 )
 
 EXTRAS = {
@@ -68,6 +68,11 @@ def run_command_line(
     except BrokenPipeError:  # the reader of a pipe left, as `head` does: say nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if args.debug or error.filename is None:
+            raise
+        print(f"{program}: {error.filename}: {error.strerror}: name another path, or make room", file=sys.stderr)
+        return RecordingError.exit_code
 
 
 def _run(module: Any, args: argparse.Namespace) -> int:

@@ -93,6 +93,14 @@ def test_a_missing_module_of_no_extra_is_not_hidden(run: Run) -> None:
     assert "Traceback" in done.stderr
 
 
+def test_a_file_that_cannot_be_written_ends_in_one_line(run: Run, tmp_path: Path) -> None:
+    done = run(f"open({str(tmp_path / 'absent' / 'out')!r}, 'w')", "one")
+    assert done.returncode == errors.RecordingError.exit_code
+    assert done.stderr.splitlines() == [
+        f"prog: {tmp_path}/absent/out: No such file or directory: name another path, or make room"
+    ]
+
+
 @pytest.mark.parametrize("argv", [[], ["three"], ["one", "--cuont", "1"], ["one", "--count", "x"]])
 def test_a_wrong_command_line_ends_with_2_and_usage(run: Run, argv: list[str]) -> None:
     done = run("return 0", *argv)
