@@ -5,6 +5,7 @@ Python busy (MAVLink, recording, web) lives in other processes, fed by the resul
 """
 
 import logging
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -46,7 +47,9 @@ class LivePipeline:
         }
         self._scheduler = Scheduler(bundle.spec.modality_names, config.streams, config.pipeline, self._clock.now_ns())
         self._lock = threading.Lock()
-        self._ready = {name: threading.Condition(self._lock) for name in bundle.spec.modality_names}
+        self._wake: dict[str, queue.SimpleQueue[None]] = {
+            name: queue.SimpleQueue() for name in bundle.spec.modality_names
+        }
         self._publishing = threading.Lock()
         self._publisher = Publisher(config.results)
         self._epoch = self._clock.now_ns() & 0xFFFFFFFF
@@ -80,9 +83,8 @@ class LivePipeline:
         for thread in self._receivers:
             thread.join()
         self._stopping.set()
-        with self._lock:
-            for ready in self._ready.values():
-                ready.notify_all()
+        for wake in self._wake.values():
+            wake.put(None)
         for thread in self._workers:
             thread.join()
         self._final = self.status()
@@ -105,7 +107,7 @@ class LivePipeline:
         )
 
     def _receive(self, stream: str, subscriber: Subscriber) -> None:
-        ready = self._ready[self._config.streams[stream].modality]
+        wake = self._wake[self._config.streams[stream].modality]
         with subscriber:
             while not self._draining.is_set():
                 parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
@@ -113,9 +115,10 @@ class LivePipeline:
                     continue
                 now_ns = self._clock.now_ns()
                 message = decode_message(parts)
-                with ready:
+                with self._lock:
                     self._scheduler.receive(stream, message, now_ns)
-                    ready.notify()
+                if wake.empty():  # else the engine has yet to look, and will see this message too
+                    wake.put(None)
 
     def _receive_poses(self, subscriber: Subscriber) -> None:
         with subscriber:
@@ -130,15 +133,14 @@ class LivePipeline:
                     log.debug("pose refused: %s", error)
 
     def _infer(self, modality: str) -> None:
-        ready = self._ready[modality]
         while True:
-            with ready:
+            with self._lock:
                 arrival = self._scheduler.take(modality, self._clock.now_ns())
-                while arrival is None:
-                    if self._stopping.is_set():
-                        return
-                    ready.wait(RECEIVE_TIMEOUT_MS / 1000)
-                    arrival = self._scheduler.take(modality, self._clock.now_ns())
+            if arrival is None:
+                if self._stopping.is_set():
+                    return
+                self._wake[modality].get()
+                continue
             outcome = self._branches[arrival.stream].process(arrival)
             with self._lock:
                 pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())

@@ -151,6 +151,7 @@ class Subscriber(_Socket):
             check_endpoint(endpoint)
         super().__init__(zmq.SUB, high_water_mark, max_message_bytes)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._timeout_ms = -1
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
         self._dropped_s: dict[str, float] = {}
         """Endpoint, as libzmq writes it, and when its connection ended without another attempt so far."""
@@ -167,10 +168,18 @@ class Subscriber(_Socket):
         if now_s - self._checked_s > _CHECK_PERIOD_S:
             self._checked_s = now_s
             self._reconnect(now_s)
-        if not self._socket.poll(timeout_ms):
+        if timeout_ms != self._timeout_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+            self._timeout_ms = timeout_ms
+        try:
+            frame = self._socket.recv(copy=False)
+        except zmq.Again:
             return None
-        frames = self._socket.recv_multipart(copy=False)
-        return [frame.buffer for frame in frames]
+        parts = [frame.buffer]
+        while frame.more:
+            frame = self._socket.recv(copy=False)
+            parts.append(frame.buffer)
+        return parts
 
     def close(self, *, linger_ms: int = 0) -> None:
         """Close at once."""
