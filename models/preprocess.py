@@ -3,6 +3,7 @@
 Every function writes into an array that the caller owns, so that the flight path allocates nothing per message.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,11 @@ def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
     if samples.ndim != 2 or samples.shape[1] != 2 or out.shape != (2, samples.shape[0]) or not samples.size:
         raise InputError(f"I/Q window of shape {samples.shape} into {out.shape}: expected (n, 2) into (2, n)")
     np.copyto(out, samples.T, casting="unsafe")
-    power = 0.0
-    offset = 0.0
-    for row in out:
-        mean = row.mean()
-        row -= mean
-        power += float(np.dot(row, row))
-        offset += abs(float(mean))
-    rms = float(np.sqrt(power / samples.shape[0]))
+    means = np.add.reduce(out, axis=1, keepdims=True) / np.float32(out.shape[1])
+    out -= means
+    values = out.reshape(-1)
+    rms = math.sqrt(float(np.dot(values, values)) / samples.shape[0])
+    offset = sum(map(abs, means[:, 0].tolist()))
     out *= np.float32(1.0 / rms) if rms > max(MIN_RMS, MIN_RMS_OVER_DC * offset) else np.float32(0.0)
 
 
