@@ -12,7 +12,7 @@ from edge.config import FlightConfig, PipelineConfig
 from edge.operations.bench_feed import Feed, Feeder, payloads
 from edge.operations.bench_floor import Floor
 from edge.operations.bench_machine import NoiseMeter
-from edge.operations.bench_statistics import missing_samples, percentile
+from edge.operations.bench_statistics import MIN_SAMPLES, missing_samples, percentile
 from edge.operations.observer import Observer
 from edge.operations.supervisor import Supervisor, flight_commands
 from edge.transport.messages import Classification, StreamAccounting
@@ -24,7 +24,8 @@ from models.spec import ModalitySpec
 WARM_UP_ANSWERS = 50
 FLOOR_SHARE = 0.45
 """Time for the floor, relative to the time for its path."""
-_BLOCK_S = 3.0
+_BLOCK_S = 1.5
+_TOP_UP_S = 2.0
 _START_TIMEOUT_S = 20.0
 _QUIET_MS = 60
 _PATIENCE_PERIODS = 1e6
@@ -93,10 +94,11 @@ class PathRun:
                     floor.measure(feeders[0], plan.seconds / plan.blocks * FLOOR_SHARE)
                 self._fly(observer, supervisor, feeders, plan.seconds / plan.blocks)
                 yield done
+            self._top_up(observer, supervisor, feeders)
             supervisor.stop()
             observer.drain()
             self._floor = floor
-        self._answers = [answer for answer in observer.answers if "total" in answer.latency_ms]
+        self._answers = _timed(observer)
         self.streams = observer.status.streams if observer.status is not None else {}
 
     def figures(self) -> dict[str, Any]:
@@ -126,6 +128,13 @@ class PathRun:
             if time.monotonic() > deadline_s:
                 raise LinkError(f"the pipeline did not come up within {_START_TIMEOUT_S:g} s: see its messages above")
 
+    def _top_up(self, observer: Observer, supervisor: Supervisor, feeders: list[Feeder]) -> None:
+        """Fly a little longer where only a few answers lack for a p99: a busy machine supersedes some messages."""
+        rate_hz = self._feeds[0].rate_hz
+        missing = MIN_SAMPLES[99] - len(_timed(observer))
+        if 0 < missing < _TOP_UP_S * rate_hz <= self._plan.seconds * rate_hz / 2:
+            self._fly(observer, supervisor, feeders, min(1.5 * missing / rate_hz + 0.1, _TOP_UP_S))
+
     def _fly(self, observer: Observer, supervisor: Supervisor, feeders: list[Feeder], seconds: float) -> None:
         """Send for a while, and take every answer."""
         ours = [os.getpid(), *supervisor.process_ids().values(), *(feeder.process_id for feeder in feeders)]
@@ -138,6 +147,11 @@ class PathRun:
         while observer.poll(_QUIET_MS):
             pass
         self._noise.stop(ours)
+
+
+def _timed(observer: Observer) -> list[Classification]:
+    """Return the answers that a message caused."""
+    return [answer for answer in observer.answers if "total" in answer.latency_ms]
 
 
 def _floor_figures(p50_ms: float | None, floor: Floor) -> dict[str, Any]:
