@@ -29,6 +29,16 @@ def test_pairs_are_validated_from_the_root_by_default_and_from_any_file_on_deman
     np.testing.assert_array_equal(chosen[1].sensors["iq"], everything[1].sensors["iq"])
 
 
+def test_the_roots_own_pairs_are_as_hard_as_the_preset_and_a_named_file_as_it_is_written(tmp_path):
+    pairs = write_tiny_root(tmp_path)
+    mid = next(paired_sites(tmp_path).validation_examples())
+    dominant = next(paired_sites(tmp_path, preset="image-dominant").validation_examples())
+    named = next(paired_sites(tmp_path, preset="image-dominant", pairs=str(pairs)).validation_examples())
+    np.testing.assert_array_equal(named.sensors["iq"], mid.sensors["iq"])
+    assert np.abs(dominant.sensors["iq"] - mid.sensors["iq"]).max() > 0.01
+    assert dominant.sensors["image"].astype(int).mean() > mid.sensors["image"].astype(int).mean()  # less darkened
+
+
 def test_evaluation_does_not_need_the_lists_of_the_training_split(tmp_path):
     write_tiny_root(tmp_path)
     (tmp_path / "uavpair7" / "val_images.txt").unlink()

@@ -8,8 +8,10 @@ from models.errors import InputError
 from trainer.data.uavpair7 import (
     CLASSES,
     PRESETS,
+    Preset,
     TrainingPart,
     UavPair7,
+    as_hard_as,
     corrupt_radio,
     corrupt_scene,
     evaluation_examples,
@@ -99,6 +101,39 @@ def test_imbalanced_preset_draws_the_last_class_a_tenth_as_often(root):
     assert counts[0] / counts[6] == pytest.approx(10, rel=0.35)
 
 
+def test_presets_are_the_seven_of_the_definition():
+    assert {
+        "easy": Preset(snr_db=(5, 5), severity=(0, 0)),
+        "mid": Preset(snr_db=(-10, 5), severity=(0, 0.5)),
+        "hard": Preset(snr_db=(-16, 0), severity=(0, 0.8)),
+        "mid-imb10": Preset(snr_db=(-10, 5), severity=(0, 0.5), imbalance=10),
+        "hard-imb10": Preset(snr_db=(-16, 0), severity=(0, 0.8), imbalance=10),
+        "image-dominant": Preset(snr_db=(-18, -8), severity=(0, 0.2)),
+        "rf-dominant": Preset(snr_db=(-3, 8), severity=(0, 1)),
+    } == PRESETS
+
+
+def test_imbalance_falls_by_the_same_factor_from_class_to_class(root):
+    part, rng = TrainingPart(UavPair7(root)), np.random.default_rng(4)
+    for name, preset in PRESETS.items():
+        drawn = np.bincount([part.pair(preset, rng).label for _ in range(6000)], minlength=7) / 6000
+        expected = preset.imbalance ** (-np.arange(7) / 6)
+        np.testing.assert_allclose(drawn, expected / expected.sum(), atol=0.025, err_msg=name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_validation_pairs_take_the_same_place_in_the_ranges_of_every_preset(root, name):
+    preset = PRESETS[name]
+    pairs = UavPair7(root).read_pairs(pairs_of(root))
+    for pair in pairs:  # -3.5 dB and 0.25: in the ranges of mid at 6.5 / 15 and a half
+        moved = as_hard_as(pair, preset)
+        low, high = preset.snr_db
+        assert moved.snr_db == pytest.approx(low + 6.5 / 15 * (high - low))
+        assert moved.severity == pytest.approx(sum(preset.severity) / 2)
+        assert (moved.label, moved.window, moved.scene) == (pair.label, pair.window, pair.scene)
+    assert not name.startswith("mid") or [as_hard_as(pair, preset) for pair in pairs] == list(pairs)
+
+
 def test_missing_folder_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(InputError, match=r"rf_windows_\*\.npz, found none: name the data folder"):
         UavPair7(tmp_path)
@@ -161,5 +196,5 @@ def test_real_validation_pairs_fit_the_real_recordings(shared_data):
     data = UavPair7(shared_data)
     pairs = data.read_pairs(shared_data / "uavpair7" / "pairs_val.csv")
     part = TrainingPart(data)
-    assert np.bincount([pair.label for pair in pairs]).tolist() == [60] * 7
+    assert np.bincount([pair.label for pair in pairs]).tolist() == [60] * 7  # balanced, whatever the preset
     assert [len(scenes) for scenes in part.scenes] == [240] * 7

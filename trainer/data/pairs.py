@@ -21,6 +21,7 @@ from trainer.data.uavpair7 import (
     Preset,
     TrainingPart,
     UavPair7,
+    as_hard_as,
 )
 
 _EASY_SNR_DB = (-3.0, 8.0)  # where the curriculum begins: the radio must hear bursts before it can learn faint ones
@@ -35,7 +36,8 @@ class UavPair7Data(
     root: str = "../shared/data"
     """Folder that holds rf_ism433, scenes_rsscn7 and uavpair7."""
     pairs: str | None = None
-    """Pairs CSV for evaluation; <root>/uavpair7/pairs_val.csv where none is named."""
+    """Pairs CSV for evaluation, as hard as it is written; where none is named, <root>/uavpair7/pairs_val.csv made as
+    hard as the preset."""
     preset: str = "mid"
     has_curriculum: bool = True
     """Begin with strong radio and come down to the preset over the first half of training."""
@@ -76,11 +78,12 @@ class PairedSites:
         return Example(label=drawn.label, sensors={"iq": iq, "image": _turned(drawn.image, rng)})
 
     def validation_examples(self) -> Iterator[Example]:
-        """Yield the examples of the pairs CSV."""
+        """Yield the examples of the pairs CSV: of a named one as written, of the root's own as hard as the preset."""
         named = self.config.pairs
         path = Path(named) if named else self.data.root / "uavpair7" / "pairs_val.csv"
         for row, pair in enumerate(self.data.read_pairs(path)):
-            made = self.data.example(pair, np.random.default_rng([PAIR_SEED, row]))
+            asked = pair if named else as_hard_as(pair, self.preset)
+            made = self.data.example(asked, np.random.default_rng([PAIR_SEED, row]))
             yield Example(label=made.label, sensors={"iq": made.iq, "image": made.image})
 
     def _preset_at(self, progress: float) -> Preset:

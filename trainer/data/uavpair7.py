@@ -5,6 +5,7 @@ always on: every emitter was recorded by its own receiver, and without them the 
 """
 
 import csv
+import dataclasses
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ PRESETS = {
     "image-dominant": Preset(snr_db=(-18.0, -8.0), severity=(0.0, 0.2)),
     "rf-dominant": Preset(snr_db=(-3.0, 8.0), severity=(0.0, 1.0)),
 }
+VALIDATION_PRESET = "mid"
+"""How hard the pairs of pairs_val.csv are written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,6 +245,18 @@ def evaluation_examples(root: Path, pairs_csv: Path) -> Iterator[PairedExample]:
     data = UavPair7(root)
     for row, pair in enumerate(data.read_pairs(pairs_csv)):
         yield data.example(pair, np.random.default_rng([PAIR_SEED, row]))
+
+
+def as_hard_as(pair: Pair, preset: Preset) -> Pair:
+    """Return a pair of pairs_val.csv with its corruption moved to the same place in the ranges of a preset."""
+    written = PRESETS[VALIDATION_PRESET]
+    if (preset.snr_db, preset.severity) == (written.snr_db, written.severity):
+        return pair
+    return dataclasses.replace(
+        pair,
+        snr_db=float(np.interp(pair.snr_db, written.snr_db, preset.snr_db)),
+        severity=float(np.interp(pair.severity, written.severity, preset.severity)),
+    )
 
 
 def corrupt_radio(window: NDArray[np.uint8], noise_power: float, rng: np.random.Generator) -> NDArray[np.float32]:
