@@ -1,15 +1,20 @@
 """Which training methods there are."""
 
 from models.nets.multimodal import MultimodalNet
+from trainer.methods.aux import Aux, AuxConfig
 from trainer.methods.gcmt import Gcmt, GcmtConfig
 from trainer.methods.joint import Joint, JointConfig
 from trainer.methods.method import Method
 
-MethodConfig = JointConfig | GcmtConfig
+MethodConfig = JointConfig | AuxConfig | GcmtConfig
 
 
 def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
     """Return the method that a configuration names, for a budget of epochs."""
-    if isinstance(config, GcmtConfig):
-        return Gcmt(network, epochs, config)
-    return Joint(network, epochs)
+    match config:
+        case JointConfig():
+            return Joint(network, epochs)
+        case AuxConfig():
+            return Aux(network, epochs, config)
+        case GcmtConfig():
+            return Gcmt(network, epochs, config)

@@ -1,0 +1,119 @@
+"""What every rival method has in common; what each one computes has tests of its own."""
+
+import msgspec
+import pytest
+import torch
+from training import IMAGE, IQ, THERMAL, Tones, tiny_network, tiny_sizes, tiny_spec
+
+from models.errors import ConfigError
+from models.schema import parse_yaml
+from models.spec import FusionSpec
+from trainer.batches import BatchMaker
+from trainer.config import TrainConfig
+from trainer.data.synthetic import Synthetic, SyntheticData
+from trainer.loop import Trainer
+from trainer.methods.aux import AuxConfig
+from trainer.methods.catalogue import MethodConfig, build_method
+
+RIVALS = [AuxConfig()]
+
+
+class Silent:
+    """Looks on and says nothing."""
+
+    def on_step(self, stage, epoch, done, report):
+        pass
+
+    def on_epoch(self, line):
+        pass
+
+    def on_evaluation(self, done):
+        pass
+
+
+def config(method, **changes):
+    start = TrainConfig(
+        description="test",
+        out="unused",
+        data=SyntheticData(),
+        modalities=(IQ, IMAGE),
+        fusion=FusionSpec(method="concat"),
+        sizes=tiny_sizes(tiny_spec()),
+        method=method,
+        epochs=3,
+        examples_per_epoch=48,
+        batch=16,
+        learning_rate=0.01,
+        seed=3,
+    )
+    return msgspec.structs.replace(start, **changes)
+
+
+def kind(method):
+    return msgspec.to_builtins(method)["kind"]
+
+
+@pytest.mark.parametrize("method", RIVALS, ids=kind)
+def test_a_rival_runs_an_epoch_of_the_synthetic_sites(method):
+    run = config(method)
+    trainer = Trainer(run, Synthetic(run.data, run.modalities))
+    line = trainer.run_epoch(Silent())
+    assert set(line["losses"]) == set(line["accuracies"]) == {"fused", "iq", "image"}
+
+
+@pytest.mark.parametrize("method", RIVALS, ids=kind)
+def test_a_rival_learns_what_both_sensors_show(method):
+    trainer = Trainer(config(method, epochs=6, examples_per_epoch=256), Tones())
+    while trainer.epoch < trainer.method.epochs:
+        line = trainer.run_epoch(Silent())
+    assert line["accuracies"]["fused"] >= 0.85  # a third of the examples lacks one of the sensors
+    assert min(line["accuracies"]["iq"], line["accuracies"]["image"]) >= 0.75
+
+
+@pytest.mark.parametrize("method", RIVALS, ids=kind)
+def test_a_resumed_rival_ends_with_the_bits_of_an_uninterrupted_one(method, tmp_path):
+    straight, stopped, resumed = (Trainer(config(method), Tones()) for _ in range(3))
+    for _ in range(2):
+        straight.run_epoch(Silent())
+    stopped.run_epoch(Silent())
+    stopped.save(tmp_path / "resume")
+    resumed.load(tmp_path / "resume")
+    resumed.run_epoch(Silent())
+    first, second = straight.network.state_dict(), resumed.network.state_dict()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert resumed.method.state() == straight.method.state()
+
+
+@pytest.mark.parametrize("fusion", ["concat", "iemf"])
+@pytest.mark.parametrize("method", RIVALS, ids=kind)
+def test_a_rival_trains_three_modalities_with_any_fusion(method, fusion):
+    network = tiny_network(tiny_spec(fusion, (IQ, IMAGE, THERMAL)))
+    batches = BatchMaker(
+        data=ThreeSensors(), spec=network.spec, seed=1, batch=12, modality_dropout=0.3, outlier_share=0.25
+    )
+    built = build_method(method, network, 4)
+    built.begin_epoch(0, lambda count: [batches.probe(n) for n in range(count)])
+    for step in range(3):
+        network.zero_grad(set_to_none=True)
+        report = built.backward(batches.training(0, step, 0.0))
+        gradients = [one.grad for one in network.parameters() if one.grad is not None]
+        assert gradients
+        assert all(torch.isfinite(one).all() for one in gradients)
+        assert set(report.losses) == {"fused", "iq", "image", "thermal"}
+
+
+class ThreeSensors(Tones):
+    """A thermal camera beside: the same picture."""
+
+    def training_example(self, rng, progress):
+        example = super().training_example(rng, progress)
+        example.sensors["thermal"] = example.sensors["image"]
+        return example
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{kind: aux, own_loss_weight: -1}", "expected 0 to 100"), ("{kind: auxx}", "auxx")]
+)
+def test_an_impossible_knob_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text.encode(), MethodConfig, "method.yaml")
