@@ -27,6 +27,14 @@ EXTRAS = {
 """Packages that an installation may lack, with the extra that brings them."""
 
 
+class _PresentStderr(logging.Handler):
+    """Logs to whatever `sys.stderr` is now, so that lines go above a live view that has taken it over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def run_command_line(
     program: str, about: str, commands: dict[str, tuple[str, str]], argv: Sequence[str] | None = None
 ) -> int:
@@ -54,7 +62,9 @@ def run_command_line(
             modules[name].configure(subparser)
     args = parser.parse_args(arguments)
     level = logging.DEBUG if args.debug else logging.WARNING if args.quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = _PresentStderr()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     try:
         return _run(modules[args.command], args)
     except OnboardError as error:
