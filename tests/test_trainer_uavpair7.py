@@ -8,8 +8,8 @@ from models.errors import InputError
 from trainer.data.uavpair7 import (
     CLASSES,
     PRESETS,
+    Part,
     Preset,
-    TrainingPart,
     UavPair7,
     as_hard_as,
     corrupt_radio,
@@ -86,7 +86,7 @@ def test_held_out_root_is_found_by_its_suffix(tmp_path):
 def test_training_part_shares_no_recording_and_no_scene_with_validation(root):
     data = UavPair7(root)
     validation = data.read_pairs(pairs_of(root))
-    part, rng = TrainingPart(data), np.random.default_rng(2)
+    part, rng = Part(data, "training"), np.random.default_rng(2)
     drawn = [part.pair(PRESETS["mid"], rng) for _ in range(200)]
     assert {pair.label for pair in drawn} == set(range(len(CLASSES)))
     assert not {pair.recording for pair in drawn} & {pair.recording for pair in validation}
@@ -95,7 +95,7 @@ def test_training_part_shares_no_recording_and_no_scene_with_validation(root):
 
 
 def test_imbalanced_preset_draws_the_last_class_a_tenth_as_often(root):
-    part, rng = TrainingPart(UavPair7(root)), np.random.default_rng(3)
+    part, rng = Part(UavPair7(root), "training"), np.random.default_rng(3)
     labels = [part.pair(PRESETS["mid-imb10"], rng).label for _ in range(4000)]
     counts = np.bincount(labels)
     assert counts[0] / counts[6] == pytest.approx(10, rel=0.35)
@@ -114,7 +114,7 @@ def test_presets_are_the_seven_of_the_definition():
 
 
 def test_imbalance_falls_by_the_same_factor_from_class_to_class(root):
-    part, rng = TrainingPart(UavPair7(root)), np.random.default_rng(4)
+    part, rng = Part(UavPair7(root), "training"), np.random.default_rng(4)
     for name, preset in PRESETS.items():
         drawn = np.bincount([part.pair(preset, rng).label for _ in range(6000)], minlength=7) / 6000
         expected = preset.imbalance ** (-np.arange(7) / 6)
@@ -195,6 +195,10 @@ def test_absent_pairs_file_is_refused(root):
 def test_real_validation_pairs_fit_the_real_recordings(shared_data):
     data = UavPair7(shared_data)
     pairs = data.read_pairs(shared_data / "uavpair7" / "pairs_val.csv")
-    part = TrainingPart(data)
+    part, held = Part(data, "training"), Part(data, "validation")
+    for ours, theirs in zip(part.windows + part.scenes, held.windows + held.scenes, strict=True):
+        assert ours
+        assert theirs
+        assert not set(ours) & set(theirs)
     assert np.bincount([pair.label for pair in pairs]).tolist() == [60] * 7  # balanced, whatever the preset
     assert [len(scenes) for scenes in part.scenes] == [240] * 7

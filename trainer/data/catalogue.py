@@ -1,11 +1,12 @@
 """Which data sets there are."""
 
 from models.spec import ModalitySpec
+from trainer.data.combinations import Combinations, PairProduct9Data, PairXor3Data
 from trainer.data.examples import DataSet
 from trainer.data.pairs import PairedSites, UavPair7Data
 from trainer.data.synthetic import Synthetic, SyntheticData
 
-DataConfig = UavPair7Data | SyntheticData
+DataConfig = UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data
 
 
 def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> DataSet:
@@ -17,4 +18,6 @@ def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> D
     """
     if isinstance(config, UavPair7Data):
         return PairedSites(config, modalities)
+    if isinstance(config, PairProduct9Data | PairXor3Data):
+        return Combinations(config, modalities)
     return Synthetic(config, modalities)

@@ -1,5 +1,6 @@
 """UAVPair-7 as a data set: augmented training examples with a curriculum, and the pairs of a CSV for validation."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,14 @@ from trainer.data.uavpair7 import (
     SAMPLE_RATE_HZ,
     SCENE_PX,
     WINDOW_SAMPLES,
+    PairedExample,
+    Part,
     Preset,
-    TrainingPart,
     UavPair7,
     as_hard_as,
 )
+
+LICENCE = "none stated by the origin of the recordings: local use only, do not distribute"
 
 _EASY_SNR_DB = (-3.0, 8.0)  # where the curriculum begins: the radio must hear bursts before it can learn faint ones
 _LEAST_CROP_PX = 96
@@ -51,7 +55,7 @@ class PairedSites:
     """The data set of one root and one preset."""
 
     classes = CLASSES
-    licence = "none stated by the origin of the recordings: local use only, do not distribute"
+    licence = LICENCE
 
     def __init__(self, config: UavPair7Data, modalities: tuple[ModalitySpec, ...]) -> None:
         """Read the recordings.
@@ -61,21 +65,20 @@ class PairedSites:
             ConfigError: the modalities are not the data set's.
         """
         for modality in modalities:
-            _check_modality(modality)
+            check_modality(modality)
         self.config = config
         self.data = UavPair7(Path(config.root))
         self.preset = PRESETS[config.preset]
 
     @cached_property
-    def training(self) -> TrainingPart:
+    def training(self) -> Part:
         """The part that validation leaves; evaluation never asks for it."""
-        return TrainingPart(self.data)
+        return Part(self.data, "training")
 
     def training_example(self, rng: np.random.Generator, progress: float) -> Example:
-        """Draw an example: the scene mirrored, turned and cropped, the window turned in time."""
-        drawn = self.training.example(self._preset_at(progress), rng)
-        iq = np.roll(drawn.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
-        return Example(label=drawn.label, sensors={"iq": iq, "image": _turned(drawn.image, rng)})
+        """Draw an example, augmented."""
+        preset = self._preset_at(progress)
+        return augmented(self.training.example(preset, rng), rng)
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield the examples of the pairs CSV: of a named one as written, of the root's own as hard as the preset."""
@@ -87,11 +90,22 @@ class PairedSites:
             yield Example(label=made.label, sensors={"iq": made.iq, "image": made.image})
 
     def _preset_at(self, progress: float) -> Preset:
-        if not self.config.has_curriculum or progress >= 0.5:
-            return self.preset
-        easy, hard = np.array(_EASY_SNR_DB), np.array(self.preset.snr_db)
-        low, high = easy + (hard - easy) * (2 * progress)
-        return Preset(snr_db=(float(low), float(high)), severity=self.preset.severity, imbalance=self.preset.imbalance)
+        return eased(self.preset, progress) if self.config.has_curriculum else self.preset
+
+
+def eased(preset: Preset, progress: float) -> Preset:
+    """Return a preset with the radio's SNR on its way from easy down to its own, reached halfway."""
+    if progress >= 0.5:
+        return preset
+    easy, hard = np.array(_EASY_SNR_DB), np.array(preset.snr_db)
+    low, high = easy + (hard - easy) * (2 * progress)
+    return dataclasses.replace(preset, snr_db=(float(low), float(high)))
+
+
+def augmented(drawn: PairedExample, rng: np.random.Generator) -> Example:
+    """Return an example with its window turned in time, its scene mirrored, turned and cropped."""
+    iq = np.roll(drawn.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
+    return Example(label=drawn.label, sensors={"iq": iq, "image": _turned(drawn.image, rng)})
 
 
 def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -102,7 +116,8 @@ def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
 
 
-def _check_modality(modality: ModalitySpec) -> None:
+def check_modality(modality: ModalitySpec) -> None:
+    """Raise ConfigError unless the recordings of UAVPair-7 deliver a modality."""
     recipe = modality.recipe
     if isinstance(recipe, ImageRecipe):
         fits = modality.name == "image"

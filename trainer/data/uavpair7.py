@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,41 +190,46 @@ class UavPair7:
         return ""
 
 
-class TrainingPart:
-    """The windows and scenes of a root that validation does not use, drawn at random."""
+class Part:
+    """The windows and scenes of one side of a root's split, drawn at random."""
 
-    def __init__(self, data: UavPair7) -> None:
-        """Split `data` by the two lists of validation files.
+    def __init__(self, data: UavPair7, side: Literal["training", "validation"]) -> None:
+        """Split `data` by the two lists of validation files: whole recordings, whole images.
 
         Raises:
             InputError: a list is missing, or leaves a class without windows or scenes.
         """
         self.data = data
+        is_held = side == "validation"
         held_recordings = _read_list(data.root, "val_recordings.txt")
         held_scenes = _read_list(data.root, "val_images.txt")
         self.windows: list[dict[str, list[int]]] = [{} for _ in CLASSES]
         """Per label: recording -> its windows."""
         for window, (recording, label) in enumerate(zip(data.recordings, data.window_labels, strict=True)):
-            if label >= 0 and recording not in held_recordings:
+            if label >= 0 and (recording in held_recordings) == is_held:
                 self.windows[label].setdefault(recording, []).append(window)
         self.scenes = [
-            sorted(name for name in data.scenes if name.startswith(f"{scene}/") and name not in held_scenes)
+            sorted(name for name in data.scenes if name.startswith(f"{scene}/") and (name in held_scenes) == is_held)
             for scene in SCENES
         ]
         """Per label: names of scenes."""
         for label, site in enumerate(CLASSES):
             if not self.windows[label] or not self.scenes[label]:
-                raise InputError(f"{data.root}: nothing left to train on for {site}: shorten the validation lists")
+                raise InputError(f"{data.root}: no {side} examples of {site}: mend the lists of validation files")
 
     def pair(self, preset: Preset, rng: np.random.Generator) -> Pair:
-        """Draw a label by the preset's imbalance, then a recording, a window, a scene and the corruption."""
+        """Draw a label by the preset's imbalance, then a pair of that kind of site."""
         share = preset.imbalance ** (-np.arange(len(CLASSES)) / (len(CLASSES) - 1))
         label = int(rng.choice(len(CLASSES), p=share / share.sum()))
-        recordings = self.windows[label]
+        return self.pair_of(label, label, preset, rng)
+
+    def pair_of(self, scene: int, emitter: int, preset: Preset, rng: np.random.Generator) -> Pair:
+        """Draw a recording, a scene, a window and the corruption; the pair's label is the emitter's."""
+        recordings = self.windows[emitter]
         recording = list(recordings)[rng.integers(len(recordings))]
         return Pair(
-            label=label,
-            scene=self.scenes[label][rng.integers(len(self.scenes[label]))],
+            label=emitter,
+            scene=self.scenes[scene][rng.integers(len(self.scenes[scene]))],
             window=recordings[recording][rng.integers(len(recordings[recording]))],
             recording=recording,
             snr_db=float(rng.uniform(*preset.snr_db)),
@@ -232,7 +237,7 @@ class TrainingPart:
         )
 
     def example(self, preset: Preset, rng: np.random.Generator) -> PairedExample:
-        """Draw one training example."""
+        """Draw one example."""
         return self.data.example(self.pair(preset, rng), rng)
 
 
