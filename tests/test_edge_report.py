@@ -207,6 +207,20 @@ def test_drops_are_listed_by_reason_with_their_counts(tmp_path: Path) -> None:
         assert f"camera {reason} {count}" in page.text
 
 
+def test_a_flight_without_drops_says_so(tmp_path: Path) -> None:
+    clean = ledger(processed=100, superseded=0, dropped_late=0, rejected={}, in_flight=0)
+    assert "Drops by reason Nothing was dropped." in page_of(tmp_path, flown([], streams={"radio": clean})).text
+
+
+def test_a_few_answers_of_other_sensors_are_listed_but_not_drawn(tmp_path: Path) -> None:
+    usual = [answer(n, 0, iq=0, image=0) for n in range(20)]
+    page = page_of(tmp_path, flown([*usual, answer(20, 0, iq=0), answer(21, 0, iq=0)]))
+    curves = [attrs["d"] for tag, attrs in page.tags if attrs.get("class") == "curve" and "stroke" in attrs]
+    entropies = 2
+    assert len(curves) == entropies + 1
+    assert "iq 2 2.70" in page.text
+
+
 def test_ten_thousand_restless_answers_stay_below_two_megabytes(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     picks = rng.integers(0, 3, size=(10_000, 4)).tolist()

@@ -36,6 +36,8 @@ _STAGE_COLOURS = ("#8aa1c4", "#d9b95b", "#67b3a3", "#4474bd", "#b184c9")
 _FATE_COLOURS = ("#5aa77b", "#9fb0c0", "#e0a84a", "#d4615b", "#a68fd0")
 _PRESENT, _NOTHING = "#5aa77b", "#8d949b"
 _LISTED_CLASSES = 24
+_LEAST_ANSWERS = 10
+"""Sensors that caused fewer answers together are listed in the table of latencies, but not drawn."""
 _STRIP_PX, _ERRORS_PX = 26, 7
 
 
@@ -173,10 +175,11 @@ def _latency(answers: Sequence[Classification]) -> str:
     if not groups:
         return _section("Latency", "No answer had data in it, so there is no latency.", "")
     stages = [Ink(colour=colour, text=stage) for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True)]
-    curves = {name: Ink(colour=_cycle(_MODALITY_COLOURS, n), text=name) for n, name in enumerate(groups)}
-    widest_ms = max(sum(float(np.median(stages_ms[stage])) for stage in STAGES) for stages_ms in groups.values())
-    waterfall = [_waterfall(name, stages_ms, widest_ms, stages) for name, stages_ms in groups.items()]
-    totals = {name: stages_ms["total"] for name, stages_ms in groups.items()}
+    drawn = {name: group for name, group in groups.items() if len(group["total"]) >= _LEAST_ANSWERS} or groups
+    curves = {name: Ink(colour=_cycle(_MODALITY_COLOURS, n), text=name) for n, name in enumerate(drawn)}
+    widest_ms = max(sum(float(np.median(stages_ms[stage])) for stage in STAGES) for stages_ms in drawn.values())
+    waterfall = [_waterfall(name, stages_ms, widest_ms, stages) for name, stages_ms in drawn.items()]
+    totals = {name: stages_ms["total"] for name, stages_ms in drawn.items()}
     note = (
         "From the moment the source sent the message that caused an answer to the answer itself, in ms. Stages are"
         " medians; they need not add up to the median of the total exactly."
@@ -238,8 +241,8 @@ def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     ]
     columns = ("stream", "received", *(ink.text for ink in inks), "lost before arrival", "state at the end")
     body.append(_table(columns, [_stream_cells(name, stream) for name, stream in streams.items()]))
-    if reasons:
-        body.append("<h3>Drops by reason</h3>" + _table(("stream", "reason", "messages", "of received"), reasons))
+    table = _table(("stream", "reason", "messages", "of received"), reasons)
+    body.append("<h3>Drops by reason</h3>" + (table if reasons else '<p class="about">Nothing was dropped.</p>'))
     note = "received = processed + superseded + dropped late + rejected + in flight, exactly, for every stream."
     return _section("Where every message went", note, "".join(body))
 
