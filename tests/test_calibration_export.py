@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from training import IMAGE, IQ, THERMAL, tiny_network, tiny_sizes, tiny_spec
@@ -86,6 +87,25 @@ def test_exported_weights_agree_with_the_numpy_reference(exported):
             weights, entropies = iemf_weights(logits, mask, fusion.tau, fusion.floor, np.zeros(3))
             np.testing.assert_allclose(golden["weights"][n], weights, atol=PARITY)
             np.testing.assert_allclose(golden["entropies"][n], entropies, atol=PARITY)
+
+
+@pytest.mark.parametrize("method", ["iemf", "concat", "sum", "gated", "poe"])
+def test_every_fusion_flies_as_it_was_trained(method):
+    network = tiny_network(tiny_spec(method, (IQ, IMAGE, THERMAL)))
+    mask = torch.tensor([[1.0, 1, 1], [1, 0, 1], [0, 0, 1], [0.3, 1, 0.6], [0, 0, 0]])
+    features = [torch.randn(5, one.feature_size) for one in network.spec.modalities]
+    logits = [3 * torch.randn(5, 3) for _ in features]
+    names = network.spec.modality_names
+    feeds = {f"feature_{name}": feature.numpy() for name, feature in zip(names, features, strict=True)}
+    feeds |= {f"logits_{name}": one.numpy() for name, one in zip(names, logits, strict=True)}
+    graph = export.fusion_graph(network)
+    assert [node.name for node in onnx.load_from_string(graph).graph.input] == [*feeds, "mask"]
+    outputs = ["logits", "weights", "entropies"]
+    found = onnxruntime.InferenceSession(graph).run(outputs, {**feeds, "mask": mask.numpy()})
+    with torch.no_grad():
+        expected = network.fusion(features, logits, mask)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=PARITY)
 
 
 def test_graphs_that_answer_otherwise_than_torch_are_refused(exported, tmp_path, monkeypatch):

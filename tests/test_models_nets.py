@@ -13,6 +13,7 @@ from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 PARITY = 2e-6  # float32 against float64
 
+FORMS = ["iemf", "concat", "sum", "gated", "poe"]
 MASKS = torch.tensor([[1.0, 1, 1], [1, 0, 1], [0, 0, 1], [0.3, 1, 0.6], [0, 0, 0]])
 
 
@@ -21,7 +22,7 @@ def inputs_for(spec, count):
     return {one.name: torch.randn(count, *one.recipe.input_shape) for one in spec.modalities}
 
 
-@pytest.mark.parametrize("method", ["iemf", "concat"])
+@pytest.mark.parametrize("method", FORMS)
 @pytest.mark.parametrize("modalities", [(IQ, IMAGE), (IQ, IMAGE, THERMAL)])
 def test_shapes_follow_the_spec_for_any_number_of_modalities(method, modalities):
     spec = tiny_spec(method, modalities)
@@ -46,7 +47,7 @@ def test_weights_agree_with_the_numpy_reference():
         np.testing.assert_allclose(answer.entropies[n].numpy(), entropies, atol=PARITY)
 
 
-@pytest.mark.parametrize("method", ["iemf", "concat"])
+@pytest.mark.parametrize("method", FORMS)
 def test_masked_modality_cannot_change_the_answer(method):
     spec = tiny_spec(method)
     network = tiny_network(spec)
@@ -59,13 +60,69 @@ def test_masked_modality_cannot_change_the_answer(method):
     torch.testing.assert_close(after.weights, torch.tensor([[1.0, 0.0]]).repeat(3, 1))
 
 
-@pytest.mark.parametrize("method", ["iemf", "concat"])
+@pytest.mark.parametrize("method", FORMS)
 def test_nothing_available_gives_weights_of_zero_and_finite_logits(method):
     spec = tiny_spec(method)
     with torch.no_grad():
         answer = tiny_network(spec)(inputs_for(spec, 2), torch.zeros(2, 2))
     assert (answer.weights == 0).all()
     assert torch.isfinite(answer.logits).all()
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_huge_logits_give_a_finite_answer(method):
+    fusion = build_fusion(tiny_spec(method))
+    logits = [torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True), torch.zeros(1, 3)]
+    outputs = fusion([torch.ones(1, 8), torch.ones(1, 6)], logits, torch.ones(1, 2))
+    assert all(torch.isfinite(one).all() for one in outputs)
+
+
+@pytest.mark.parametrize("method", ["concat", "sum", "gated", "poe"])
+def test_weights_are_shares_of_what_is_available(method):
+    spec = tiny_spec(method, (IQ, IMAGE, THERMAL))
+    with torch.no_grad():
+        weights = tiny_network(spec)(inputs_for(spec, len(MASKS)), MASKS).weights
+    torch.testing.assert_close(weights.sum(dim=1), torch.tensor([1.0, 1, 1, 1, 0]))
+    assert (weights[MASKS == 0] == 0).all()
+
+
+def test_sum_adds_projected_features_up():
+    fusion = build_fusion(tiny_spec("sum"))
+    features = [torch.randn(4, 8), torch.randn(4, 6)]
+    mask = torch.tensor([[1.0, 1], [1, 0], [0, 1], [0.5, 1]])
+    with torch.no_grad():
+        fusion.bias.copy_(torch.linspace(-1, 1, 8))
+        found, _, _ = fusion(features, [torch.zeros(4, 3)] * 2, mask)
+        first, second = (projection.weight.T for projection in fusion.projections)
+        summed = mask[:, :1] * (features[0] @ first) + mask[:, 1:] * (features[1] @ second)
+        torch.testing.assert_close(found, fusion.head((summed + fusion.bias).clamp(min=0)))
+
+
+def test_closed_gate_leaves_a_modality_without_weight():
+    fusion = build_fusion(tiny_spec("gated"))
+    features, logits = [torch.randn(4, 8), torch.randn(4, 6)], [torch.zeros(4, 3)] * 2
+    with torch.no_grad():
+        fusion.gates.weight.zero_()
+        fusion.gates.bias.copy_(torch.tensor([0.0, -200.0]))
+        found, weights, _ = fusion(features, logits, torch.ones(4, 2))
+        expected = fusion.head(torch.cat([0.5 * features[0], torch.zeros(4, 6)], dim=1))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]).repeat(4, 1))
+
+
+def test_product_of_experts_multiplies_their_probabilities():
+    fusion = build_fusion(tiny_spec("poe"))
+    first, second = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.1, 0.6, 0.3]])
+    fused, _, _ = fusion([torch.zeros(1, 8), torch.zeros(1, 6)], [first.log() + 5, second.log()], torch.ones(1, 2))
+    torch.testing.assert_close(fused.exp(), torch.tensor([[0.05, 0.18, 0.06]]))
+    assert list(fusion.parameters()) == []
+
+
+def test_degraded_expert_counts_with_its_mask_as_exponent():
+    fusion = build_fusion(tiny_spec("poe"))
+    probs = torch.tensor([[0.5, 0.3, 0.2]])
+    fused, _, _ = fusion([torch.zeros(1, 8), torch.zeros(1, 6)], [probs.log()] * 2, torch.tensor([[0.5, 0.0]]))
+    torch.testing.assert_close(fused.exp(), probs**0.5)
 
 
 def test_huge_logits_give_no_nan():

@@ -84,6 +84,11 @@ def test_refit_trains_the_fusion_head_alone():
     assert train_epoch(network, Gcmt(network, 20, GcmtConfig()), 25) == {"fusion"}
 
 
+def test_refit_of_a_fusion_without_weights_moves_nothing():
+    network = tiny_network(tiny_spec("poe"))
+    assert train_epoch(network, Gcmt(network, 20, GcmtConfig()), 25) == set()
+
+
 def test_probe_changes_nothing():
     network = tiny_network(tiny_spec())
     method = Gcmt(network, 20, GcmtConfig())

@@ -84,7 +84,7 @@ def test_a_resumed_rival_ends_with_the_bits_of_an_uninterrupted_one(method, tmp_
     assert resumed.method.state() == straight.method.state()
 
 
-@pytest.mark.parametrize("fusion", ["concat", "iemf"])
+@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "iemf", "poe"])
 @pytest.mark.parametrize("method", RIVALS, ids=kind)
 def test_a_rival_trains_three_modalities_with_any_fusion(method, fusion):
     network = tiny_network(tiny_spec(fusion, (IQ, IMAGE, THERMAL)))

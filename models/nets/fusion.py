@@ -1,10 +1,11 @@
 """Fusion heads: features and logits of every modality and a mask in; logits, weights and entropies out.
 
 The mask holds 0 for an absent modality, 1 for a healthy one, and anything between for a degraded one. Everything is
-arithmetic: no branch on data, no boolean index, so that a graph of fixed shape flies.
+arithmetic: no branch on data, no boolean index, so that a graph of fixed shape flies. In formulas, a_m is the mask of a
+modality, f_m its feature, and z_m the logits of its branch's own head.
 
-Source: after Wang, Xu, Lin, "Gradient-consistency multimodal training and information-entropy fusion", IEEE JSTARS 18
-(2025), of which only the abstract was available: the formulas are ours.
+Source of `IemfFusion`: after Wang, Xu, Lin, "Gradient-consistency multimodal training and information-entropy fusion",
+IEEE JSTARS 18 (2025), of which only the abstract was available: the formulas are ours.
 """
 
 import math
@@ -31,8 +32,7 @@ class ConcatFusion(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return (logits (batch, C), weights (batch, M), entropies (batch, M))."""
         masked = [feature * mask[:, m : m + 1] for m, feature in enumerate(features)]
-        weights = mask / (mask.sum(dim=1, keepdim=True) + TINY)
-        return self.head(torch.cat(masked, dim=1)), weights, normalised_entropies(logits)
+        return self.head(torch.cat(masked, dim=1)), over_sum(mask), normalised_entropies(logits)
 
 
 class IemfFusion(nn.Module):
@@ -68,9 +68,86 @@ class IemfFusion(nn.Module):
         scores = self.beta - entropies / self.tau
         present = torch.clamp(mask / TINY, 0.0, 1.0)
         top = (scores + _ABSENT_SCORE * (1.0 - present)).amax(dim=1, keepdim=True)
-        shares = mask * torch.exp(torch.clamp(scores - top, max=0.0))
-        shares = shares / (shares.sum(dim=1, keepdim=True) + TINY)
+        shares = over_sum(mask * torch.exp(torch.clamp(scores - top, max=0.0)))
         return self.floor * mask + (1.0 - self.floor * mask.sum(dim=1, keepdim=True)) * shares
+
+
+class SumFusion(nn.Module):
+    """Masked features, projected to one width and added up: hidden = relu(sum_m a_m P_m f_m + b), then a dense layer.
+
+    Without the ReLU this would be the dense layer of `ConcatFusion`, factored.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        width = max(modality.feature_size for modality in spec.modalities)
+        self.projections = nn.ModuleList(
+            nn.Linear(modality.feature_size, width, bias=False) for modality in spec.modalities
+        )
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.head = nn.Linear(width, len(spec.classes))
+
+    def forward(
+        self, features: Sequence[Tensor], logits: Sequence[Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (logits (batch, C), weights (batch, M), entropies (batch, M))."""
+        hidden = self.bias
+        for m, project in enumerate(self.projections):
+            hidden = hidden + mask[:, m : m + 1] * project(features[m])
+        return self.head(torch.relu(hidden)), over_sum(mask), normalised_entropies(logits)
+
+
+class GatedFusion(nn.Module):
+    """A gate per modality, opened by what all of them see: g = sigmoid(W [a_m f_m] + b), scaling the features.
+
+    Source: the gated multimodal unit of Arevalo et al., "Gated multimodal units for information fusion" (2017), with
+    one gate for a modality instead of one for each of its channels.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.gates = nn.Linear(sum(modality.feature_size for modality in spec.modalities), len(spec.modalities))
+        self.head = dense_head(spec)
+
+    def forward(
+        self, features: Sequence[Tensor], logits: Sequence[Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (logits (batch, C), weights (batch, M), entropies (batch, M)); the weights are the gates' shares."""
+        masked = [feature * mask[:, m : m + 1] for m, feature in enumerate(features)]
+        gates = torch.sigmoid(self.gates(torch.cat(masked, dim=1)))  # (batch, M)
+        gated = [gates[:, m : m + 1] * feature for m, feature in enumerate(masked)]
+        return self.head(torch.cat(gated, dim=1)), over_sum(mask * gates), normalised_entropies(logits)
+
+
+class ProductFusion(nn.Module):
+    """Product of the branches' own answers: z = sum_m a_m log softmax(z_m). Nothing to learn.
+
+    Bayes' rule for modalities that are independent given the class, all classes equally likely. What only the
+    combination of modalities tells is lost.
+
+    Source: Hinton, "Training products of experts by minimizing contrastive divergence" (2002), eq. 1, experts trained
+    on their own; a degraded modality counts with its mask as exponent, as in a logarithmic opinion pool.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+
+    def forward(
+        self, features: Sequence[Tensor], logits: Sequence[Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (logits (batch, C), weights (batch, M), entropies (batch, M))."""
+        fused = torch.zeros_like(logits[0])
+        for m, one in enumerate(logits):
+            fused = fused + mask[:, m : m + 1] * torch.log_softmax(one, dim=1)
+        return fused, over_sum(mask), normalised_entropies(logits)
+
+
+def over_sum(shares: Tensor) -> Tensor:
+    """Return shares (batch, M) scaled to sum to 1, or all 0 where they are.
+
+    The bound is a maximum: the exporter's optimizer drops an addition of 1e-9 as one of 0, and 0 / 0 is NaN in flight.
+    """
+    return shares / shares.sum(dim=1, keepdim=True).clamp(min=TINY)
 
 
 def dense_head(spec: ModelSpec) -> nn.Linear:
@@ -87,6 +164,15 @@ def normalised_entropies(logits: Sequence[Tensor]) -> Tensor:
     return torch.cat(columns, dim=1)
 
 
-def build_fusion(spec: ModelSpec) -> ConcatFusion | IemfFusion:
+_FORMS: dict[str, type[nn.Module]] = {
+    "concat": ConcatFusion,
+    "sum": SumFusion,
+    "gated": GatedFusion,
+    "iemf": IemfFusion,
+    "poe": ProductFusion,
+}
+
+
+def build_fusion(spec: ModelSpec) -> nn.Module:
     """Return the fusion head that the spec names."""
-    return IemfFusion(spec) if spec.fusion.method == "iemf" else ConcatFusion(spec)
+    return _FORMS[spec.fusion.method](spec)
