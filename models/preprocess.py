@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DeviceError, InputError
-from models.spec import ImageRecipe, IqRecipe
+from models.spec import ImageRecipe, IqRecipe, Recipe, VectorRecipe
 
 MIN_RMS = 1e-12
 MIN_RMS_OVER_DC = 1e-6
@@ -70,12 +70,32 @@ def preprocess_image(frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray
         cv2.addWeighted(plane, scale, plane, 0.0, -recipe.mean[rgb] / recipe.std[rgb], dst=out[rgb], dtype=cv2.CV_32F)
 
 
-def preprocess(data: NDArray[Any], recipe: IqRecipe | ImageRecipe, out: NDArray[np.float32]) -> None:
-    """Preprocess one window or frame by the kind of its recipe; raises as the two functions above."""
+def preprocess_vector(row: NDArray[Any], recipe: VectorRecipe, out: NDArray[np.float32]) -> None:
+    """Standardise a row of numbers.
+
+    Args:
+        row: (recipe.values,), any integer or float type.
+        recipe: mean and standard deviation.
+        out: (recipe.values, 1), overwritten.
+    Raises:
+        InputError: shapes differ.
+    """
+    if row.shape != (recipe.values,) or out.shape != recipe.input_shape:
+        raise InputError(
+            f"row of shape {row.shape} into {out.shape}: expected ({recipe.values},) into {recipe.input_shape}"
+        )
+    np.subtract(row, recipe.mean, out=out[:, 0], casting="same_kind")
+    out[:, 0] /= np.asarray(recipe.std, np.float32)
+
+
+def preprocess(data: NDArray[Any], recipe: Recipe, out: NDArray[np.float32]) -> None:
+    """Preprocess one window, frame or row by the kind of its recipe; raises as the functions above."""
     if isinstance(recipe, IqRecipe):
         preprocess_iq(data, out)
-    else:
+    elif isinstance(recipe, ImageRecipe):
         preprocess_image(data, recipe, out)
+    else:
+        preprocess_vector(data, recipe, out)
 
 
 def opencv() -> Any:

@@ -8,6 +8,7 @@ import msgspec
 MAX_CLASSES = 256
 MAX_WINDOW_SAMPLES = 1 << 20
 MAX_INPUT_PX = 2048
+MAX_VECTOR_VALUES = 4096
 FUSION = "fusion"
 """Role of the graph that no modality may be named after."""
 
@@ -56,11 +57,43 @@ class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return (3, self.height_px, self.width_px)
 
 
+class VectorRecipe(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="vector"
+):
+    """How a row of numbers becomes a network input (values, 1): standardised. No stream carries such rows in flight."""
+
+    values: int
+    """Numbers in one row."""
+    mean: tuple[float, ...] = (0.0,)
+    """Subtracted: one for all values, or one for each."""
+    std: tuple[float, ...] = (1.0,)
+    """Divides after the mean is subtracted: one for all values, or one for each."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.values <= MAX_VECTOR_VALUES:
+            raise ValueError(f"values is {self.values}: expected 1 to {MAX_VECTOR_VALUES}")
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if len(numbers) not in (1, self.values):
+                raise ValueError(f"{len(numbers)} numbers in {name}: expected 1 or {self.values}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError("mean: expected finite values")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ValueError("std: expected positive values")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example: a channel for each value, at one place."""
+        return (self.values, 1)
+
+
+Recipe = IqRecipe | ImageRecipe | VectorRecipe
+
+
 class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One sensor's branch: its name, its input, and the size of the feature it hands to the fusion head."""
 
     name: str
-    recipe: IqRecipe | ImageRecipe
+    recipe: Recipe
     feature_size: int
     """Length of the branch's feature vector."""
 

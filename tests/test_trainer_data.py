@@ -4,7 +4,7 @@ from training import IMAGE, IQ, write_tiny_root
 
 from models.errors import ConfigError, InputError
 from models.schema import parse_yaml
-from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec, VectorRecipe
 from trainer.data.catalogue import open_data_set
 from trainer.data.examples import prefetched, prepare
 from trainer.data.outliers import draw_outlier
@@ -98,7 +98,12 @@ def test_synthetic_sites_refuse_a_modality_that_they_do_not_deliver():
 
 
 @pytest.mark.parametrize(
-    "recipe", [IqRecipe(window_samples=128, sample_rate_hz=1000), ImageRecipe(height_px=16, width_px=16)]
+    "recipe",
+    [
+        IqRecipe(window_samples=128, sample_rate_hz=1000),
+        ImageRecipe(height_px=16, width_px=16),
+        VectorRecipe(values=9, mean=(3.0,), std=(2.0,)),
+    ],
 )
 def test_outliers_are_finite_and_of_the_recipes_shape(recipe):
     rng = np.random.default_rng(1)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.spec import ImageRecipe, IqRecipe, ModelSpec
+from models.spec import ModelSpec, Recipe
 from trainer.data.examples import DataSet, prepare
 from trainer.data.outliers import draw_outlier
 from trainer.methods.method import Batch
@@ -66,7 +66,7 @@ def draw_mask(shape: tuple[int, int], dropout: float, rng: np.random.Generator) 
     return mask
 
 
-def _outliers(recipe: IqRecipe | ImageRecipe, count: int, rng: np.random.Generator) -> Tensor:
+def _outliers(recipe: Recipe, count: int, rng: np.random.Generator) -> Tensor:
     stack = np.zeros((count, *recipe.input_shape), np.float32)
     for out in stack:
         out[:] = draw_outlier(recipe, rng)

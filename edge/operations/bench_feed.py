@@ -14,7 +14,7 @@ from edge.config import StreamConfig
 from edge.sources.stream import Pacer, StreamSender
 from models.errors import LinkError
 from models.preprocess import opencv
-from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from models.spec import IqRecipe, ModalitySpec, Recipe
 
 FRAME_PX = (720, 1280)
 IQ_CHUNK_SAMPLES = 16_384
@@ -46,7 +46,7 @@ class Feed:
         )
 
 
-def payloads(recipe: IqRecipe | ImageRecipe) -> list[NDArray[Any]]:
+def payloads(recipe: Recipe) -> list[NDArray[Any]]:
     """Return different messages that the quality gate lets pass: I/Q (samples, 2), or 1280 x 720 BGR frames."""
     rng = np.random.default_rng(1)
     if isinstance(recipe, IqRecipe):

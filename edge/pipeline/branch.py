@@ -16,7 +16,7 @@ from edge.pipeline.scheduler import Arrival
 from edge.transport.messages import Kind
 from edge.transport.wire import Header, Reason, as_array
 from models.preprocess import opencv, preprocess
-from models.spec import IqRecipe, ModalitySpec
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 RATE_TOLERANCE = 0.01
 """Relative difference of sample rates at which a branch still sees what it was trained on."""
@@ -73,7 +73,9 @@ class Branch:
         return self._gate.check_iq(window) or window, int(skipped * 1e9 / recipe.sample_rate_hz)
 
     def _frame(self, arrival: Arrival) -> tuple[NDArray[np.uint8] | Reason, int]:
-        """Return the decoded frame of an image message; its capture time is the message's."""
+        """Return the decoded frame of an image message; its capture time is the message's. A vector has no message."""
+        if not isinstance(self.modality.recipe, ImageRecipe):
+            return Reason.KIND, 0
         frame = _decode_frame(arrival.header, arrival.payload, self._max_frame_px)
         if isinstance(frame, Reason):
             return frame, 0

@@ -21,7 +21,7 @@ from edge.transport.messages import Classification, Kind, Pose, StreamAccounting
 from edge.transport.wire import Reason, check_payload
 from models.bundle import Bundle
 from models.errors import ConfigError
-from models.spec import IqRecipe, ModelSpec
+from models.spec import ImageRecipe, IqRecipe, ModelSpec
 
 ENGINE_COST_NS = 3 * NS_PER_MS
 """Virtual time that a branch takes for one message."""
@@ -125,7 +125,8 @@ def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str
     for name, summary in recording.streams.items():
         if not summary.modality:
             continue
-        fitting = [m.name for m in spec.modalities if isinstance(m.recipe, IqRecipe) == (summary.modality == "iq")]
+        kind = IqRecipe if summary.modality == "iq" else ImageRecipe
+        fitting = [modality.name for modality in spec.modalities if isinstance(modality.recipe, kind)]
         chosen = [modality for modality in fitting if modality == name] or fitting
         if len(chosen) != 1:
             raise ConfigError(

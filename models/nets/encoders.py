@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.nets.sizes import BranchSizes
-from models.spec import IqRecipe, ModalitySpec
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec, Recipe
 
 
 class Branch(nn.Module):
@@ -15,8 +15,7 @@ class Branch(nn.Module):
 
     def __init__(self, modality: ModalitySpec, sizes: BranchSizes, classes: int) -> None:
         super().__init__()
-        build = iq_layers if isinstance(modality.recipe, IqRecipe) else image_layers
-        self.layers = build(sizes)
+        self.layers = build_layers(modality.recipe, sizes)
         self.embed = nn.Sequential(
             nn.Dropout(sizes.dropout), nn.Linear(2 * sizes.widths[-1], modality.feature_size), nn.ReLU()
         )
@@ -34,6 +33,13 @@ class Branch(nn.Module):
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Parameters that both the fused and the branch's own loss move: all but the head's."""
         return [*self.layers.parameters(), *self.embed.parameters()]
+
+
+def build_layers(recipe: Recipe, sizes: BranchSizes) -> nn.Sequential:
+    """Return the convolutions for a kind of input."""
+    if isinstance(recipe, IqRecipe):
+        return iq_layers(sizes)
+    return image_layers(sizes) if isinstance(recipe, ImageRecipe) else vector_layers(recipe.values, sizes)
 
 
 def iq_layers(sizes: BranchSizes) -> nn.Sequential:
@@ -54,5 +60,15 @@ def image_layers(sizes: BranchSizes) -> nn.Sequential:
     channels = 3
     for width, stride in zip(sizes.widths, sizes.strides, strict=True):
         layers += [nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+
+def vector_layers(values: int, sizes: BranchSizes) -> nn.Sequential:
+    """Return dense layers over (batch, values, 1): convolutions of one place, so that all branches export alike."""
+    layers: list[nn.Module] = []
+    channels = values
+    for width in sizes.widths:
+        layers += [nn.Conv1d(channels, width, 1, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
         channels = width
     return nn.Sequential(*layers)

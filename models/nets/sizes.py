@@ -3,16 +3,16 @@
 import msgspec
 
 from models.errors import ConfigError
-from models.spec import ModelSpec
+from models.spec import ModelSpec, VectorRecipe
 
 
 class BranchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The convolutions of one branch, first to last; one entry per layer in both tuples."""
+    """The layers of one branch, first to last; one entry per layer in both tuples."""
 
     widths: tuple[int, ...]
     """Output channels of each layer."""
     strides: tuple[int, ...]
-    """Samples or pixels that each layer steps; the kernels follow from them."""
+    """Samples or pixels that each layer steps; the kernels follow from them. All 1 for a vector."""
     dropout: float = 0.2
     """Share of the feature's inputs that training blanks."""
 
@@ -28,8 +28,12 @@ class BranchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def check_sizes(spec: ModelSpec, sizes: dict[str, BranchSizes]) -> None:
-    """Raise ConfigError unless every modality of `spec` has sizes and nothing else has."""
+    """Raise ConfigError unless every modality of `spec` has sizes that it can have, and nothing else has."""
     if set(sizes) != set(spec.modality_names):
         raise ConfigError(
             f"sizes for {sorted(sizes)}, modalities {sorted(spec.modality_names)}: give each modality its sizes"
         )
+    for modality in spec.modalities:
+        strides = sizes[modality.name].strides
+        if isinstance(modality.recipe, VectorRecipe) and set(strides) != {1}:
+            raise ConfigError(f"sizes of {modality.name}: strides {strides} over a vector: expected 1 for every layer")

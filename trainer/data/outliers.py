@@ -1,22 +1,37 @@
-"""Inputs that say nothing: a dead radio, a black, white or blank camera. A branch must answer them with doubt."""
+"""Inputs that say nothing: a dead radio, a black, white or blank camera, a row of noise or of one level. A branch must
+answer them with doubt.
+"""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.preprocess import preprocess
-from models.spec import ImageRecipe, IqRecipe
+from models.spec import ImageRecipe, IqRecipe, Recipe, VectorRecipe
 
 _FRAME_PX = 64
 _IQ_KINDS = ("noise", "coloured", "tone", "silent")
 _IMAGE_KINDS = ("black", "white", "blank", "noise", "ramp")
 
 
-def draw_outlier(recipe: IqRecipe | ImageRecipe, rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_outlier(recipe: Recipe, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return one preprocessed outlier, of the recipe's input shape."""
     out = np.empty(recipe.input_shape, np.float32)
-    raw = _dead_radio(recipe.window_samples, rng) if isinstance(recipe, IqRecipe) else _dead_camera(rng)
-    preprocess(raw, recipe, out)
+    preprocess(_dead_sensor(recipe, rng), recipe, out)
     return out
+
+
+def _dead_sensor(recipe: Recipe, rng: np.random.Generator) -> NDArray[Any]:
+    if isinstance(recipe, IqRecipe):
+        return _dead_radio(recipe.window_samples, rng)
+    return _dead_camera(rng) if isinstance(recipe, ImageRecipe) else _dead_row(recipe, rng)
+
+
+def _dead_row(recipe: VectorRecipe, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return (values,): noise of the usual size, or the same level all along, in the recipe's units."""
+    draws = recipe.values if rng.random() < 0.5 else 1
+    return np.full(recipe.values, recipe.mean) + np.array(recipe.std) * rng.normal(0.0, 1.5, draws)
 
 
 def _dead_radio(samples: int, rng: np.random.Generator) -> NDArray[np.float32]:

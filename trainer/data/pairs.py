@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ConfigError
-from models.spec import ImageRecipe, ModalitySpec
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 from trainer.data.examples import Example
 from trainer.data.uavpair7 import (
     CLASSES,
@@ -119,10 +119,10 @@ def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def check_modality(modality: ModalitySpec) -> None:
     """Raise ConfigError unless the recordings of UAVPair-7 deliver a modality."""
     recipe = modality.recipe
-    if isinstance(recipe, ImageRecipe):
-        fits = modality.name == "image"
-    else:
+    if isinstance(recipe, IqRecipe):
         fits = (modality.name, recipe.window_samples, recipe.sample_rate_hz) == ("iq", WINDOW_SAMPLES, SAMPLE_RATE_HZ)
+    else:
+        fits = modality.name == "image" and isinstance(recipe, ImageRecipe)
     if not fits:
         raise ConfigError(
             f"modality {modality.name} with {recipe}: UAVPair-7 delivers `image` of kind image, and `iq` of kind iq"
