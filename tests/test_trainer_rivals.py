@@ -14,8 +14,9 @@ from trainer.data.synthetic import Synthetic, SyntheticData
 from trainer.loop import Trainer
 from trainer.methods.aux import AuxConfig
 from trainer.methods.catalogue import MethodConfig, build_method
+from trainer.methods.ogm_ge import OgmGeConfig
 
-RIVALS = [AuxConfig()]
+RIVALS = [AuxConfig(), OgmGeConfig()]
 
 
 class Silent:
@@ -112,7 +113,12 @@ class ThreeSensors(Tones):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{kind: aux, own_loss_weight: -1}", "expected 0 to 100"), ("{kind: auxx}", "auxx")]
+    ("text", "message"),
+    [
+        ("{kind: auxx}", "auxx"),
+        ("{kind: aux, own_loss_weight: -1}", "expected 0 to 100"),
+        ("{kind: ogm_ge, alpha: -1}", "expected alpha 0 to 10"),
+    ],
 )
 def test_an_impossible_knob_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):

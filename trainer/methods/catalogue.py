@@ -5,8 +5,9 @@ from trainer.methods.aux import Aux, AuxConfig
 from trainer.methods.gcmt import Gcmt, GcmtConfig
 from trainer.methods.joint import Joint, JointConfig
 from trainer.methods.method import Method
+from trainer.methods.ogm_ge import OgmGe, OgmGeConfig
 
-MethodConfig = JointConfig | AuxConfig | GcmtConfig
+MethodConfig = JointConfig | AuxConfig | OgmGeConfig | GcmtConfig
 
 
 def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
@@ -16,5 +17,7 @@ def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> M
             return Joint(network, epochs)
         case AuxConfig():
             return Aux(network, epochs, config)
+        case OgmGeConfig():
+            return OgmGe(network, epochs, config)
         case GcmtConfig():
             return Gcmt(network, epochs, config)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import msgspec
-from torch.nn.functional import cross_entropy
 
 from models.nets.multimodal import MultimodalNet
 from trainer.methods.losses import compute_losses
 from trainer.methods.method import Batch, ProbeBatches, StepReport
+from trainer.methods.probes import probe_loss
 
 
 class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="joint"):
@@ -29,12 +29,7 @@ class Joint:
     def backward(self, batch: Batch) -> StepReport:
         """Back-propagate the fused loss, and the heads' own on detached features."""
         losses = compute_losses(self.network, batch)
-        features = losses.answer.features
-        probes = [
-            cross_entropy(self.network.branch(name).head(feature.detach()), batch.labels)
-            for name, feature in features.items()
-        ]
-        sum(probes, losses.fused).backward()  # type: ignore[no-untyped-call]
+        (losses.fused + probe_loss(self.network, losses, batch.labels)).backward()  # type: ignore[no-untyped-call]
         return losses.report(batch.labels)
 
     def state(self) -> dict[str, Any]:
