@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from models.bundle import FUSION, Bundle
 from models.errors import BundleError, InputError
 from models.spec import ModelSpec
-from trainer.data.examples import Example, Inputs, prepare
+from trainer.data.examples import Example, Inputs, prepare, presence
 
 _CHUNK = 32
 
@@ -80,9 +80,9 @@ class Evaluation:
     accuracy: float
     """Of the fused answer."""
     alone: dict[str, float]
-    """By modality: of its branch's own head."""
+    """By modality: of its branch's own head, where it is there; left out where it never is."""
     without: dict[str, float]
-    """By modality: of the fused answer when it is missing."""
+    """By modality: of the fused answer when it is missing, where another is there."""
     recall: dict[str, float]
     """By class: of the fused answer."""
 
@@ -108,26 +108,29 @@ def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int],
     names, classes = spec.modality_names, len(spec.classes)
     masks = {"fused": np.ones(len(names), np.float32)}
     masks |= {f"without {name}": np.float32(np.arange(len(names)) != m) for m, name in enumerate(names)}
+    masks |= {f"alone {name}": np.float32(np.arange(len(names)) == m) for m, name in enumerate(names)}
     right: dict[str, list[NDArray[np.bool_]]] = {}
     labels: list[NDArray[np.int64]] = []
     for chunk in _chunks(examples):
         inputs, truth = prepare(chunk, spec)
+        present = presence(chunk, spec)
         answers = model.ask_branches(inputs)
         logits = {f"alone {name}": answers[name][1] for name in names}
-        logits |= {case: model.fuse(answers, np.tile(mask, (len(truth), 1))) for case, mask in masks.items()}
+        logits |= {case: model.fuse(answers, mask * present) for case, mask in masks.items() if case not in logits}
         for case, values in logits.items():
-            right.setdefault(case, []).append(values.argmax(axis=1) == truth)
+            is_asked = (masks[case] * present).any(axis=1)
+            right.setdefault(case, []).append((values.argmax(axis=1) == truth)[is_asked])
         labels.append(truth)
         on_done(sum(map(len, labels)))
     if not labels:
         raise InputError("no examples to evaluate: name a pairs file with rows")
     truth = np.concatenate(labels)
-    hits = {case: np.concatenate(parts) for case, parts in right.items()}
+    hits = {case: np.concatenate(parts) for case, parts in right.items() if any(map(len, parts))}
     return Evaluation(
         examples=len(truth),
         accuracy=float(hits["fused"].mean()),
-        alone={name: float(hits[f"alone {name}"].mean()) for name in names},
-        without={name: float(hits[f"without {name}"].mean()) for name in names},
+        alone={name: float(hits[f"alone {name}"].mean()) for name in names if f"alone {name}" in hits},
+        without={name: float(hits[f"without {name}"].mean()) for name in names if f"without {name}" in hits},
         recall={
             spec.classes[label]: float(hits["fused"][truth == label].mean())
             for label in range(classes)

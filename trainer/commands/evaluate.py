@@ -66,8 +66,9 @@ def _open_model(args: argparse.Namespace) -> "Model":
 def _print_table(evaluation: "Evaluation") -> None:
     print(f"{evaluation.examples} examples, right answers:")
     print(f"  fused            {100 * evaluation.accuracy:6.1f} %")
-    for name in evaluation.alone:
-        print(f"  {name:<8} alone   {100 * evaluation.alone[name]:6.1f} %")
-        print(f"  {name:<8} missing {100 * evaluation.without[name]:6.1f} %")
+    for name, share in evaluation.alone.items():
+        print(f"  {name:<8} alone   {100 * share:6.1f} %")
+    for name, share in evaluation.without.items():
+        print(f"  {name:<8} missing {100 * share:6.1f} %")
     for label, share in evaluation.recall.items():
         print(f"  {label:<16} {100 * share:6.1f} %  (fused, of its own)")

@@ -3,10 +3,11 @@
 from models.spec import ModalitySpec
 from trainer.data.combinations import Combinations, PairProduct9Data, PairXor3Data
 from trainer.data.examples import DataSet
+from trainer.data.houston2013 import Houston2013, Houston2013Data
 from trainer.data.pairs import PairedSites, UavPair7Data
 from trainer.data.synthetic import Synthetic, SyntheticData
 
-DataConfig = UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data
+DataConfig = UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data | Houston2013Data
 
 
 def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> DataSet:
@@ -20,4 +21,6 @@ def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> D
         return PairedSites(config, modalities)
     if isinstance(config, PairProduct9Data | PairXor3Data):
         return Combinations(config, modalities)
+    if isinstance(config, Houston2013Data):
+        return Houston2013(config, modalities)
     return Synthetic(config, modalities)

@@ -24,8 +24,9 @@ class Example:
     """What the sensors deliver at one moment, and the truth."""
 
     label: int
-    sensors: Mapping[str, NDArray[Any]]
-    """By modality, before preprocessing: I/Q (samples, 2), image (height, width, 3) BGR uint8."""
+    sensors: Mapping[str, NDArray[Any] | None]
+    """By modality, before preprocessing: I/Q (samples, 2), image (height, width, 3) BGR uint8, vector (values,). None
+    where the moment has none, which only validation examples may."""
 
 
 class DataSet(Protocol):
@@ -47,7 +48,7 @@ class DataSet(Protocol):
 
 
 def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArray[np.int64]]:
-    """Return preprocessed inputs per modality, (examples, *input_shape), and labels.
+    """Return preprocessed inputs per modality, (examples, *input_shape), and labels; zeros stand for what is absent.
 
     Raises:
         InputError: a sensor is missing, of the wrong shape, or holds values that are not finite.
@@ -61,7 +62,11 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
                     f"example of {spec.classes[example.label]}: no {modality.name}, the data set delivers"
                     f" {', '.join(example.sensors)}: name the modalities as it does"
                 )
-            preprocess(example.sensors[modality.name], modality.recipe, stack[n])
+            sensor = example.sensors[modality.name]
+            if sensor is None:
+                stack[n] = 0.0
+                continue
+            preprocess(sensor, modality.recipe, stack[n])
             if not np.isfinite(stack[n]).all():
                 raise InputError(
                     f"example of {spec.classes[example.label]}: {modality.name} holds NaN or infinity:"
@@ -69,6 +74,12 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
                 )
         inputs[modality.name] = stack
     return inputs, np.array([example.label for example in examples], np.int64)
+
+
+def presence(examples: Sequence[Example], spec: ModelSpec) -> NDArray[np.float32]:
+    """Return the mask of what is there, (examples, modalities)."""
+    there = [[example.sensors[name] is not None for name in spec.modality_names] for example in examples]
+    return np.array(there, np.float32)
 
 
 def prefetched(make: Callable[[int], _T], count: int) -> Iterator[_T]:
