@@ -14,9 +14,10 @@ from trainer.data.synthetic import Synthetic, SyntheticData
 from trainer.loop import Trainer
 from trainer.methods.aux import AuxConfig
 from trainer.methods.catalogue import MethodConfig, build_method
+from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
 
-RIVALS = [AuxConfig(), OgmGeConfig()]
+RIVALS = [AuxConfig(), OgmGeConfig(), MmParetoConfig()]
 
 
 class Silent:
@@ -118,6 +119,7 @@ class ThreeSensors(Tones):
         ("{kind: auxx}", "auxx"),
         ("{kind: aux, own_loss_weight: -1}", "expected 0 to 100"),
         ("{kind: ogm_ge, alpha: -1}", "expected alpha 0 to 10"),
+        ("{kind: mmpareto, gamma: 0}", "expected above 0"),
     ],
 )
 def test_an_impossible_knob_is_refused(text, message):

@@ -5,9 +5,10 @@ from trainer.methods.aux import Aux, AuxConfig
 from trainer.methods.gcmt import Gcmt, GcmtConfig
 from trainer.methods.joint import Joint, JointConfig
 from trainer.methods.method import Method
+from trainer.methods.mmpareto import MmPareto, MmParetoConfig
 from trainer.methods.ogm_ge import OgmGe, OgmGeConfig
 
-MethodConfig = JointConfig | AuxConfig | OgmGeConfig | GcmtConfig
+MethodConfig = JointConfig | AuxConfig | OgmGeConfig | MmParetoConfig | GcmtConfig
 
 
 def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
@@ -19,5 +20,7 @@ def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> M
             return Aux(network, epochs, config)
         case OgmGeConfig():
             return OgmGe(network, epochs, config)
+        case MmParetoConfig():
+            return MmPareto(network, epochs, config)
         case GcmtConfig():
             return Gcmt(network, epochs, config)
