@@ -5,9 +5,10 @@ from trainer.data.combinations import Combinations, PairProduct9Data, PairXor3Da
 from trainer.data.examples import DataSet
 from trainer.data.houston2013 import Houston2013, Houston2013Data
 from trainer.data.pairs import PairedSites, UavPair7Data
+from trainer.data.skydet import SkyDet, SkyDetData
 from trainer.data.synthetic import Synthetic, SyntheticData
 
-DataConfig = UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data | Houston2013Data
+DataConfig = UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data | Houston2013Data | SkyDetData
 
 
 def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> DataSet:
@@ -23,4 +24,6 @@ def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> D
         return Combinations(config, modalities)
     if isinstance(config, Houston2013Data):
         return Houston2013(config, modalities)
+    if isinstance(config, SkyDetData):
+        return SkyDet(config, modalities)
     return Synthetic(config, modalities)
