@@ -13,7 +13,7 @@ from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 PARITY = 2e-6  # float32 against float64
 
-FORMS = ["iemf", "concat", "sum", "gated", "poe"]
+FORMS = ["iemf", "concat", "sum", "gated", "entropy", "poe"]
 MASKS = torch.tensor([[1.0, 1, 1], [1, 0, 1], [0, 0, 1], [0.3, 1, 0.6], [0, 0, 0]])
 
 
@@ -77,7 +77,7 @@ def test_huge_logits_give_a_finite_answer(method):
     assert all(torch.isfinite(one).all() for one in outputs)
 
 
-@pytest.mark.parametrize("method", ["concat", "sum", "gated", "poe"])
+@pytest.mark.parametrize("method", ["concat", "sum", "gated", "entropy", "poe"])
 def test_weights_are_shares_of_what_is_available(method):
     spec = tiny_spec(method, (IQ, IMAGE, THERMAL))
     with torch.no_grad():
@@ -116,6 +116,14 @@ def test_product_of_experts_multiplies_their_probabilities():
     fused, _, _ = fusion([torch.zeros(1, 8), torch.zeros(1, 6)], [first.log() + 5, second.log()], torch.ones(1, 2))
     torch.testing.assert_close(fused.exp(), torch.tensor([[0.05, 0.18, 0.06]]))
     assert list(fusion.parameters()) == []
+
+
+def test_entropy_weights_are_the_exponentials_of_what_is_certain():
+    fusion = build_fusion(tiny_spec("entropy"))
+    logits = [torch.tensor([[50.0, 0, 0]]), torch.tensor([[1.0, 1, 1]])]  # entropies 0 and log 3
+    fused, weights, _ = fusion([torch.zeros(1, 8), torch.zeros(1, 6)], logits, torch.ones(1, 2))
+    torch.testing.assert_close(weights, torch.tensor([[0.75, 0.25]]))
+    torch.testing.assert_close(fused, torch.tensor([[37.75, 0.25, 0.25]]))
 
 
 def test_degraded_expert_counts_with_its_mask_as_exponent():

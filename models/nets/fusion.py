@@ -119,6 +119,29 @@ class GatedFusion(nn.Module):
         return self.head(torch.cat(gated, dim=1)), over_sum(mask * gates), normalised_entropies(logits)
 
 
+class EntropyFusion(nn.Module):
+    """The branches' logits weighted by certainty alone: z = sum_m w_m z_m, w_m = a_m exp(-H_m) / sum, H_m in nats.
+
+    Source: the weights at test time of Zhang et al., "Multimodal representation learning by alternating unimodal
+    adaptation" (CVPR 2024). Nothing to learn, no floor: what sets it apart from `IemfFusion`.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.largest = math.log(len(spec.classes))
+
+    def forward(
+        self, features: Sequence[Tensor], logits: Sequence[Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (logits (batch, C), weights (batch, M), entropies (batch, M))."""
+        entropies = normalised_entropies([one.detach() for one in logits])
+        weights = over_sum(mask * torch.exp(-self.largest * entropies))
+        fused = torch.zeros_like(logits[0])
+        for m, one in enumerate(logits):
+            fused = fused + weights[:, m : m + 1] * one
+        return fused, weights, entropies
+
+
 class ProductFusion(nn.Module):
     """Product of the branches' own answers: z = sum_m a_m log softmax(z_m). Nothing to learn.
 
@@ -169,6 +192,7 @@ _FORMS: dict[str, type[nn.Module]] = {
     "sum": SumFusion,
     "gated": GatedFusion,
     "iemf": IemfFusion,
+    "entropy": EntropyFusion,
     "poe": ProductFusion,
 }
 
