@@ -14,10 +14,12 @@ from trainer.data.synthetic import Synthetic, SyntheticData
 from trainer.loop import Trainer
 from trainer.methods.aux import AuxConfig
 from trainer.methods.catalogue import MethodConfig, build_method
+from trainer.methods.mla import MlaConfig
 from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
 
-RIVALS = [AuxConfig(), OgmGeConfig(), MmParetoConfig()]
+MODALITIES = tuple(msgspec.structs.replace(one, feature_size=IQ.feature_size) for one in (IQ, IMAGE, THERMAL))
+RIVALS = [AuxConfig(), OgmGeConfig(), MmParetoConfig(), MlaConfig()]
 
 
 class Silent:
@@ -38,7 +40,7 @@ def config(method, **changes):
         description="test",
         out="unused",
         data=SyntheticData(),
-        modalities=(IQ, IMAGE),
+        modalities=MODALITIES[:2],
         fusion=FusionSpec(method="concat"),
         sizes=tiny_sizes(tiny_spec()),
         method=method,
@@ -86,10 +88,10 @@ def test_a_resumed_rival_ends_with_the_bits_of_an_uninterrupted_one(method, tmp_
     assert resumed.method.state() == straight.method.state()
 
 
-@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "iemf", "poe"])
+@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "iemf", "entropy", "poe"])
 @pytest.mark.parametrize("method", RIVALS, ids=kind)
 def test_a_rival_trains_three_modalities_with_any_fusion(method, fusion):
-    network = tiny_network(tiny_spec(fusion, (IQ, IMAGE, THERMAL)))
+    network = tiny_network(tiny_spec(fusion, MODALITIES))
     batches = BatchMaker(
         data=ThreeSensors(), spec=network.spec, seed=1, batch=12, modality_dropout=0.3, outlier_share=0.25
     )
@@ -120,6 +122,7 @@ class ThreeSensors(Tones):
         ("{kind: aux, own_loss_weight: -1}", "expected 0 to 100"),
         ("{kind: ogm_ge, alpha: -1}", "expected alpha 0 to 10"),
         ("{kind: mmpareto, gamma: 0}", "expected above 0"),
+        ("{kind: mla, alpha: 0}", "expected 1e-6 to 1e6"),
     ],
 )
 def test_an_impossible_knob_is_refused(text, message):

@@ -5,10 +5,11 @@ from trainer.methods.aux import Aux, AuxConfig
 from trainer.methods.gcmt import Gcmt, GcmtConfig
 from trainer.methods.joint import Joint, JointConfig
 from trainer.methods.method import Method
+from trainer.methods.mla import Mla, MlaConfig
 from trainer.methods.mmpareto import MmPareto, MmParetoConfig
 from trainer.methods.ogm_ge import OgmGe, OgmGeConfig
 
-MethodConfig = JointConfig | AuxConfig | OgmGeConfig | MmParetoConfig | GcmtConfig
+MethodConfig = JointConfig | AuxConfig | OgmGeConfig | MmParetoConfig | MlaConfig | GcmtConfig
 
 
 def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
@@ -22,5 +23,7 @@ def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> M
             return OgmGe(network, epochs, config)
         case MmParetoConfig():
             return MmPareto(network, epochs, config)
+        case MlaConfig():
+            return Mla(network, epochs, config)
         case GcmtConfig():
             return Gcmt(network, epochs, config)
