@@ -17,9 +17,10 @@ from trainer.methods.catalogue import MethodConfig, build_method
 from trainer.methods.mla import MlaConfig
 from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
+from trainer.methods.pmr import PmrConfig
 
 MODALITIES = tuple(msgspec.structs.replace(one, feature_size=IQ.feature_size) for one in (IQ, IMAGE, THERMAL))
-RIVALS = [AuxConfig(), OgmGeConfig(), MmParetoConfig(), MlaConfig()]
+RIVALS = [AuxConfig(), OgmGeConfig(), MmParetoConfig(), MlaConfig(), PmrConfig()]
 
 
 class Silent:
@@ -123,6 +124,7 @@ class ThreeSensors(Tones):
         ("{kind: ogm_ge, alpha: -1}", "expected alpha 0 to 10"),
         ("{kind: mmpareto, gamma: 0}", "expected above 0"),
         ("{kind: mla, alpha: 0}", "expected 1e-6 to 1e6"),
+        ("{kind: pmr, entropy_share: 2}", "entropy_share 0 to 1"),
     ],
 )
 def test_an_impossible_knob_is_refused(text, message):

@@ -8,8 +8,9 @@ from trainer.methods.method import Method
 from trainer.methods.mla import Mla, MlaConfig
 from trainer.methods.mmpareto import MmPareto, MmParetoConfig
 from trainer.methods.ogm_ge import OgmGe, OgmGeConfig
+from trainer.methods.pmr import Pmr, PmrConfig
 
-MethodConfig = JointConfig | AuxConfig | OgmGeConfig | MmParetoConfig | MlaConfig | GcmtConfig
+MethodConfig = JointConfig | AuxConfig | OgmGeConfig | MmParetoConfig | MlaConfig | PmrConfig | GcmtConfig
 
 
 def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
@@ -25,5 +26,7 @@ def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> M
             return MmPareto(network, epochs, config)
         case MlaConfig():
             return Mla(network, epochs, config)
+        case PmrConfig():
+            return Pmr(network, epochs, config)
         case GcmtConfig():
             return Gcmt(network, epochs, config)
