@@ -4,8 +4,8 @@ The mask holds 0 for an absent modality, 1 for a healthy one, and anything betwe
 arithmetic: no branch on data, no boolean index, so that a graph of fixed shape flies. In formulas, a_m is the mask of a
 modality, f_m its feature, and z_m the logits of its branch's own head.
 
-Source of `IemfFusion`: after Wang, Xu, Lin, "Gradient-consistency multimodal training and information-entropy fusion",
-IEEE JSTARS 18 (2025), of which only the abstract was available: the formulas are ours.
+Source of `IemfFusion`: after Wang, Xu, Lin, IEEE JSTARS 2025 (doi 10.1109/JSTARS.2025.3586132), of which only the
+abstract was available: the formulas are ours.
 """
 
 import math

@@ -1,12 +1,12 @@
-"""Gradient-consistency multimodal training: four stages, in which branches that go lazy are trained alone for a while.
+"""Gradient-criterion multistage training: four stages, in which branches that go lazy are trained alone for a while.
 
 Warm-up trains everything on all losses. Then rounds of a few epochs each train one branch and the fusion head, the
 other branches frozen: before a round, a probe measures for each branch how well the gradients of the fused and of its
 own loss agree, and the selector picks the branch. The fusion head is then refitted on frozen branches, and at last
 everything is consolidated at the end of the learning-rate schedule.
 
-Source: after Wang, Xu, Lin, "Gradient-consistency multimodal training", IEEE JSTARS 18 (2025), of which only the
-abstract was available: stages, selector and guard are ours.
+Source: after Wang, Xu, Lin, IEEE JSTARS 2025 (doi 10.1109/JSTARS.2025.3586132), of which only the abstract was
+available: stages, criterion, selector and guard are ours.
 """
 
 from collections.abc import Sequence
