@@ -16,7 +16,7 @@ NOW_NS = 50_000_000
 @pytest.fixture(scope="module")
 def head() -> FusionHead:
     bundle = open_bundle(shipped_bundle())
-    return FusionHead(bundle.spec, load_engines(bundle).fusion, VirtualClock(NOW_NS))
+    return FusionHead(bundle.spec, load_engines(bundle).fusion, VirtualClock(NOW_NS), 300.0)
 
 
 def feature(head: FusionHead, name: str, logits: np.ndarray) -> Feature:
@@ -62,3 +62,12 @@ def test_without_a_trigger_there_is_no_class_and_no_latency(head: FusionHead) ->
     assert answer.latency_ms == {}
     assert answer.capture_ns == NOW_NS
     assert [modality.reason for modality in answer.modalities] == ["silent", "black"]
+
+
+def test_an_input_that_grew_too_old_on_the_way_gives_no_answer_and_no_number() -> None:
+    bundle = open_bundle(shipped_bundle())
+    late = FusionHead(bundle.spec, load_engines(bundle).fusion, VirtualClock(NOW_NS), 39.9)
+    old = feature(late, "iq", np.zeros(len(bundle.spec.classes), np.float32))
+    pairing = Pairing(trigger=old, features=(old, None), reasons=("", "silent"))
+    assert late.answer(pairing) is None
+    assert late.answers == 0

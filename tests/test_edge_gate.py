@@ -29,6 +29,10 @@ def test_one_sample_that_is_not_finite_is_enough(bad, place):
     assert Gate().check_iq(window) is Reason.NON_FINITE
 
 
+def test_samples_whose_power_is_not_finite_are_refused():
+    assert Gate().check_iq(noise_window(dtype="float32") * np.float32(1e30)) is Reason.NON_FINITE
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_silence_is_named(dtype):
     assert Gate().check_iq(np.zeros((2048, 2), dtype)) is Reason.ALL_ZERO

@@ -123,6 +123,28 @@ def test_gaps_in_sequence_numbers_are_counted_as_lost_but_a_restart_is_not():
     assert scheduler.accounting(9)["radio"].lost_transport == 4
 
 
+def test_an_absurd_jump_of_the_sequence_is_no_loss():
+    scheduler = new_scheduler()
+    for n, sequence in enumerate([1, 1 + (1 << 30), 2 + (1 << 30)]):
+        scheduler.receive("radio", (sensor_header(sequence, n), b""), n)
+    assert scheduler.accounting(9)["radio"].lost_transport == 0
+
+
+def test_a_stream_that_sends_only_rubbish_says_so_instead_of_silent():
+    scheduler = new_scheduler()
+    complete(scheduler, "radio", 0, 1 * MS)
+    scheduler.receive("camera", Reason.MAGIC, 2 * MS)
+    assert scheduler.accounting(2 * MS)["camera"].state == "bad_magic"
+    assert complete(scheduler, "radio", 3 * MS, 4 * MS).reasons == ("", "bad_magic")
+
+
+def test_one_bad_message_among_good_ones_masks_nothing():
+    scheduler = new_scheduler()
+    complete(scheduler, "radio", 0, 1 * MS)
+    scheduler.receive("radio", Reason.CRC, 2 * MS)
+    assert scheduler.accounting(3 * MS)["radio"].state == "live"
+
+
 def test_sequence_numbers_may_wrap():
     scheduler = new_scheduler()
     for n, sequence in enumerate([0xFFFFFFFE, 0xFFFFFFFF, 0, 2]):

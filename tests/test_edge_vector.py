@@ -8,7 +8,6 @@ import pytest
 from edge.clock import SystemClock
 from edge.config import StreamConfig
 from edge.pipeline.branch import Branch
-from edge.pipeline.scheduler import Arrival
 from edge.recording.replay import streams_of
 from edge.transport.messages import Kind
 from edge.transport.wire import Reason, Stamp, decode_message, encode_array
@@ -25,8 +24,8 @@ IQ = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=16, sample_rate_hz=1
 def test_branch_of_a_vector_refuses_every_kind_of_message(kind, array):
     stream = StreamConfig(modality="bands", endpoint="ipc:///tmp/bands", rate_hz=1.0)
     branch = Branch(BANDS, SimpleNamespace(), SystemClock(), stream)
-    header, payload = decode_message(encode_array(kind, Stamp(1, 1, 1, 10, 10, 0, 1000.0), array))
-    assert branch.process(Arrival(stream="bands", header=header, payload=payload, arrived_ns=20)) == Reason.KIND
+    message = decode_message(encode_array(kind, Stamp(1, 1, 1, 10, 10, 0, 1000.0), array))
+    assert branch.admit(message) == Reason.KIND
 
 
 def test_image_stream_of_a_recording_does_not_feed_a_vector(tmp_path):

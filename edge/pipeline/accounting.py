@@ -6,6 +6,8 @@ from edge.transport.messages import StreamAccounting
 from edge.transport.wire import Header, Reason
 
 _SEQUENCE_SPAN = 1 << 32
+_LARGEST_GAP = 1_000_000
+"""More than any link loses at a stretch: such a number is wrong, not a loss."""
 
 
 class Ledger:
@@ -27,8 +29,9 @@ class Ledger:
             self._epoch, self._sequence = header.epoch, header.sequence
             return True
         gap = (header.sequence - self._sequence) % _SEQUENCE_SPAN
-        if 0 < gap < _SEQUENCE_SPAN // 2:
+        if 0 < gap <= _LARGEST_GAP:
             self.lost_transport += gap - 1
+        if 0 < gap < _SEQUENCE_SPAN // 2:
             self._sequence = header.sequence
         return False
 

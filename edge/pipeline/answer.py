@@ -19,21 +19,24 @@ MAX_POSE_AGE_NS = 500 * NS_PER_MS
 class FusionHead:
     """Makes answers from pairings, and numbers them. Not thread-safe: the caller serialises."""
 
-    def __init__(self, spec: ModelSpec, engine: OnnxSession, clock: Clock) -> None:
+    def __init__(self, spec: ModelSpec, engine: OnnxSession, clock: Clock, max_age_ms: float) -> None:
         self._spec = spec
         self._engine = engine
         self._clock = clock
+        self._max_age_ns = int(max_age_ms * NS_PER_MS)
         self._zeros = {name: np.zeros_like(array) for name, array in engine.inputs.items()}
         self.answers = 0
         self.pose: Pose | None = None
         """Newest known pose of the vehicle; set by whoever receives it."""
 
-    def answer(self, pairing: Pairing) -> Classification:
-        """Fuse a pairing; without a trigger the answer is NO_DATA."""
+    def answer(self, pairing: Pairing) -> Classification | None:
+        """Fuse a pairing; without a trigger the answer is NO_DATA. None where an input grew too old meanwhile."""
         trigger = pairing.trigger
         probs = self._fuse(pairing) if trigger is not None else None
         now_ns = self._clock.now_ns()
         captures = [feature.capture_ns for feature in pairing.features if feature is not None]
+        if captures and now_ns - min(captures) > self._max_age_ns:
+            return None
         class_id = probs.index(max(probs)) if probs is not None else -1
         capture_ns = max(captures, default=now_ns)
         self.answers += 1

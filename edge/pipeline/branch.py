@@ -20,6 +20,8 @@ from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 RATE_TOLERANCE = 0.01
 """Relative difference of sample rates at which a branch still sees what it was trained on."""
+Payload = bytes | memoryview
+_FRAMES = (Kind.FRAME, Kind.ENCODED_FRAME)
 
 
 class Branch:
@@ -32,10 +34,32 @@ class Branch:
         self._max_frame_px = stream.max_frame_px
         self._gate = Gate()
 
+    def admit(self, message: tuple[Header, Payload] | Reason) -> tuple[Header, Payload] | Reason:
+        """Return a received message as this branch will take it, or why it cannot, by its header alone.
+
+        An I/Q message counts as captured when its newest window was, the only one that is inferred.
+        """
+        if isinstance(message, Reason):
+            return message
+        header, payload = message
+        recipe = self.modality.recipe
+        if isinstance(recipe, ImageRecipe) and header.kind in _FRAMES:
+            return message
+        if not isinstance(recipe, IqRecipe) or header.kind != Kind.IQ or header.dim1 != 2:
+            return Reason.KIND
+        skipped = header.dim0 - recipe.window_samples
+        if skipped < 0:
+            return Reason.SHORT_WINDOW
+        if not abs(header.sample_rate_hz - recipe.sample_rate_hz) <= RATE_TOLERANCE * recipe.sample_rate_hz:
+            return Reason.SAMPLE_RATE
+        later_ns = int(skipped * 1e9 / recipe.sample_rate_hz)
+        return header._replace(capture_ns=header.capture_ns + later_ns), payload
+
     def process(self, arrival: Arrival) -> Feature | Reason:
-        """Return the feature of a message, or why there is none."""
+        """Return the feature of an admitted message, or why there is none."""
         started_ns = self._clock.now_ns()
-        data, offset_ns = self._window(arrival) if isinstance(self.modality.recipe, IqRecipe) else self._frame(arrival)
+        is_iq = isinstance(self.modality.recipe, IqRecipe)
+        data = self._window(arrival) if is_iq else self._frame(arrival)
         if isinstance(data, Reason):
             return data
         preprocess(data, self.modality.recipe, self._engine.inputs["input"][0])
@@ -49,7 +73,7 @@ class Branch:
             return Reason.ENGINE
         return Feature(
             modality=self.modality.name,
-            capture_ns=arrival.header.capture_ns + offset_ns,
+            capture_ns=arrival.header.capture_ns,
             send_ns=arrival.header.send_ns,
             arrived_ns=arrival.arrived_ns,
             taken_ns=arrival.taken_ns,
@@ -59,27 +83,16 @@ class Branch:
             logits=logits,
         )
 
-    def _window(self, arrival: Arrival) -> tuple[NDArray[Any] | Reason, int]:
-        """Return the newest window of an I/Q message, and how much later than the message it begins."""
-        header, recipe = arrival.header, self.modality.recipe
-        if header.kind != Kind.IQ or not isinstance(recipe, IqRecipe) or header.dim1 != 2:
-            return Reason.KIND, 0
-        if header.dim0 < recipe.window_samples:
-            return Reason.SHORT_WINDOW, 0
-        if abs(header.sample_rate_hz - recipe.sample_rate_hz) > RATE_TOLERANCE * recipe.sample_rate_hz:
-            return Reason.SAMPLE_RATE, 0
-        skipped = header.dim0 - recipe.window_samples
-        window = as_array(header, arrival.payload)[skipped:]
-        return self._gate.check_iq(window) or window, int(skipped * 1e9 / recipe.sample_rate_hz)
+    def _window(self, arrival: Arrival) -> NDArray[Any] | Reason:
+        """Return the newest window of an I/Q message."""
+        length = self.modality.recipe.input_shape[1]
+        window = as_array(arrival.header, arrival.payload)[-length:]
+        return self._gate.check_iq(window) or window
 
-    def _frame(self, arrival: Arrival) -> tuple[NDArray[np.uint8] | Reason, int]:
-        """Return the decoded frame of an image message; its capture time is the message's. A vector has no message."""
-        if not isinstance(self.modality.recipe, ImageRecipe):
-            return Reason.KIND, 0
+    def _frame(self, arrival: Arrival) -> NDArray[np.uint8] | Reason:
+        """Return the decoded frame of an image message."""
         frame = _decode_frame(arrival.header, arrival.payload, self._max_frame_px)
-        if isinstance(frame, Reason):
-            return frame, 0
-        return self._gate.check_frame(frame) or frame, 0
+        return frame if isinstance(frame, Reason) else self._gate.check_frame(frame) or frame
 
 
 def _decode_frame(header: Header, payload: bytes | memoryview, max_frame_px: int) -> NDArray[np.uint8] | Reason:
@@ -87,8 +100,6 @@ def _decode_frame(header: Header, payload: bytes | memoryview, max_frame_px: int
         if header.dim2 != 3 or header.dtype != 1 or header.payload_bytes == 0:
             return Reason.DIMS
         return as_array(header, payload)
-    if header.kind != Kind.ENCODED_FRAME:
-        return Reason.KIND
     size = encoded_image_size(payload)
     if size is None or not has_end(payload):
         return Reason.DECODE

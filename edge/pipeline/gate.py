@@ -17,6 +17,8 @@ CLIPPED_FRACTION = 0.5
 """More samples than this at the ends of the integer range: the receiver is overdriven."""
 DC_RATIO = 1e-4
 """Less variation than this share of the mean (and below one integer step): a carrier-free, stuck front end."""
+LARGEST_LEVEL = 1e15
+"""Of a sample; the power of larger ones is not finite in single precision."""
 FROZEN_WINDOWS = 3
 FROZEN_FRAMES = 5
 """So many identical contents in a row: a sensor with noise never repeats itself exactly."""
@@ -47,6 +49,8 @@ class Gate:
         if limits is None and not np.isfinite(window).all():
             return Reason.NON_FINITE
         low, high = float(window.min()), float(window.max())
+        if max(-low, high) > LARGEST_LEVEL:
+            return Reason.NON_FINITE
         if low == 0 and high == 0:
             return Reason.ALL_ZERO
         if _is_constant(window, DC_RATIO * max(abs(low), abs(high)) if limits is None else 0.0):

@@ -40,7 +40,7 @@ class LivePipeline:
         self._config = config
         self._bundle = bundle
         engines = load_engines(bundle)
-        self._head = FusionHead(bundle.spec, engines.fusion, self._clock)
+        self._head = FusionHead(bundle.spec, engines.fusion, self._clock, config.pipeline.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in config.streams.items()
@@ -114,7 +114,7 @@ class LivePipeline:
                 if parts is None:
                     continue
                 now_ns = self._clock.now_ns()
-                message = decode_message(parts)
+                message = self._branches[stream].admit(decode_message(parts))
                 with self._lock:
                     self._scheduler.receive(stream, message, now_ns)
                 if wake.empty():  # else the engine has yet to look, and will see this message too
@@ -142,10 +142,11 @@ class LivePipeline:
                 self._wake[modality].get()
                 continue
             outcome = self._branches[arrival.stream].process(arrival)
-            with self._lock:
-                pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
-            if pairing is not None:
-                self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
+            with self._publishing:  # from the decision to the socket: answers leave in the order of decisions
+                with self._lock:
+                    pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
+                if pairing is not None:
+                    self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
 
     def _watch(self) -> None:
         """Say NO_DATA when it is so, publish status once a second, and log each stream's changes of state."""
@@ -153,10 +154,11 @@ class LivePipeline:
         status_due_ns = self._clock.now_ns()
         while not self._stopping.wait(TICK_S):
             now_ns = self._clock.now_ns()
-            with self._lock:
-                pairing = self._scheduler.tick(now_ns)
-            if pairing is not None:
-                self._answer(pairing)
+            with self._publishing:
+                with self._lock:
+                    pairing = self._scheduler.tick(now_ns)
+                if pairing is not None:
+                    self._answer(pairing)
             if now_ns < status_due_ns:
                 continue
             status_due_ns = now_ns + STATUS_PERIOD_NS
@@ -169,9 +171,9 @@ class LivePipeline:
                 states[name] = stream.state
 
     def _answer(self, pairing: Pairing, flags: int = 0) -> None:
-        """Publish an answer; one that a recording caused says so in its header."""
-        with self._publishing:
-            answer = self._head.answer(pairing)
+        """Publish an answer, with the publishing lock held; one that a recording caused says so in its header."""
+        answer = self._head.answer(pairing)
+        if answer is not None:
             self._send(Kind.CLASSIFICATION, pack(answer), answer.capture_ns, flags)
 
     def _publish(self, kind: Kind, status: PipelineStatus) -> None:

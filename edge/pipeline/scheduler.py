@@ -57,7 +57,9 @@ class _Stream:
     usable_ns: int | None = None
     """When its last good feature was completed."""
     masked: str = ""
-    """Reason of the last refusal, until a good feature comes."""
+    """Why its branch refused its last message, until a good feature comes."""
+    refused: str = ""
+    """Why its last message was refused on arrival, until a good feature comes: tells why a stream is not live."""
 
 
 class Scheduler:
@@ -85,12 +87,14 @@ class Scheduler:
         entry.ledger.received += 1
         if isinstance(message, Reason):
             entry.ledger.reject(message)
+            entry.refused = message.value
             return
         header, payload = message
         if entry.ledger.note_sequence(header):
             entry.newest_capture_ns = -1
         if header.capture_ns > now_ns + FUTURE_TOLERANCE_NS or header.capture_ns < entry.newest_capture_ns:
             entry.ledger.reject(Reason.TIME)
+            entry.refused = Reason.TIME.value
             return
         entry.newest_capture_ns = header.capture_ns
         if entry.waiting is not None:
@@ -131,7 +135,7 @@ class Scheduler:
             entry.masked = outcome.value
             return None
         entry.ledger.processed += 1
-        entry.masked = ""
+        entry.masked = entry.refused = ""
         entry.usable_ns = now_ns
         self._rings[entry.modality].push(outcome)
         if not self._paces(entry.modality, now_ns) or now_ns - outcome.capture_ns > self._max_age_ns:
@@ -168,20 +172,16 @@ class Scheduler:
         if entry.masked:
             return entry.masked
         if entry.usable_ns is None:
-            return STARTING
-        return LIVE if now_ns - entry.usable_ns <= self._patience * entry.period_ns else SILENT
-
-    def _live(self, modality: str, now_ns: int) -> bool:
-        return any(
-            entry.modality == modality and self._state(entry, now_ns) == LIVE for entry in self._streams.values()
-        )
+            return entry.refused or STARTING
+        is_live = now_ns - entry.usable_ns <= self._patience * entry.period_ns
+        return LIVE if is_live else entry.refused or SILENT
 
     def _paces(self, modality: str, now_ns: int) -> bool:
         """Whether every modality that comes before this one in the order has fallen silent."""
         for earlier in self._order:
             if earlier == modality:
                 return True
-            if self._live(earlier, now_ns):
+            if self._modality_state(earlier, now_ns) == LIVE:
                 return False
         return True
 
@@ -206,9 +206,8 @@ class Scheduler:
         too_old = now_ns - feature.capture_ns > self._max_age_ns
         if not too_old and abs(feature.capture_ns - capture_ns) <= self._max_skew_ns:
             return "", feature
-        if not self._live(modality, now_ns):
-            return SILENT, None
-        return (STALE if too_old else SKEWED), None
+        state = self._modality_state(modality, now_ns)
+        return (state if state != LIVE else STALE if too_old else SKEWED), None
 
     def _absence(self, modality: str, now_ns: int) -> str:
         """Return why a modality has nothing to give at all, or an empty string."""
@@ -216,8 +215,12 @@ class Scheduler:
         if entries and all(entry.masked for entry in entries):
             return entries[0].masked
         newest = self._rings[modality].newest_capture_ns()
-        if newest is None:
-            return STARTING if entries else NO_STREAM
-        if now_ns - newest <= self._max_age_ns:
+        if newest is not None and now_ns - newest <= self._max_age_ns:
             return ""
-        return STALE if self._live(modality, now_ns) else SILENT
+        state = self._modality_state(modality, now_ns)
+        return STALE if state == LIVE else state
+
+    def _modality_state(self, modality: str, now_ns: int) -> str:
+        """Return LIVE if any of the modality's streams is, else what its first stream is."""
+        states = [self._state(entry, now_ns) for entry in self._streams.values() if entry.modality == modality]
+        return LIVE if LIVE in states else states[0] if states else NO_STREAM

@@ -26,6 +26,8 @@ from models.spec import ImageRecipe, IqRecipe, ModelSpec
 ENGINE_COST_NS = 3 * NS_PER_MS
 """Virtual time that a branch takes for one message."""
 TICK_NS = 20 * NS_PER_MS
+LONGEST_SILENCE_NS = 60_000 * NS_PER_MS
+"""Of a longer gap in a recording only the end is lived through."""
 
 
 class ExactReplay:
@@ -38,7 +40,7 @@ class ExactReplay:
         self._streams = streams
         self._clock = VirtualClock(start_ns)
         engines = load_engines(bundle)
-        self._head = FusionHead(bundle.spec, engines.fusion, self._clock)
+        self._head = FusionHead(bundle.spec, engines.fusion, self._clock, config.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in streams.items()
@@ -56,6 +58,8 @@ class ExactReplay:
             events: ordered by `log_ns`, the time of arrival, from `start_ns` on.
         """
         for event in events:
+            if not self._inferring:
+                self._tick_ns = max(self._tick_ns, event.log_ns - LONGEST_SILENCE_NS)
             yield from self._advance(event.log_ns)
             self._offer(event)
         while self._inferring:
@@ -79,8 +83,9 @@ class ExactReplay:
                 self._clock.advance_to(self._tick_ns)
                 self._tick_ns += TICK_NS
                 pairing = self._scheduler.tick(self._clock.now_ns())
-            if pairing is not None:
-                yield self._head.answer(pairing)
+            answer = self._head.answer(pairing) if pairing is not None else None
+            if answer is not None:
+                yield answer
         self._clock.advance_to(to_ns)
 
     def _offer(self, event: Event) -> None:
@@ -89,7 +94,8 @@ class ExactReplay:
         if event.header is None or event.stream not in self._streams:
             return
         reason = check_payload(event.header, event.payload)
-        self._scheduler.receive(event.stream, reason or (event.header, event.payload), self._clock.now_ns())
+        message = self._branches[event.stream].admit(reason or (event.header, event.payload))
+        self._scheduler.receive(event.stream, message, self._clock.now_ns())
         self._start(self._streams[event.stream].modality)
 
     def _start(self, modality: str) -> None:
