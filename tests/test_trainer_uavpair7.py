@@ -47,14 +47,15 @@ def test_examples_are_the_same_on_every_run(root):
         np.testing.assert_array_equal(one.image, other.image)
 
 
-def test_radio_corruption_draws_real_then_imaginary_noise_then_the_offset():
-    window = np.random.default_rng(1).integers(100, 156, (512, 2)).astype(np.uint8)
+@pytest.mark.parametrize("samples", [512, 300])
+def test_radio_corruption_draws_real_then_imaginary_noise_then_the_offset(samples):
+    window = np.random.default_rng(1).integers(100, 156, (samples, 2)).astype(np.uint8)
     rng = np.random.default_rng([20251, 4])
-    real, imaginary = rng.standard_normal(512), rng.standard_normal(512)
+    real, imaginary = rng.standard_normal(samples), rng.standard_normal(samples)
     offset = rng.uniform(-0.08, 0.08)
     clean = (window[:, 0] - 127.4) + 1j * (window[:, 1] - 127.4)
     noisy = clean + np.sqrt(80.0 / 2) * (real + 1j * imaginary)
-    turned = noisy * np.exp(2j * np.pi * offset * np.arange(512))
+    turned = noisy * np.exp(2j * np.pi * offset * np.arange(samples))
     turned -= turned.mean()
     turned /= np.sqrt(np.mean(np.abs(turned) ** 2))
     found = corrupt_radio(window, 80.0, np.random.default_rng([20251, 4]))
