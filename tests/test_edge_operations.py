@@ -15,6 +15,17 @@ from edge.operations.supervisor import MAX_RESTARTS, Supervisor
 from edge.transport.messages import Classification, ModalityAnswer, StreamAccounting, Truth
 from models.errors import ConfigError, OnboardError
 
+GROUND = ["ground", "--link", "udpin:127.0.0.1:0"]
+"""A process that lives until it is told to stop."""
+FLIGHT = """
+bundle: absent.uavb
+results: ipc://{folder}/results
+streams: {{radio: {{modality: iq, endpoint: "ipc://{folder}/radio", rate_hz: 100.0}}}}
+sources: [{{kind: synthetic, stream: radio, sensor: radio}}]
+mavlink: {{links: ["udpout:127.0.0.1:14550"]}}
+recording: {{directory: .}}
+"""
+
 
 def truths() -> TruthTimeline:
     return TruthTimeline([Truth(capture_ns=2000, class_id=1, label="b"), Truth(capture_ns=1000, class_id=0, label="a")])
@@ -105,7 +116,7 @@ def run_until(supervisor: Supervisor, is_done, timeout_s: float = 20.0) -> None:
 def test_a_killed_process_is_started_again(tmp_path):
     config = tmp_path / "flight.yaml"
     config.write_text("bundle: x\nresults: ipc:///tmp/x\nstreams: {}\n")
-    with Supervisor({"ground": ["ground", "--link", "udpin:127.0.0.1:0"]}) as supervisor:
+    with Supervisor({"ground": GROUND}) as supervisor:
         first = supervisor.process_ids()["ground"]
         os.kill(first, signal.SIGKILL)
         run_until(supervisor, lambda: supervisor.process_ids().get("ground", first) != first)
@@ -117,21 +128,58 @@ def test_a_process_that_cannot_start_is_not_tried_again(tmp_path):
         run_until(supervisor, lambda: False)
 
 
-def test_a_process_that_keeps_dying_is_given_up(monkeypatch):
+def test_a_pipeline_that_keeps_dying_is_given_up(monkeypatch):
     monkeypatch.setattr("edge.operations.supervisor.MAX_BACKOFF_S", 0.0)
-    with Supervisor({"ground": ["ground", "--link", "udpin:127.0.0.1:0"]}) as supervisor:
+    error = pytest.raises(OnboardError, match=f"died {MAX_RESTARTS + 1} times")
+    with Supervisor({"pipeline": GROUND}) as supervisor, error:
+        run_until(supervisor, lambda: kill_all(supervisor) < 0)
 
-        def kill_and_check() -> bool:
-            for process_id in supervisor.process_ids().values():
-                os.kill(process_id, signal.SIGKILL)
-            return False
 
-        with pytest.raises(OnboardError, match=f"died {MAX_RESTARTS + 1} times"):
-            run_until(supervisor, kill_and_check)
+def kill_all(supervisor: Supervisor) -> int:
+    """Kill what runs; return its last process id."""
+    process_ids = list(supervisor.process_ids().values())
+    for process_id in process_ids:
+        os.kill(process_id, signal.SIGKILL)
+    return process_ids[-1] if process_ids else 0
+
+
+@pytest.mark.parametrize("name", ["mavlink", "recorder", "source radio"])
+def test_any_other_process_that_keeps_dying_is_started_again_for_ever(monkeypatch, name):
+    monkeypatch.setattr("edge.operations.supervisor.MAX_BACKOFF_S", 0.0)
+    seen: set[int] = set()
+    with Supervisor({name: GROUND}) as supervisor:
+
+        def has_outlived_the_limit() -> bool:
+            seen.add(kill_all(supervisor))
+            return len(seen - {0}) > MAX_RESTARTS + 2
+
+        run_until(supervisor, has_outlived_the_limit)
+
+
+def test_a_refusal_ends_the_flight_at_its_start_only(tmp_path, caplog):
+    """A source that has run, and now finds no device, is tried again."""
+    commands = {"source radio": ["source", "--config", str(tmp_path / "absent.yaml"), "--stream", "radio"]}
+    with Supervisor({"source radio": GROUND}) as supervisor:
+        supervisor._children[0].arguments = commands["source radio"]
+        kill_all(supervisor)
+        run_until(supervisor, lambda: "exit code 2): restarting" in caplog.text)
+    with Supervisor(commands) as supervisor, pytest.raises(ConfigError, match="source radio cannot start"):
+        run_until(supervisor, lambda: False)
+
+
+def test_a_recorder_without_room_is_left_alone_and_the_flight_goes_on(tmp_path, caplog):
+    config = tmp_path / "flight.yaml"
+    config.write_text(FLIGHT.format(folder=tmp_path))
+    recorder = ["record", "--config", str(config), "--out", str(tmp_path / "absent" / "flight.mcap")]
+    with Supervisor({"recorder": recorder, "mavlink": GROUND}) as supervisor:
+        run_until(supervisor, lambda: "goes on unrecorded" in caplog.text)
+        supervisor.check()
+        assert list(supervisor.process_ids()) == ["mavlink"]
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
 def test_no_process_survives_the_supervisor(tmp_path):
-    with Supervisor({"ground": ["ground", "--link", "udpin:127.0.0.1:0"]}) as supervisor:
+    with Supervisor({"ground": GROUND}) as supervisor:
         process_id = supervisor.process_ids()["ground"]
     with pytest.raises(ProcessLookupError):
         os.kill(process_id, 0)

@@ -12,17 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.config import FlightConfig
-from models.errors import BundleError, ConfigError, DeviceError, LinkError, OnboardError
+from models.errors import BundleError, ConfigError, DeviceError, LinkError, OnboardError, RecordingError
 
 log = logging.getLogger(__name__)
 
+PIPELINE = "pipeline"
+"""The one process without which there is no flight; any other is tried again for ever."""
+RECORDER = "recorder"
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
 STOP_TIMEOUT_S = 5.0
 _FATAL = {error.exit_code: error for error in (ConfigError, BundleError, DeviceError, LinkError)}
-"""Exit codes that a restart cannot mend, if the process said them before it ever ran for a while."""
+"""Exit codes that a restart cannot mend, if a process says them at once, and at the start of the flight."""
 _SETTLED_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
@@ -34,8 +37,10 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     retry_s: float = 0.0
-    restarts: deque[float] = field(default_factory=deque)
-    has_failed: bool = False
+    starts: int = 0
+    deaths_s: deque[float] = field(default_factory=deque)
+    """When it died, within the last RESTART_WINDOW_S."""
+    is_over: bool = False
 
 
 class Supervisor:
@@ -57,15 +62,15 @@ class Supervisor:
         """Restart what has died, if its pause is over; call a few times a second.
 
         Raises:
-            OnboardError: a process refused to start for a reason that only the user can mend (it has printed it), or
-                died more than MAX_RESTARTS times in a minute.
+            OnboardError: at the start of the flight, a process refused for a reason that only the user can mend (it
+                has printed it); or the pipeline died more than MAX_RESTARTS times in a minute.
         """
         now_s = time.monotonic()
         for child in self._children:
             code = child.process.poll() if child.process is not None else None
             if child.process is not None and code is not None:
                 self._bury(child, code, now_s)
-            if child.process is None and not child.has_failed and now_s >= child.retry_s:
+            if child.process is None and not child.is_over and now_s >= child.retry_s:
                 self._start(child)
 
     def process_ids(self) -> dict[str, int]:
@@ -88,6 +93,7 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         child.started_s = time.monotonic()
+        child.starts += 1
         command = [sys.executable, "-m", "edge.cli", *child.arguments]
         child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
         log.debug("%s started as process %d", child.name, child.process.pid)
@@ -95,17 +101,28 @@ class Supervisor:
     def _bury(self, child: _Child, code: int, now_s: float) -> None:
         child.process = None
         if code == 0:
-            child.has_failed = True
+            child.is_over = True
             log.info("%s has ended", child.name)
-            return
-        if code in _FATAL and now_s - child.started_s < _SETTLED_S:
+        elif child.name == RECORDER and code == RecordingError.exit_code:
+            child.is_over = True
+            log.error(
+                "the recorder cannot write (see above): the flight goes on unrecorded; make room on the disk, or set"
+                " another recording.directory, and start again"
+            )
+        elif code in _FATAL and child.starts == 1 and now_s - child.started_s < _SETTLED_S:
             raise _FATAL[code](f"{child.name} cannot start: see its message above")
-        child.restarts.append(now_s)
-        while now_s - child.restarts[0] > RESTART_WINDOW_S:
-            child.restarts.popleft()
-        if len(child.restarts) > MAX_RESTARTS:
-            raise OnboardError(f"{child.name} died {len(child.restarts)} times within a minute: given up, see its log")
-        pause_s = min(FIRST_BACKOFF_S * 2 ** (len(child.restarts) - 1), MAX_BACKOFF_S)
+        else:
+            self._put_off(child, code, now_s)
+
+    def _put_off(self, child: _Child, code: int, now_s: float) -> None:
+        """Let a process that died start again after a pause; give up the pipeline if that did not help."""
+        deaths_s = child.deaths_s
+        deaths_s.append(now_s)
+        while now_s - deaths_s[0] > RESTART_WINDOW_S:
+            deaths_s.popleft()
+        if child.name == PIPELINE and len(deaths_s) > MAX_RESTARTS:
+            raise OnboardError(f"{child.name} died {len(deaths_s)} times within a minute: given up, see its log")
+        pause_s = min(FIRST_BACKOFF_S * 2 ** (len(deaths_s) - 1), MAX_BACKOFF_S)
         child.retry_s = now_s + pause_s
         log.warning("%s died (%s): restarting in %.1f s", child.name, _cause(code), pause_s)
 
@@ -122,8 +139,8 @@ def flight_commands(config: FlightConfig, path: Path, options: Sequence[str] = (
     if config.mavlink is not None:
         commands["mavlink"] = ["mavlink"]
     if config.recording is not None:
-        commands["recorder"] = ["record"]
-    commands["pipeline"] = ["pipeline"]
+        commands[RECORDER] = ["record"]
+    commands[PIPELINE] = ["pipeline"]
     for source in config.sources:
         commands[f"source {source.stream}"] = ["source", "--stream", source.stream]
     return {name: [*options, *command, "--config", str(path)] for name, command in commands.items()}
