@@ -209,6 +209,21 @@ def test_recording_of_another_version_is_refused(
         open_recording(tmp_path / "other.mcap")
 
 
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "a\nb", "x" * 65, "x" * 1_000_000, "pose", "truth"])
+def test_stream_whose_name_is_a_path_or_a_topic_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    _foreign(tmp_path / "other.mcap", {**OURS, "stream": name})
+    with pytest.raises(RecordingError, match="expected a name of 1 to 64 letters") as caught:
+        open_recording(tmp_path / "other.mcap")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["radio", "results", "Front-camera_2.left", "x" * 64])
+def test_stream_with_an_ordinary_name_is_read(tmp_path: Path, name: str) -> None:
+    _foreign(tmp_path / "other.mcap", {**OURS, "stream": name})
+    assert list(open_recording(tmp_path / "other.mcap").streams) == [name]
+
+
 def test_message_that_is_not_what_its_channel_says_is_refused(tmp_path: Path) -> None:
     _foreign(tmp_path / "other.mcap", OURS)
     recording = open_recording(tmp_path / "other.mcap")

@@ -22,7 +22,7 @@ from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Kind, Pose, Truth, pack
 from edge.transport.sockets import BlockingPublisher, Publisher
 from edge.transport.wire import Stamp, encode_bytes
-from models.errors import RecordingError
+from models.errors import ConfigError, RecordingError
 
 PATIENCE_S = 20.0
 TRUTH = Truth(capture_ns=START_NS, class_id=2, label="field")
@@ -199,6 +199,14 @@ def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp
         finish()
     (event,) = open_recording(tmp_path / "flight.mcap").events()
     assert event.payload == payload[:-5]
+
+
+@pytest.mark.parametrize("name", ["../x", "front camera", "pose", "results"])
+def test_stream_whose_name_no_recording_can_hold_is_refused_before_the_flight(tmp_path: Path, name: str) -> None:
+    streams = {name: StreamConfig(modality="iq", endpoint=f"ipc://{tmp_path}/a", rate_hz=1.0)}
+    config = FlightConfig(bundle="x.uavb", streams=streams, results=f"ipc://{tmp_path}/b")
+    with RecordingWriter(tmp_path / "flight.mcap") as writer, pytest.raises(ConfigError, match="expected a name"):
+        Recorder(config, writer)
 
 
 def test_full_disk_ends_the_recorder_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

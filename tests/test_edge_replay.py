@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edge.cli import main
@@ -10,7 +12,10 @@ from edge.operations.replays import LiveOptions, fly_exact, fly_live
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of
 from edge.recording.synthetic import message_count, write_synthetic_flight
-from edge.sources.synthetic import SyntheticFlight
+from edge.recording.writer import RecordingWriter
+from edge.sources.synthetic import SiteGenerator, SyntheticFlight
+from edge.transport.messages import Kind
+from edge.transport.wire import Stamp, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
@@ -141,3 +146,29 @@ def test_stream_named_like_one_of_several_fitting_modalities_feeds_it(flight):
     spec = ModelSpec(classes=("x", "y"), modalities=(*radios, image))
     streams = streams_of(open_recording(flight), spec, Path("/tmp"))
     assert {name: stream.modality for name, stream in streams.items()} == {"radio": "radio", "camera": "image"}
+
+
+def test_names_of_recorded_streams_do_not_say_where_sockets_are(tmp_path):
+    names = ["../x", "results", "pose", "x" * 150]
+    recording = SimpleNamespace(
+        path="flight.mcap", streams={name: SimpleNamespace(modality="iq", rate_hz=1.0) for name in names}
+    )
+    radio = ModalitySpec(name="radio", recipe=IqRecipe(window_samples=64, sample_rate_hz=1), feature_size=4)
+    image = ModalitySpec(name="image", recipe=ImageRecipe(height_px=64, width_px=64), feature_size=4)
+    streams = streams_of(recording, ModelSpec(classes=("x", "y"), modalities=(radio, image)), tmp_path)
+    assert [streams[name].endpoint for name in names] == [f"ipc://{tmp_path}/stream-{n}" for n in range(4)]
+
+
+def test_a_gap_of_days_in_a_recording_is_not_lived_through(tmp_path):
+    path = tmp_path / "gap.mcap"
+    generator, rng = SiteGenerator(), np.random.default_rng(1)
+    days_ns = 10**6 * 10**9
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        for n, time_ns in enumerate((10**9, 2 * 10**9, days_ns)):
+            stamp = Stamp(1, 1, n, time_ns, time_ns, 0, 1_000_000.0)
+            writer.write_parts("radio", encode_array(Kind.IQ, stamp, generator.radio(0, rng)), time_ns)
+    flown = fly_exact(open_recording(path), open_bundle(shipped_bundle()))
+    assert [answer.has_answer for answer in flown.answers].count(True) == 3
+    silent = [answer for answer in flown.answers if not answer.has_answer]
+    assert 50 <= len(silent) <= 70
+    assert min(answer.answer_ns for answer in silent) >= days_ns - 62 * 10**9 or silent[0].answer_ns < 3 * 10**9

@@ -6,6 +6,7 @@ JSON messages with what they lack in extra fields; the rest is JSON of the messa
 
 import functools
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -26,6 +27,9 @@ MESSAGE_TYPES: dict[Kind, Any] = {
     Kind.TRUTH: Truth,
 }
 MESSAGE_KINDS: dict[Any, Kind] = {type_: kind for kind, type_ in MESSAGE_TYPES.items()}
+STREAM_NAME_RULE = "1 to 64 letters, digits, _, . or -, and no topic's name"
+_STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_TOPIC_NAMES = frozenset(topic.channel.strip("/") for topic in TOPICS.values() if "{id}" not in topic.channel)
 _MAX_TIME_NS = (1 << 63) - 1
 _SECOND_NS = 1_000_000_000
 
@@ -79,6 +83,11 @@ _DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(t
 def stream_name(kind: Kind, stream: str) -> str:
     """Return the name under which a recording lists a channel: sensors by their stream, the rest by their topic."""
     return stream if kind in SENSOR_KINDS else TOPICS[kind].channel.format(id=stream).strip("/")
+
+
+def is_stream_name(name: str) -> bool:
+    """Say whether a sensor's stream may have a name, see STREAM_NAME_RULE."""
+    return _STREAM_NAME.fullmatch(name) is not None and name not in _TOPIC_NAMES
 
 
 def schema_data(kind: Kind) -> bytes:

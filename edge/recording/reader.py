@@ -209,4 +209,8 @@ def _identify(path: Path, contents: Contents, number: int) -> _Channel:
     kind = Kind.__members__.get(kind_name)
     if kind is None or TOPICS[kind].schema != schema.name:
         raise RecordingError(f"{path}: channel {channel.topic} has the unknown schema {schema.name}: update uav-edge")
+    if "{id}" in TOPICS[kind].channel and not channels.is_stream_name(stream):
+        raise RecordingError(
+            f"{path}: stream {stream[:80]!r}: expected a name of {channels.STREAM_NAME_RULE}: record again with one"
+        )
     return _Channel(kind=kind, stream=channels.stream_name(kind, stream), utc_offset_ns=utc_offset_ns)

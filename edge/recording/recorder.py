@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig
-from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS
+from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS, STREAM_NAME_RULE, is_stream_name
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Kind, unpack
 from edge.transport.sockets import HIGH_WATER_MARK, Subscriber
 from edge.transport.wire import Header, Reason, decode_header
-from models.errors import InputError, RecordingError
+from models.errors import ConfigError, InputError, RecordingError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,14 @@ class Recorder:
     """Records every stream of a deployment, its results and poses, until it is stopped."""
 
     def __init__(self, config: FlightConfig, writer: RecordingWriter, clock: Clock | None = None) -> None:
+        """Connect to every endpoint.
+
+        Raises:
+            ConfigError: a stream has a name that no recording can hold.
+        """
+        for name in config.streams:
+            if name == RESULTS or not is_stream_name(name):
+                raise ConfigError(f"stream {name!r}: expected a name of {STREAM_NAME_RULE}, nor {RESULTS}: rename it")
         self._writer = writer
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()

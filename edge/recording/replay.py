@@ -122,7 +122,8 @@ class ExactReplay:
 def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str, StreamConfig]:
     """Return how a recording's sensor streams feed a model, with endpoints below `runtime`.
 
-    A stream feeds the one modality of its kind, or, where the model has several of a kind, the one of its name.
+    A stream feeds the one modality of its kind, or, where the model has several of a kind, the one of its name. Its
+    socket is numbered: the name comes from a file, and must not say where on the disk sockets are.
 
     Raises:
         ConfigError: a stream fits no modality or several, or the recording has no sensor stream at all.
@@ -140,7 +141,7 @@ def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str
                 " one, or one of the stream's name"
             )
         streams[name] = StreamConfig(
-            modality=chosen[0], endpoint=f"ipc://{runtime}/{name}", rate_hz=max(summary.rate_hz, 0.1)
+            modality=chosen[0], endpoint=f"ipc://{runtime}/stream-{len(streams)}", rate_hz=max(summary.rate_hz, 0.1)
         )
     if not streams:
         raise ConfigError(f"{recording.path}: no radio or image stream in it: record or import one")
