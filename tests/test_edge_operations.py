@@ -8,10 +8,11 @@ import time
 import pytest
 from rich.console import Console
 
+from edge.config import load_flight
 from edge.operations.flown import Flown
 from edge.operations.score import TruthTimeline, score
 from edge.operations.summary_text import print_summary
-from edge.operations.supervisor import MAX_RESTARTS, Supervisor
+from edge.operations.supervisor import MAX_RESTARTS, Supervisor, flight_commands
 from edge.transport.messages import Classification, ModalityAnswer, StreamAccounting, Truth
 from models.errors import ConfigError, OnboardError
 
@@ -176,6 +177,22 @@ def test_a_recorder_without_room_is_left_alone_and_the_flight_goes_on(tmp_path, 
         supervisor.check()
         assert list(supervisor.process_ids()) == ["mavlink"]
     assert [record.levelname for record in caplog.records].count("ERROR") == 1
+
+
+def test_the_pipeline_stops_before_its_sources_and_those_who_listen_stop_last(tmp_path):
+    path = tmp_path / "flight.yaml"
+    path.write_text(FLIGHT.format(folder=tmp_path))
+    assert list(reversed(flight_commands(load_flight(path), path))) == [
+        "pipeline",
+        "source radio",
+        "recorder",
+        "mavlink",
+    ]
+
+
+def test_ctrl_c_reaches_the_supervisor_alone():
+    with Supervisor({"ground": GROUND}) as supervisor:
+        assert os.getpgid(supervisor.process_ids()["ground"]) != os.getpgid(0)
 
 
 def test_no_process_survives_the_supervisor(tmp_path):

@@ -95,7 +95,9 @@ class Supervisor:
         child.started_s = time.monotonic()
         child.starts += 1
         command = [sys.executable, "-m", "edge.cli", *child.arguments]
-        child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+        child.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches us alone, and we stop all in order
+            command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, start_new_session=True
+        )
         log.debug("%s started as process %d", child.name, child.process.pid)
 
     def _bury(self, child: _Child, code: int, now_s: float) -> None:
@@ -128,7 +130,10 @@ class Supervisor:
 
 
 def flight_commands(config: FlightConfig, path: Path, options: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return the processes of a deployment, those first that are to outlive the others and hear their last words.
+    """Return the processes of a deployment in the order of their start, so that they stop in the reverse one.
+
+    The pipeline stops first, while its sources still send, so that it does not take their end for a failure; those
+    that hear its last words stop last.
 
     Args:
         config: the deployment.
@@ -140,9 +145,9 @@ def flight_commands(config: FlightConfig, path: Path, options: Sequence[str] = (
         commands["mavlink"] = ["mavlink"]
     if config.recording is not None:
         commands[RECORDER] = ["record"]
-    commands[PIPELINE] = ["pipeline"]
     for source in config.sources:
         commands[f"source {source.stream}"] = ["source", "--stream", source.stream]
+    commands[PIPELINE] = ["pipeline"]
     return {name: [*options, *command, "--config", str(path)] for name, command in commands.items()}
 
 
