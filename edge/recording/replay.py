@@ -58,8 +58,6 @@ class ExactReplay:
             events: ordered by `log_ns`, the time of arrival, from `start_ns` on.
         """
         for event in events:
-            if not self._inferring:
-                self._tick_ns = max(self._tick_ns, event.log_ns - LONGEST_SILENCE_NS)
             yield from self._advance(event.log_ns)
             self._offer(event)
         while self._inferring:
@@ -72,6 +70,8 @@ class ExactReplay:
     def _advance(self, to_ns: int) -> Iterator[Classification]:
         """Let everything happen that is due by `to_ns`, then stand at that time."""
         while True:
+            if not self._inferring:
+                self._tick_ns = max(self._tick_ns, to_ns - LONGEST_SILENCE_NS)
             done_ns = self._inferring[0][0] if self._inferring else self._tick_ns
             if min(done_ns, self._tick_ns) > to_ns:
                 break
