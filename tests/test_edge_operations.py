@@ -4,16 +4,28 @@ import io
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from edge.config import load_flight
 from edge.operations.flown import Flown
+from edge.operations.observer import Observer
 from edge.operations.score import TruthTimeline, score
 from edge.operations.summary_text import print_summary
 from edge.operations.supervisor import MAX_RESTARTS, Supervisor, flight_commands
-from edge.transport.messages import Classification, ModalityAnswer, StreamAccounting, Truth
+from edge.transport.messages import (
+    Classification,
+    Kind,
+    ModalityAnswer,
+    PipelineStatus,
+    StreamAccounting,
+    Truth,
+    pack,
+)
+from edge.transport.sockets import Publisher
+from edge.transport.wire import Stamp, encode_bytes
 from models.errors import ConfigError, OnboardError
 
 GROUND = ["ground", "--link", "udpin:127.0.0.1:0"]
@@ -95,6 +107,41 @@ def test_summary_has_every_fate_and_says_whether_it_balances():
     assert summary["received"] == sum(summary[fate] for fate in fates)
     assert summary["balanced"] is True
     assert not flown(radio=ledger(received=11)).is_balanced
+
+
+def status(**streams: StreamAccounting) -> PipelineStatus:
+    return PipelineStatus(time_ns=1, results=1, streams=streams, model="m", bundle_sha256="", labels=("a", "b"))
+
+
+def publish(publisher: Publisher, epoch: int, sequence: int, message: PipelineStatus) -> None:
+    stamp = Stamp(0, epoch, sequence, 1, 1)
+    publisher.send(encode_bytes(Kind.STATUS, stamp, pack(message)))
+
+
+def test_accounting_adds_up_over_restarts_of_the_pipeline(tmp_path):
+    """The dead pipeline's two messages in flight are lost; the equation still holds, over the sums."""
+    endpoint = f"ipc://{tmp_path}/results"
+    with Publisher(endpoint) as publisher, Observer(endpoint) as observer:
+        assert publisher.wait_for_listeners(1, 5.0)
+        publish(publisher, 1, 0, status(radio=ledger(received=5, processed=2)))
+        publish(publisher, 1, 1, status(radio=ledger(received=12, in_flight=2)))
+        publish(publisher, 2, 0, status(radio=ledger()))
+        observer.drain()
+        flight = observer.flown("t")
+    summary = flight.summary()
+    assert flight.is_balanced
+    assert (summary["restarts"], summary["lost_in_restarts"]) == (1, 2)
+    assert summary["accounting"]["radio"]["received"] == 22
+    assert summary["accounting"]["radio"]["rejected_by_reason"] == {"black": 2}
+
+
+def test_printed_summary_tells_restarts_and_what_they_lost():
+    output = io.StringIO()
+    flight = replace(flown(radio=ledger()), restarts=2, lost_in_restarts=3)
+    print_summary(flight.summary(), Console(file=output, width=80))
+    assert "the pipeline was restarted 2 times: 3 messages in flight were lost" in output.getvalue()
+    print_summary(flown(radio=ledger()).summary(), Console(file=output, width=80))
+    assert output.getvalue().count("restarted") == 1
 
 
 def test_printed_summary_names_streams_fates_and_reasons_within_80_columns():

@@ -1,5 +1,6 @@
 """What came out of one flight, live or replayed: the material of summaries and reports."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ class Flown:
     truths: TruthTimeline
     """Empty where the truth is unknown."""
     streams: dict[str, StreamAccounting]
+    restarts: int = 0
+    """How often the pipeline died and was started again."""
+    lost_in_restarts: int = 0
+    """Messages in flight when it died; they stay in the `in_flight` of their streams."""
 
     def summary(self) -> dict[str, Any]:
         """Return accuracy (null where the truth is unknown), results, latency and accounting, as plain data."""
@@ -29,9 +34,36 @@ class Flown:
             "results": len(self.answers),
             "latency_ms": latency_summary(self.answers),
             "accounting": accounting_summary(self.streams),
+            "restarts": self.restarts,
+            "lost_in_restarts": self.lost_in_restarts,
         }
 
     @property
     def is_balanced(self) -> bool:
         """Whether every stream accounts for every message."""
         return all(stream.balanced for stream in self.streams.values())
+
+
+def sum_ledgers(ledgers: Sequence[dict[str, StreamAccounting]]) -> dict[str, StreamAccounting]:
+    """Return each stream's counts summed over successive pipeline processes; the state is the last one's."""
+    parts: dict[str, list[StreamAccounting]] = {}
+    for ledger in ledgers:
+        for name, part in ledger.items():
+            parts.setdefault(name, []).append(part)
+    return {name: _sum(of_stream) for name, of_stream in parts.items()}
+
+
+def _sum(parts: Sequence[StreamAccounting]) -> StreamAccounting:
+    rejected: Counter[str] = Counter()
+    for part in parts:
+        rejected.update(part.rejected)
+    return StreamAccounting(
+        received=sum(part.received for part in parts),
+        processed=sum(part.processed for part in parts),
+        superseded=sum(part.superseded for part in parts),
+        dropped_late=sum(part.dropped_late for part in parts),
+        rejected=dict(rejected),
+        in_flight=sum(part.in_flight for part in parts),
+        lost_transport=sum(part.lost_transport for part in parts),
+        state=parts[-1].state,
+    )

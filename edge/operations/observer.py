@@ -4,7 +4,7 @@ import collections
 import time
 from types import TracebackType
 
-from edge.operations.flown import Flown
+from edge.operations.flown import Flown, sum_ledgers
 from edge.operations.live_view import LiveView
 from edge.operations.score import TruthTimeline
 from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
@@ -23,6 +23,9 @@ class Observer:
     def __init__(self, results: str, *, show: bool = False) -> None:
         self.answers: collections.deque[Classification] = collections.deque(maxlen=KEPT_ANSWERS)
         self.status: PipelineStatus | None = None
+        """The last one that came."""
+        self._last_words: dict[int, PipelineStatus] = {}
+        """Of each pipeline process, by the epoch in its headers: a restarted one counts from zero."""
         self.truths = TruthTimeline()
         """Tell it the truth where there is one: it scores at the end, so order does not matter."""
         self._subscriber = Subscriber(results, high_water_mark=10_000)
@@ -64,15 +67,21 @@ class Observer:
         return self.status is not None
 
     def flown(self, title: str) -> Flown:
-        """Return what has come so far: answers, truth, and the last accounting that the pipeline published."""
+        """Return what has come so far: answers, truth, and the accounting, summed over restarts of the pipeline.
+
+        What a pipeline received after its last status, which it publishes once a second, died with it uncounted.
+        """
         status = self.status
+        ledgers = [words.streams for words in self._last_words.values()]
         return Flown(
             title=title,
             model=status.model if status is not None else "",
             labels=status.labels if status is not None else (),
             answers=self.answers,
             truths=self.truths,
-            streams=status.streams if status is not None else {},
+            streams=sum_ledgers(ledgers),
+            restarts=max(len(ledgers) - 1, 0),
+            lost_in_restarts=sum(stream.in_flight for ledger in ledgers[:-1] for stream in ledger.values()),
         )
 
     def _note(self, parts: list[memoryview]) -> None:
@@ -86,4 +95,4 @@ class Observer:
             if self._view is not None:
                 self._view.note(answer)
         elif header.kind == Kind.STATUS:
-            self.status = unpack(payload, PipelineStatus)
+            self.status = self._last_words[header.epoch] = unpack(payload, PipelineStatus)

@@ -12,7 +12,7 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
     """Print accuracy, latency and where every message went.
 
     Args:
-        summary: `results`, `accuracy*`, `latency_ms` and `accounting`, as `Observer.summary` returns them.
+        summary: plain data, as `Flown.summary` returns it.
         console: where to; standard output by default.
     """
     console = console or Console()
@@ -30,6 +30,12 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
             f"sensor message to answer, {names}: p50 {values['p50']:.2f} ms, p99 {values['p99']:.2f} ms", soft_wrap=True
         )
     console.print(_accounting_table(summary["accounting"]))
+    if summary["restarts"]:
+        console.print(
+            f"[red]the pipeline was restarted {summary['restarts']} times:[/red] {summary['lost_in_restarts']} messages"
+            " in flight were lost with it",
+            soft_wrap=True,
+        )
 
 
 def _accounting_table(accounting: dict[str, dict[str, Any]]) -> Table:
