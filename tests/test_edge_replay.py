@@ -9,12 +9,13 @@ import pytest
 
 from edge.cli import main
 from edge.operations.replays import LiveOptions, fly_exact, fly_live
+from edge.operations.score import TruthTimeline
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of
 from edge.recording.synthetic import message_count, write_synthetic_flight
 from edge.recording.writer import RecordingWriter
 from edge.sources.synthetic import SiteGenerator, SyntheticFlight
-from edge.transport.messages import Kind
+from edge.transport.messages import TRUTH_HOLDS_NS, Kind, Truth
 from edge.transport.wire import Stamp, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
@@ -45,6 +46,14 @@ def test_synthetic_flight_holds_all_streams_and_the_truth(flight):
         "pose": 40,
         "truth": 4,
     }
+
+
+def test_lost_truths_leave_a_gap_instead_of_the_old_one():
+    timeline = TruthTimeline(
+        [Truth(capture_ns=0, class_id=3, label="lake"), Truth(capture_ns=9 * 10**9, class_id=1, label="x")]
+    )
+    held = [timeline.at(at_ns) for at_ns in (0, TRUTH_HOLDS_NS, TRUTH_HOLDS_NS + 1, 9 * 10**9 - 1, 9 * 10**9)]
+    assert [truth and truth.class_id for truth in held] == [3, 3, None, None, 1]
 
 
 def test_exact_replay_gives_the_same_bytes_twice(flight, tmp_path, capsys):

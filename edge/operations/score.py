@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.transport.messages import Classification, StreamAccounting, Truth
+from edge.transport.messages import TRUTH_HOLDS_NS, Classification, StreamAccounting, Truth
 
 
 class TruthTimeline:
@@ -25,15 +25,16 @@ class TruthTimeline:
         self._truths.insert(place, truth)
 
     def at(self, capture_ns: int) -> Truth | None:
-        """Return what is there at a time, or None before the first truth."""
-        place = bisect.bisect_right(self._times, capture_ns)
-        return self._truths[place - 1] if place else None
+        """Return what is there at a time, or None before the first truth and where the latest one holds no more."""
+        place = bisect.bisect_right(self._times, capture_ns) - 1
+        is_known = place >= 0 and capture_ns - self._times[place] <= TRUTH_HOLDS_NS
+        return self._truths[place] if is_known else None
 
 
 def score(answers: Iterable[Classification], truths: TruthTimeline) -> dict[str, Any]:
-    """Return shares of right answers: fused, and what each modality alone would have said in the same answers.
+    """Return shares of right answers: fused, and of each modality alone where it took part.
 
-    NO_DATA counts as wrong; answers before the first truth do not count.
+    NO_DATA counts as wrong; answers whose truth is unknown do not count.
 
     Returns:
         `accuracy`, `accuracy_<modality>` in 0..1 (null where nothing was scored), and `scored`, the number of answers.

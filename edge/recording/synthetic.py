@@ -1,5 +1,6 @@
 """A synthetic flight as a recording: what the demo replays, with the truth beside it."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from edge.transport.wire import Stamp, encode_array, encode_bytes
 from models.errors import RecordingError
 from models.preprocess import opencv
 
+START_NS = 1_000_000_000
+"""Where a synthetic flight begins; not 0, which says "never captured"."""
 POSE_RATE_HZ = 10.0
 TRANSPORT_NS = 500_000
 """Between capture and arrival, as a source on the same board would have it."""
@@ -41,33 +44,41 @@ def write_synthetic_flight(path: Path, flight: SyntheticFlight, seconds: float, 
 
 def message_count(flight: SyntheticFlight, seconds: float) -> int:
     """Return how many messages `write_synthetic_flight` writes."""
-    rates = (flight.radio_rate_hz, flight.camera_rate_hz, POSE_RATE_HZ, 1.0 / flight.dwell_s)
-    return sum(len(_times(rate, seconds)) for rate in rates)
+    return len(_messages(flight, seconds))
 
 
 def _messages(flight: SyntheticFlight, seconds: float) -> list[tuple[int, int, Write]]:
     """Return (time, order among equals, how to write it), in the order of time."""
     kinds = (
-        (1.0 / flight.dwell_s, _write_truth),
-        (POSE_RATE_HZ, _write_pose),
-        (flight.radio_rate_hz, _write_radio),
-        (flight.camera_rate_hz, _write_frame),
+        (_truth_times(flight.dwell_s, seconds), _write_truth),
+        (_times(POSE_RATE_HZ, seconds), _write_pose),
+        (_times(flight.radio_rate_hz, seconds), _write_radio),
+        (_times(flight.camera_rate_hz, seconds), _write_frame),
     )
     messages = [
         (time_ns, order, partial(write, flight, n, time_ns))
-        for order, (rate_hz, write) in enumerate(kinds)
-        for n, time_ns in enumerate(_times(rate_hz, seconds))
+        for order, (times_ns, write) in enumerate(kinds)
+        for n, time_ns in enumerate(times_ns)
     ]
     return sorted(messages, key=lambda message: message[:2])
 
 
 def _times(rate_hz: float, seconds: float) -> list[int]:
-    """Return capture times from a second after zero, so that no message seems never to have been captured."""
-    return [1_000_000_000 + round(n * 1e9 / rate_hz) for n in range(int(seconds * rate_hz + 1e-6))]
+    return [START_NS + round(n * 1e9 / rate_hz) for n in range(int(seconds * rate_hz + 1e-6))]
+
+
+def _truth_times(dwell_s: float, seconds: float) -> list[int]:
+    """Return when the truth is told: at each change, and each second after it, so that a lost one is soon made up."""
+    told_s = [
+        stay * dwell_s + second
+        for stay in range(math.ceil(seconds / dwell_s - 1e-6))
+        for second in range(math.ceil(dwell_s - 1e-6))
+    ]
+    return [START_NS + round(t_s * 1e9) for t_s in told_s if t_s < seconds - 1e-6]
 
 
 def _write_truth(flight: SyntheticFlight, n: int, time_ns: int, writer: RecordingWriter) -> None:
-    class_id = flight.class_at(n * flight.dwell_s)
+    class_id = flight.class_at((time_ns - START_NS) / 1e9 + 1e-6)  # a little later: the time is rounded
     writer.write_message(Truth(capture_ns=time_ns, class_id=class_id, label=SITE_LABELS[class_id]), time_ns)
 
 

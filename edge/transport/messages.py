@@ -167,8 +167,14 @@ class Pose(msgspec.Struct, frozen=True, kw_only=True):
     """Clockwise from north."""
 
 
+TRUTH_HOLDS_NS = 2_500_000_000
+
+
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
-    """What was really there, from `capture_ns` until the next one."""
+    """What was really there, from `capture_ns` until the next one, but for at most TRUTH_HOLDS_NS.
+
+    It is told at each change and at least once a second, so that where one is lost nothing false is held for true.
+    """
 
     capture_ns: int
     class_id: int
