@@ -6,7 +6,7 @@ import pytest
 from playing import kept_sender, virtual_pacer
 
 from edge.clock import VirtualClock
-from edge.sources.stream import MAX_CRC_BYTES, Pacer, StreamSender
+from edge.sources.stream import MAX_CRC_BYTES, MAX_IMAGE_CRC_BYTES, Pacer, StreamSender
 from edge.transport.messages import Kind
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_CRC, FLAG_HOST_TIME, Reason, as_array, decode_message
@@ -70,6 +70,13 @@ def test_what_a_device_lost_leaves_a_gap() -> None:
 def test_windows_up_to_256_kib_carry_a_checksum(extra_samples: int, has_crc: bool) -> None:
     sender, messages = kept_sender(VirtualClock())
     sender.send_iq(np.zeros((MAX_CRC_BYTES // 4 + extra_samples, 2), dtype=np.int16), 0, 1e6)
+    assert bool(messages[0][0].flags & FLAG_CRC) == has_crc
+
+
+@pytest.mark.parametrize(("extra_bytes", "has_crc"), [(0, True), (1, False)])
+def test_encoded_frames_up_to_1_mib_carry_a_checksum(extra_bytes: int, has_crc: bool) -> None:
+    sender, messages = kept_sender(VirtualClock())
+    sender.send_encoded(bytes(MAX_IMAGE_CRC_BYTES + extra_bytes), 0)
     assert bool(messages[0][0].flags & FLAG_CRC) == has_crc
 
 

@@ -104,10 +104,11 @@ def _write(writer: RecordingWriter, moment: Moment, sequences: "Counter[str]") -
         stamp = _stamp(RADIO, moment, sequences)._replace(
             sample_rate_hz=content.sample_rate_hz, centre_hz=content.centre_hz
         )
-        writer.write_parts(RADIO, encode_array(Kind.IQ, stamp, content.samples), moment.arrival_ns)
+        writer.write_parts(RADIO, encode_array(Kind.IQ, stamp, content.samples, with_crc=True), moment.arrival_ns)
     elif isinstance(content, bytes):
         stamp = _stamp(CAMERA, moment, sequences)
-        writer.write_parts(CAMERA, encode_bytes(Kind.ENCODED_FRAME, stamp, content), moment.arrival_ns)
+        parts = encode_bytes(Kind.ENCODED_FRAME, stamp, content, with_crc=True)
+        writer.write_parts(CAMERA, parts, moment.arrival_ns)
     else:
         writer.write_message(content, moment.arrival_ns)
 

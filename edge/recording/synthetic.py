@@ -97,5 +97,5 @@ def _write_frame(flight: SyntheticFlight, n: int, time_ns: int, writer: Recordin
     is_encoded, jpeg = cv2.imencode(".jpg", flight.frame(n), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not is_encoded:
         raise RecordingError(f"frame {n}: OpenCV cannot write JPEG: install an OpenCV with JPEG support")
-    parts = encode_bytes(Kind.ENCODED_FRAME, Stamp(2, 1, n, time_ns, time_ns), jpeg.tobytes())
+    parts = encode_bytes(Kind.ENCODED_FRAME, Stamp(2, 1, n, time_ns, time_ns), jpeg.tobytes(), with_crc=True)
     writer.write_parts("camera", parts, time_ns + TRANSPORT_NS)

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 MAX_CRC_BYTES = 256 << 10
 """I/Q payloads up to here carry a checksum: 62 us at this size; raw frames would cost milliseconds."""
+MAX_IMAGE_CRC_BYTES = 1 << 20
+"""The same for encoded frames: a decoder makes a frame of a damaged JPEG without a word, and takes far longer."""
 LATE_NS = 5_000_000
 """Waking later than this after a due time counts as late; a desktop kernel is 0.1 ms late as a rule."""
 LISTENER_TIMEOUT_S = 10.0
@@ -77,7 +79,8 @@ class StreamSender:
     def send_encoded(self, image: bytes, capture_ns: int) -> None:
         """Send a JPEG or PNG file."""
         stamp = self._stamp(len(image), capture_ns)
-        self._publisher.send(encode_bytes(Kind.ENCODED_FRAME, stamp, image), keep=True)
+        with_crc = len(image) <= MAX_IMAGE_CRC_BYTES
+        self._publisher.send(encode_bytes(Kind.ENCODED_FRAME, stamp, image, with_crc=with_crc), keep=True)
 
     def note_loss(self, messages: int = 1) -> None:
         """Skip sequence numbers for what the device lost, so that the receiver counts it."""
