@@ -11,7 +11,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", type=Path, metavar="FLIGHT.mcap", help="the recording")
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR.uavb", help="the model to fly with")
     parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
-    parser.add_argument("--rate", type=float, default=1.0, help="live: speed, 1 is real time, 0 as fast as possible")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=1.0,
+        help="live: speed, 1 is real time, 0 as fast as the sockets take it (the pipeline uses the newest messages)",
+    )
     parser.add_argument("--mavlink", metavar="LINK", help="live: publish over MAVLink too, e.g. udpout:127.0.0.1:14550")
     parser.add_argument("--results", type=Path, metavar="OUT.jsonl", help="write every answer, one JSON object a line")
     parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a report with pictures")

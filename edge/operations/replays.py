@@ -4,6 +4,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from edge.operations.flown import Flown
 from edge.operations.observer import Observer
 from edge.operations.score import TruthTimeline
 from edge.operations.supervisor import Supervisor, flight_commands
-from edge.recording.player import Player
+from edge.recording.player import Played, Player
 from edge.recording.reader import Event, Recording
 from edge.recording.replay import ExactReplay, streams_of
 from edge.transport.messages import Pose, Truth
@@ -61,7 +62,8 @@ class LiveOptions:
     """How to replay through real processes."""
 
     rate: float = 1.0
-    """Speed: 1 is real time, 0 as fast as the pipeline takes it without losing a message."""
+    """Speed: 1 is real time, 0 as fast as the sockets take it; the pipeline uses the newest of each stream, and counts
+    the rest as superseded."""
     mavlink: str | None = None
     """Link on which a MAVLink process publishes too."""
     show: bool = False
@@ -81,6 +83,7 @@ def fly_live(
     Raises:
         ConfigError: the recording's streams do not fit the model.
         LinkError: the pipeline does not come up, or does not listen.
+        RecordingError: the recording cannot be played to its end.
     """
     with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
         runtime = Path(folder)
@@ -96,8 +99,8 @@ def fly_live(
         with Observer(config.results, show=options.show) as observer:
             with Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor:
                 _await_status(observer, supervisor)
-                with _playing(recording, config, options.rate, observer.truths) as player:
-                    while player.is_alive():
+                with _playing(recording, config, options.rate, observer.truths) as played:
+                    while not played.done():
                         observer.poll(50)
                         supervisor.check()
                         beside()
@@ -119,8 +122,8 @@ def _await_status(observer: Observer, supervisor: Supervisor) -> None:
 @contextmanager
 def _playing(
     recording: Recording, config: FlightConfig, rate: float, truths: TruthTimeline
-) -> Iterator[threading.Thread]:
-    """Play in a thread of its own; leaving early stops it."""
+) -> Iterator["Future[Played]"]:
+    """Play in a thread of its own; leaving early stops it, and what it raised is raised at the end."""
     endpoints = {name: stream.endpoint for name, stream in config.streams.items()}
     stop = threading.Event()
 
@@ -128,12 +131,14 @@ def _playing(
         if isinstance(message, Truth):
             truths.note(message)
 
-    with Player(recording, endpoints, rate=rate or None, pose=config.pose, note=note) as player:
+    with (
+        Player(recording, endpoints, rate=rate or None, pose=config.pose, note=note) as player,
+        ThreadPoolExecutor(1, "player") as threads,
+    ):
         player.wait_for_listeners(START_TIMEOUT_S)
-        thread = threading.Thread(target=player.play, args=(stop,), name="player")
-        thread.start()
+        played = threads.submit(player.play, stop)
         try:
-            yield thread
+            yield played
         finally:
             stop.set()
-            thread.join()
+        played.result()

@@ -1,0 +1,47 @@
+"""Live replay: what goes wrong in its threads, and the files it is to write."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+from edge.operations.replays import LiveOptions, fly_live
+from edge.recording.reader import open_recording
+from edge.recording.synthetic import write_synthetic_flight
+from edge.recording.writer import RecordingWriter
+from edge.sources.synthetic import SyntheticFlight
+from edge.transport.messages import Truth
+from edge.transport.wire import encode_header
+from models.bundle import open_bundle, shipped_bundle
+from models.errors import RecordingError
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("flight") / "flight.mcap"
+    write_synthetic_flight(path, SyntheticFlight(7, 1.0), 0.5, lambda done: None)
+    return path
+
+
+@pytest.fixture
+def broken(flight, tmp_path) -> Path:
+    """A recording whose last message is no truth, in a chunk that is sound."""
+    path = tmp_path / "broken.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        for event in open_recording(flight).events():
+            if event.header is not None:
+                writer.write_sensor(
+                    event.stream, event.header, encode_header(event.header), event.payload, event.log_ns
+                )
+        writer.write_message(Truth(capture_ns=event.log_ns, class_id="seven", label=""), event.log_ns)
+    return path
+
+
+def test_recording_that_breaks_off_while_it_is_played_is_an_error(broken):
+    with pytest.raises(RecordingError, match="stream truth"):
+        fly_live(open_recording(broken), open_bundle(shipped_bundle()), LiveOptions())
+
+
+def test_live_replay_of_a_broken_recording_has_its_exit_code(broken, capsys):
+    assert main(["replay", str(broken), "--bundle", str(shipped_bundle())]) == RecordingError.exit_code
+    assert "stream truth" in capsys.readouterr().err
