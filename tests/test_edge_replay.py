@@ -12,11 +12,11 @@ from edge.operations.replays import LiveOptions, fly_exact, fly_live
 from edge.operations.score import TruthTimeline
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of
-from edge.recording.synthetic import message_count, write_synthetic_flight
+from edge.recording.synthetic import START_NS, message_count, write_synthetic_flight
 from edge.recording.writer import RecordingWriter
 from edge.sources.synthetic import SiteGenerator, SyntheticFlight
 from edge.transport.messages import TRUTH_HOLDS_NS, Kind, Truth
-from edge.transport.wire import Stamp, encode_array
+from edge.transport.wire import Reason, Stamp, check_payload, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
@@ -45,6 +45,24 @@ def test_synthetic_flight_holds_all_streams_and_the_truth(flight):
         "camera": 120,
         "pose": 40,
         "truth": 4,
+    }
+
+
+def test_truth_is_told_at_each_change_and_each_second_after_it(tmp_path):
+    flight, seconds = SyntheticFlight(7, 2.4, radio_rate_hz=1.0, camera_rate_hz=1.0), 6.0
+    write_synthetic_flight(tmp_path / "flight.mcap", flight, seconds, lambda _: None)
+    recording = open_recording(tmp_path / "flight.mcap")
+    truths = [event.message for event in recording.events() if event.stream == "truth"]
+    told_s = [(truth.capture_ns - START_NS) / 1e9 for truth in truths]
+    assert told_s == [0.0, 1.0, 2.0, 2.4, 3.4, 4.4, 4.8, 5.8]
+    assert [truth.class_id for truth in truths] == [flight.class_at(t_s) for t_s in told_s]
+    assert message_count(flight, seconds) == recording.event_count
+
+
+def test_changed_byte_of_any_synthetic_message_is_noticed(flight):
+    sensed = [event for event in open_recording(flight).events() if event.header is not None]
+    assert {check_payload(event.header, bytes([event.payload[0] ^ 1]) + event.payload[1:]) for event in sensed} == {
+        Reason.CRC
     }
 
 

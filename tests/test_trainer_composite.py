@@ -13,7 +13,7 @@ from training import write_tiny_root
 from edge.recording.composition import START_NS
 from edge.recording.reader import Event, Recording, open_recording
 from edge.transport.messages import Pose, Truth
-from edge.transport.wire import as_array
+from edge.transport.wire import Reason, as_array, check_payload
 from models.errors import ConfigError
 from models.preprocess import opencv
 from trainer.cli import main
@@ -112,6 +112,13 @@ def test_pairs_come_five_times_a_second_radio_first(root: Path, tmp_path: Path) 
     order = [event.stream for event in recording.events()]
     assert order == ["truth", "radio", "camera"] * 7
     assert recording.metadata["composite"].startswith("parts that were not recorded together")
+
+
+def test_changed_byte_of_a_window_or_scene_is_noticed(root: Path, tmp_path: Path) -> None:
+    sensed = [event for event in _flight(root, tmp_path / "flight.mcap").events() if event.header]
+    changed = [bytes([event.payload[0] ^ 1]) + event.payload[1:] for event in sensed]
+    found = {check_payload(event.header, data) for event, data in zip(sensed, changed, strict=True) if event.header}
+    assert found == {Reason.CRC}
 
 
 def test_same_files_give_the_same_bytes_and_a_new_round_other_noise(root: Path, tmp_path: Path) -> None:
