@@ -158,7 +158,6 @@ def test_late_player_puts_off_all_streams_alike(tmp_path: Path, monkeypatch: pyt
     assert {windows[3 * n] - frames[n] for n in frames} == {20_000_000 // 1000}
     assert (windows[1] - windows[0], windows[3] - windows[2]) == (stall_ns, PERIOD_NS // 1000)
     assert played.wall_ns == 20 * stall_ns
-    assert played.achieved_rate == played.recorded_ns / played.wall_ns
 
 
 def test_poses_are_published_and_truth_is_told_with_present_times(tmp_path: Path) -> None:

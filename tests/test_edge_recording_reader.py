@@ -224,6 +224,12 @@ def test_stream_with_an_ordinary_name_is_read(tmp_path: Path, name: str) -> None
     assert list(open_recording(tmp_path / "other.mcap").streams) == [name]
 
 
+def test_mavlink_frames_in_a_recording_are_read_as_they_are(tmp_path: Path) -> None:
+    _foreign(tmp_path / "other.mcap", {**OURS, "kind": "MAVLINK", "stream": "rx"}, "uav.Mavlink")
+    (event,) = open_recording(tmp_path / "other.mcap").events()
+    assert (event.stream, event.payload) == ("mavlink/rx", b"x" * 100)
+
+
 def test_message_that_is_not_what_its_channel_says_is_refused(tmp_path: Path) -> None:
     _foreign(tmp_path / "other.mcap", OURS)
     recording = open_recording(tmp_path / "other.mcap")

@@ -119,17 +119,6 @@ def test_encoded_frame_is_a_foxglove_image_and_comes_back(tmp_path: Path, payloa
     assert json.loads(schema.data)["properties"]["data"] == {"type": "string", "contentEncoding": "base64"}
 
 
-def test_mavlink_comes_back_by_direction(tmp_path: Path) -> None:
-    with RecordingWriter(tmp_path / "flight.mcap") as writer:
-        writer.write_mavlink("rx", b"\xfdabc", START_NS)
-        writer.write_mavlink("tx", b"\xfddef", START_NS + 1)
-    events = list(open_recording(tmp_path / "flight.mcap").events())
-    assert [(event.stream, event.payload) for event in events] == [
-        ("mavlink/rx", b"\xfdabc"),
-        ("mavlink/tx", b"\xfddef"),
-    ]
-
-
 def _read_elsewhere(path: Path) -> list:
     with path.open("rb") as file:
         return list(make_reader(file, validate_crcs=True).iter_messages())

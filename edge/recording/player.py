@@ -40,11 +40,6 @@ class Played:
     wall_ns: int
     """How long that took."""
 
-    @property
-    def achieved_rate(self) -> float:
-        """Times real time; 0 where nothing went by."""
-        return self.recorded_ns / self.wall_ns if self.wall_ns else 0.0
-
 
 class Player:
     """Binds the endpoints of a recording's streams and plays it once. Use as a context."""

@@ -56,10 +56,6 @@ class RecordingWriter:
         capture_ns = message.time_ns if isinstance(message, PipelineStatus) else message.capture_ns
         self._write(kind, "", None, (log_ns, capture_ns), (channels.encode_message(message, self._offset_ns),))
 
-    def write_mavlink(self, direction: str, data: Buffer, log_ns: int) -> None:
-        """Record MAVLink frames, `direction` being rx or tx; raises as `write_sensor`."""
-        self._write(Kind.MAVLINK, direction, None, (log_ns, log_ns), (data,))
-
     def attach(self, name: str, media_type: str, data: bytes) -> None:
         """Add a file, such as the configuration flown with."""
         self._file.add_attachment(name, media_type, data, channels.utc_ns(self._last_log_ns, self._offset_ns))
