@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -133,6 +134,38 @@ def test_accounting_adds_up_over_restarts_of_the_pipeline(tmp_path):
     assert (summary["restarts"], summary["lost_in_restarts"]) == (1, 2)
     assert summary["accounting"]["radio"]["received"] == 22
     assert summary["accounting"]["radio"]["rejected_by_reason"] == {"black": 2}
+
+
+def test_draining_ends_though_somebody_goes_on_publishing(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.operations.observer.DRAIN_S", 0.1)
+    endpoint = f"ipc://{tmp_path}/results"
+    drained = threading.Event()
+
+    def publish_on(publisher: Publisher) -> None:
+        give_up_s = time.monotonic() + 10.0
+        while not drained.is_set() and time.monotonic() < give_up_s:
+            publisher.send((b"neither header", b"nor payload"))
+
+    with Publisher(endpoint) as publisher, Observer(endpoint) as observer:
+        assert publisher.wait_for_listeners(1, 5.0)
+        thread = threading.Thread(target=publish_on, args=(publisher,))
+        thread.start()
+        observer.drain()
+        is_publishing = thread.is_alive()
+        drained.set()
+        thread.join()
+    assert is_publishing
+
+
+def test_a_message_that_is_no_answer_does_not_end_the_flight(tmp_path):
+    endpoint = f"ipc://{tmp_path}/results"
+    with Publisher(endpoint) as publisher, Observer(endpoint) as observer:
+        assert publisher.wait_for_listeners(1, 5.0)
+        publisher.send(encode_bytes(Kind.CLASSIFICATION, Stamp(0, 1, 0, 1, 1), b"no msgpack"))
+        publish(publisher, 1, 1, status(radio=ledger()))
+        observer.drain()
+    assert not observer.answers
+    assert observer.status is not None
 
 
 def test_printed_summary_tells_restarts_and_what_they_lost():

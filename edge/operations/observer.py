@@ -1,6 +1,7 @@
 """Listens to a flight's results: counts, scores, and shows them live."""
 
 import collections
+import logging
 import time
 from types import TracebackType
 
@@ -10,9 +11,15 @@ from edge.operations.score import TruthTimeline
 from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import Reason, decode_message
+from models.errors import InputError
+
+log = logging.getLogger(__name__)
 
 QUIET_MS = 100
 """Shorter than the time after which a pipeline without input says NO_DATA."""
+DRAIN_S = 2.0
+"""Something else may publish at the endpoint, and go on for ever."""
+TAKEN_AT_ONCE = 1_000
 KEPT_ANSWERS = 1_000_000
 """Hours at any rate; bounds the memory of a flight that is never stopped."""
 
@@ -44,27 +51,23 @@ class Observer:
         self._subscriber.close()
 
     def poll(self, timeout_ms: int) -> bool:
-        """Wait for the next message and take everything that is there; say whether there was any."""
+        """Wait for the next message and take what is there, but for at most TAKEN_AT_ONCE; say whether it was any."""
         parts = self._subscriber.receive(timeout_ms)
         has_any = parts is not None
+        taken = 0
         while parts is not None:
             self._note(parts)
-            parts = self._subscriber.receive(0)
+            taken += 1
+            parts = self._subscriber.receive(0) if taken < TAKEN_AT_ONCE else None
         if self._view is not None:
             self._view.show(self.status)
         return has_any
 
     def drain(self) -> None:
-        """Take what is still under way, until nothing has come for a moment."""
-        while self.poll(QUIET_MS):
+        """Take what is still under way, until nothing has come for a moment, but for at most DRAIN_S."""
+        deadline_s = time.monotonic() + DRAIN_S
+        while self.poll(QUIET_MS) and time.monotonic() < deadline_s:
             pass
-
-    def wait_for_status(self, timeout_s: float) -> bool:
-        """Wait until the pipeline says that it is up; say whether it did in time."""
-        deadline_s = time.monotonic() + timeout_s
-        while self.status is None and time.monotonic() < deadline_s:
-            self.poll(50)
-        return self.status is not None
 
     def flown(self, title: str) -> Flown:
         """Return what has come so far: answers, truth, and the accounting, summed over restarts of the pipeline.
@@ -89,10 +92,15 @@ class Observer:
         if isinstance(message, Reason):
             return
         header, payload = message
-        if header.kind == Kind.CLASSIFICATION:
-            answer = unpack(payload, Classification)
-            self.answers.append(answer)
-            if self._view is not None:
-                self._view.note(answer)
-        elif header.kind == Kind.STATUS:
-            self.status = self._last_words[header.epoch] = unpack(payload, PipelineStatus)
+        try:
+            if header.kind == Kind.CLASSIFICATION:
+                self._note_answer(unpack(payload, Classification))
+            elif header.kind == Kind.STATUS:
+                self.status = self._last_words[header.epoch] = unpack(payload, PipelineStatus)
+        except InputError as error:
+            log.debug("results: %s", error)
+
+    def _note_answer(self, answer: Classification) -> None:
+        self.answers.append(answer)
+        if self._view is not None:
+            self._view.note(answer)
