@@ -116,6 +116,16 @@ def test_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     assert main(["import", str(tmp_path / "out.mcap"), "--images", str(folder)]) == RecordingError.exit_code
 
 
+@pytest.mark.parametrize("name", ["000.jpg", "001.png"])
+def test_image_that_is_cut_short_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    folder = _images(tmp_path / "images", 2)
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) - 20])
+    assert main(["import", str(tmp_path / "out.mcap"), "--images", str(folder)]) == RecordingError.exit_code
+    assert f"{name}: ends in the middle of the image" in capsys.readouterr().err
+    assert list(tmp_path.glob("out.mcap*")) == []
+
+
 @pytest.mark.parametrize("name", ["absent", "empty"])
 def test_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -136,6 +146,16 @@ def test_video_is_imported_at_its_own_times(tmp_path: Path) -> None:
     assert abs(int(decoded.mean()) - 120) < 5
 
 
+def test_video_without_a_frame_is_refused_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "clip.avi"
+    cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (32, 24)).release()
+    assert main(["import", str(tmp_path / "out.mcap"), "--video", str(path)]) == RecordingError.exit_code
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.glob("out.mcap*")) == []
+
+
 @pytest.mark.parametrize("content", [None, b"not a video"])
 def test_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "clip.mp4"
@@ -153,6 +173,7 @@ def test_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes | None)
         (["--images", "IMAGES", "--offset", "images"], "expected SOURCE=SECONDS"),
         (["--images", "IMAGES", "--offset", "images=nan"], "expected SOURCE=SECONDS"),
         (["--images", "IMAGES", "--offset", "images=-5"], "from -1 s on"),
+        (["--images", "IMAGES", "--offset", "images=1e12"], "up to 3e+08 s"),
         (["--images", "IMAGES", "--fps", "0"], "expected above 0"),
     ],
 )

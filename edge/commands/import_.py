@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+MAX_OFFSET_S = 3e8
+"""Some 10 years: times fit the recording's 64 bits, whatever clock the parts are on."""
+
 if TYPE_CHECKING:
     from edge.mavlink.dataflash import LoggedFlight
     from edge.recording.composition import Part
@@ -105,8 +108,9 @@ def _begins(args: argparse.Namespace) -> dict[str, int]:
             raise ConfigError(
                 f"--offset {text}: expected SOURCE=SECONDS, such as {min(known, default='radio')}=2.5"
             ) from error
-        if source not in known or begins[source] < 0:
-            raise ConfigError(f"--offset {text}: expected one of {', '.join(sorted(known))}, from -1 s on")
+        if source not in known or not 0 <= begins[source] <= MAX_OFFSET_S * 1e9:
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"--offset {text}: expected one of {names}, from -1 s on, up to {MAX_OFFSET_S:g} s")
     return begins
 
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from edge.mavlink.dataflash import LoggedFlight, read_dataflash
-from edge.pipeline.image_header import encoded_image_size
+from edge.pipeline.image_header import encoded_image_size, has_end
 from edge.recording.composition import CAMERA, RADIO, Moment, Part, Window
 from edge.sources.sdr_file import MIN_WINDOW_SAMPLES, window_and_hop
 from edge.sources.sigmf import read_sigmf
@@ -93,10 +93,10 @@ def image_part(folder: Path, begin_ns: int, fps: float) -> Part:
 
 
 def read_image(path: Path) -> bytes:
-    """Return a JPEG or PNG file whose header is sound and claims an acceptable size.
+    """Return a JPEG or PNG file that is there to its end, and whose sound header claims an acceptable size.
 
     Raises:
-        RecordingError: cannot be read, too large, or no such image.
+        RecordingError: cannot be read, too large, no such image, or cut short.
     """
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
@@ -107,6 +107,8 @@ def read_image(path: Path) -> bytes:
     size = encoded_image_size(data)
     if size is None:
         raise RecordingError(f"{path}: not a JPEG or PNG that can be decoded: remove it, or save it again")
+    if not has_end(data):
+        raise RecordingError(f"{path}: ends in the middle of the image: remove it, or save it again")
     if size[0] * size[1] > MAX_IMAGE_PX:
         raise RecordingError(f"{path}: claims {size[0]} x {size[1]} pixels, at most {MAX_IMAGE_PX} are accepted")
     return data
@@ -116,7 +118,7 @@ def video_part(path: Path, begin_ns: int) -> Part:
     """Return the frames of a video at their own times, as JPEG.
 
     Raises:
-        RecordingError: absent, or not a video that OpenCV can decode.
+        RecordingError: absent, or not a video that OpenCV can decode; when the moments are asked for, without a frame.
         DeviceError: OpenCV is not installed.
     """
     cv2 = opencv()
@@ -140,6 +142,8 @@ def video_part(path: Path, begin_ns: int) -> Part:
             _, jpeg = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             yield Moment(capture_ns=last_ns, arrival_ns=last_ns, content=jpeg.tobytes())
         capture.release()
+        if last_ns < begin_ns:
+            raise RecordingError(f"{path}: not one frame can be read: is the file whole? Convert it to H.264 in MP4")
 
     origin = f"{path.name}, {fps:g} a second, as JPEG of quality {JPEG_QUALITY}"
     return Part(name=CAMERA, origin=origin, moments=moments(), count=count, end_ns=begin_ns + count * period_ns)
