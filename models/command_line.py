@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -95,6 +96,17 @@ def _run(module: Any, args: argparse.Namespace) -> int:
         if extra is None:
             raise
         raise DeviceError(f"{package} is not installed: pip install 'uav-fusion-edge[{extra}]'") from error
+
+
+def positive_seconds(text: str) -> float:
+    """Return a length of time from the command line; for `add_argument(type=...)`."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+    return seconds
 
 
 def print_json(value: dict[str, Any]) -> None:

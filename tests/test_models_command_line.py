@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.cli import main
 from models import errors
-from models.command_line import run_command_line
+from models.command_line import positive_seconds, run_command_line
 
 PROGRAM = """
 import sys
@@ -107,6 +108,21 @@ def test_a_wrong_command_line_ends_with_2_and_usage(run: Run, argv: list[str]) -
     assert done.returncode == 2
     assert done.stderr.startswith("usage: prog")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+@pytest.mark.parametrize("command", [["run", "--config", "flight.yaml"], ["demo"]])
+def test_a_length_of_time_that_is_none_is_refused(
+    command: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--seconds", text])
+    assert caught.value.code == 2
+    assert f"argument --seconds: {text!r}: expected a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_a_length_of_time_is_read() -> None:
+    assert positive_seconds("0.5") == 0.5
 
 
 def test_only_the_chosen_command_is_imported(run: Run) -> None:

@@ -5,13 +5,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from models.command_line import positive_seconds
+
 DEMO_SEED = 7
 DEMO_DWELL_S = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the flight (default 20)")
+    parser.add_argument("--seconds", type=positive_seconds, default=20.0, help="length of the flight (default 20)")
     parser.add_argument("--seed", type=int, default=DEMO_SEED, help="another seed, another flight")
     parser.add_argument("--bundle", type=Path, metavar="DIR.uavb", help="model (default: the one shipped)")
     parser.add_argument("--report", type=Path, default=Path("report.html"), metavar="OUT.html", help="the report")

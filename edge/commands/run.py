@@ -5,11 +5,13 @@ import sys
 import time
 from pathlib import Path
 
+from models.command_line import positive_seconds
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
-    parser.add_argument("--seconds", type=float, help="stop after this long (default: at SIGTERM or Ctrl-C)")
+    parser.add_argument("--seconds", type=positive_seconds, help="stop after this long (default: at SIGTERM or Ctrl-C)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on the last line")
 
 
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     stop = stop_on_signals()
     config = load_flight(args.config)
-    deadline_s = time.monotonic() + args.seconds if args.seconds else float("inf")
+    deadline_s = time.monotonic() + args.seconds if args.seconds is not None else float("inf")
     with Observer(config.results, show=sys.stderr.isatty()) as observer:
         with Supervisor(flight_commands(config, args.config)) as supervisor:
             while not stop.is_set() and time.monotonic() < deadline_s:
