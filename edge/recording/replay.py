@@ -128,7 +128,7 @@ def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str
     Raises:
         ConfigError: a stream fits no modality or several, or the recording has no sensor stream at all.
     """
-    streams = {}
+    streams: dict[str, StreamConfig] = {}
     for name, summary in recording.streams.items():
         if not summary.modality:
             continue
