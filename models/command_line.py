@@ -1,20 +1,24 @@
 """What the three commands share: lazy subcommands, one line per error, documented exit codes, JSON at the end."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
 import math
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from models.errors import DeviceError, OnboardError, RecordingError
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 a check failed, 2 command line or configuration, 3 bundle, 4 device, 5 link,"
-    " 6 recording or output file, 7 data, 130 interrupted"
+    " 6 recording or output file, 7 data, 130 interrupted, 143 terminated"
 )
 
 EXTRAS = {
@@ -67,13 +71,16 @@ def run_command_line(
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     try:
-        return _run(modules[args.command], args)
+        with _unwinding_at_sigterm():
+            return _run(modules[args.command], args)
     except OnboardError as error:
         if args.debug:
             raise
         for line in str(error).splitlines():
             print(f"{program}: {line}", file=sys.stderr)
         return error.exit_code
+    except _Terminated:
+        return 143
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe left, as `head` does: say nothing more, not even at exit
@@ -84,6 +91,27 @@ def run_command_line(
             raise
         print(f"{program}: {error.filename}: {error.strerror}: name another path, or make room", file=sys.stderr)
         return RecordingError.exit_code
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _unwinding_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that temporary folders and child processes go; a command may do better."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # as in tests: no signal comes here
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _run(module: Any, args: argparse.Namespace) -> int:

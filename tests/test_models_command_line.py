@@ -83,6 +83,25 @@ def test_an_interrupt_ends_with_130_and_no_traceback(run: Run) -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
+def test_sigterm_unwinds_so_that_temporary_folders_go(tmp_path: Path, root: Path, run: Run) -> None:
+    body = "import signal, tempfile\nwith tempfile.TemporaryDirectory() as folder:\n"
+    run(body + "    print(folder, flush=True)\n    while True:\n        signal.pause()", "--help")
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "one"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])},
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.terminate()
+        _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (143, "")
+    assert not folder.exists()
+
+
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(run: Run) -> None:
     done = run("import sys\nsys.modules['torch'] = None\nimport torch.nn", "one")
     assert done.returncode == 4
