@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -84,13 +85,27 @@ def run_command_line(
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe left, as `head` does: say nothing more, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return 141
-    except OSError as error:
-        if args.debug or error.filename is None:
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
-        print(f"{program}: {error.filename}: {error.strerror}: name another path, or make room", file=sys.stderr)
+        return 141  # rich met the broken pipe first
+    except OSError as error:
+        _abandon_stdout()
+        if args.debug:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"{program}: {where}{error.strerror or error}: name another path, or make room", file=sys.stderr)
         return RecordingError.exit_code
+
+
+def _abandon_stdout() -> None:
+    """Print what waits, or nothing more where that fails, so that Python does not try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Terminated(KeyboardInterrupt):
@@ -117,7 +132,9 @@ def _unwinding_at_sigterm() -> Iterator[None]:
 def _run(module: Any, args: argparse.Namespace) -> int:
     """Run a command; a package that an extra would have brought is named with its remedy."""
     try:
-        return int(module.run(args))
+        code = int(module.run(args))
+        sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         extra = EXTRAS.get(package)
@@ -135,6 +152,22 @@ def positive_seconds(text: str) -> float:
     if not (seconds > 0 and math.isfinite(seconds)):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
     return seconds
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Find out before the work whether its outputs can be written; None stands for an output nobody asked for.
+
+    Raises:
+        OSError: a file cannot be opened for writing; `run_command_line` says so in a line.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        is_new = not path.exists()
+        with path.open("ab"):
+            pass
+        if is_new:
+            path.unlink()
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -45,3 +45,20 @@ def test_recording_that_breaks_off_while_it_is_played_is_an_error(broken):
 def test_live_replay_of_a_broken_recording_has_its_exit_code(broken, capsys):
     assert main(["replay", str(broken), "--bundle", str(shipped_bundle())]) == RecordingError.exit_code
     assert "stream truth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--results", "--report"])
+def test_output_that_cannot_be_written_is_said_before_the_flight(option, tmp_path, capsys):
+    """The recording is not even opened: it does not exist."""
+    path = tmp_path / "absent" / "out"
+    arguments = ["--bundle", str(shipped_bundle()), option, str(path)]
+    assert main(["replay", str(tmp_path / "absent.mcap"), *arguments]) == RecordingError.exit_code
+    error = capsys.readouterr().err
+    assert error.startswith(f"uav-edge: {path}: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_disk_that_is_full_at_the_end_is_said_in_one_line(flight, capsys):
+    arguments = ["--bundle", str(shipped_bundle()), "--exact", "--results", "/dev/full"]
+    assert main(["replay", str(flight), *arguments]) == RecordingError.exit_code
+    assert capsys.readouterr().err == "uav-edge: No space left on device: name another path, or make room\n"

@@ -15,7 +15,7 @@ from edge.operations.report_series import Timeline, column_means, errors, runs, 
 from edge.operations.report_svg import ticks_logarithmic, ticks_of_time
 from edge.operations.score import TruthTimeline
 from edge.transport.messages import NO_DATA, Classification, ModalityAnswer, StreamAccounting, Truth
-from models.errors import ConfigError
+from models.errors import RecordingError
 
 LABELS = ("forest", "lake", "harbour")
 PERIOD_NS = 33_000_000
@@ -230,7 +230,7 @@ def test_ten_thousand_restless_answers_stay_below_two_megabytes(tmp_path: Path) 
 
 
 def test_a_folder_that_does_not_exist_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="folder that exists"):
+    with pytest.raises(RecordingError, match="folder that exists"):
         write_report(tmp_path / "absent" / "report.html", flown([]))
 
 

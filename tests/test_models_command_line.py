@@ -10,7 +10,7 @@ import pytest
 
 from edge.cli import main
 from models import errors
-from models.command_line import positive_seconds, run_command_line
+from models.command_line import check_writable, positive_seconds, run_command_line
 
 PROGRAM = """
 import sys
@@ -157,8 +157,14 @@ def test_json_is_the_last_line_even_after_unflushed_output(run: Run) -> None:
     assert json.loads(run(body, "one").stdout.splitlines()[-1]) == {"a": [1]}
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path, root: Path, run: Run) -> None:
-    run("for n in range(100_000):\n    print(n)\nreturn 0", "--help")  # only writes the command's module
+SUMMARY = """from edge.operations.summary_text import print_summary
+print_summary({'results': 1, 'accounting': {}, 'restarts': 0})
+return 0"""
+
+
+@pytest.mark.parametrize("body", ["for n in range(100_000):\n    print(n)\nreturn 0", "print(1)\nreturn 0", SUMMARY])
+def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path, root: Path, run: Run, body: str) -> None:
+    run(body, "--help")  # only writes the command's module
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
@@ -171,6 +177,32 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path, root: Pa
     )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("body", ["print(1)\nreturn 0", SUMMARY])
+def test_output_to_a_full_disk_ends_in_one_line(tmp_path: Path, root: Path, run: Run, body: str) -> None:
+    run(body, "--help")  # only writes the command's module
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "one"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])},
+        )
+    assert done.returncode == errors.RecordingError.exit_code
+    assert done.stderr == "prog: No space left on device: name another path, or make room\n"
+
+
+def test_checking_outputs_leaves_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("kept")
+    check_writable(tmp_path / "old", tmp_path / "new", None)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old", "kept")]
+    with pytest.raises(FileNotFoundError):
+        check_writable(tmp_path / "absent" / "new")
+    with pytest.raises(IsADirectoryError):
+        check_writable(tmp_path)
 
 
 def test_it_can_be_called_in_process(capsys: pytest.CaptureFixture[str]) -> None:

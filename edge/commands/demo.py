@@ -32,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from edge.recording.synthetic import message_count, write_synthetic_flight
     from edge.sources.synthetic import SyntheticFlight
     from models.bundle import open_bundle, shipped_bundle
-    from models.command_line import print_json
+    from models.command_line import check_writable, print_json
 
+    check_writable(args.report, args.keep)
     bundle = open_bundle(args.bundle or shipped_bundle())
     with tempfile.TemporaryDirectory(prefix="uav-edge-demo-") as folder:
         path = args.keep or Path(folder) / "flight.mcap"

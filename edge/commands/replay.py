@@ -36,13 +36,14 @@ def run(args: argparse.Namespace) -> int:
     from edge.operations.summary_text import print_summary
     from edge.recording.reader import open_recording
     from models.bundle import open_bundle
-    from models.command_line import print_json
+    from models.command_line import check_writable, print_json
     from models.errors import ConfigError
 
     if args.exact and args.mavlink is not None:
         raise ConfigError("--mavlink goes with live replay: leave out --exact")
     if args.mavlink is not None:
         parse_link(args.mavlink)
+    check_writable(args.results, args.report)
     bundle = open_bundle(args.bundle)
     recording = open_recording(args.recording)
     started_s = time.monotonic()

@@ -26,7 +26,7 @@ from edge.operations.report_series import (
 )
 from edge.operations.report_svg import Ink
 from edge.transport.messages import Classification, StreamAccounting
-from models.errors import ConfigError
+from models.errors import RecordingError
 
 _TEMPLATE = Path(__file__).with_name("report_page.html")
 _CLASS_COLOURS = ("#7fb2e5", "#f2b263", "#5cc0a0", "#e9a3c0", "#c3cf5a", "#b49be0", "#f0d977", "#8fd3e8")
@@ -45,7 +45,7 @@ def write_report(path: Path, flown: Flown) -> None:
     """Write a flight's report: one HTML file without outside references.
 
     Raises:
-        ConfigError: the file cannot be written there.
+        RecordingError: the file cannot be written there.
     """
     answers = list(flown.answers)
     times = timeline(answers)
@@ -65,7 +65,7 @@ def write_report(path: Path, flown: Flown) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
+        raise RecordingError(
             f"{path}: the report cannot be written ({error.strerror}): name a file in a folder that exists"
         ) from error
 
