@@ -1,5 +1,6 @@
 """The recorder process, with real sockets, real signals and real kills."""
 
+import itertools
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from recorded import START_NS, WINDOW_BYTES, iq_message
 from edge.config import FlightConfig, StreamConfig
 from edge.recording.chunk_writer import CHUNK_BYTES
 from edge.recording.reader import open_recording
-from edge.recording.recorder import Recorder
+from edge.recording.recorder import TOO_LATE, Recorder
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Kind, Pose, Truth, pack
 from edge.transport.sockets import BlockingPublisher, Publisher
@@ -117,11 +118,13 @@ def test_recording_is_named_by_time_in_the_configured_directory(tmp_path: Path, 
 
 
 @contextmanager
-def _recorder(folder: Path) -> Iterator[tuple[Recorder, dict[str, Publisher], Callable[[], None]]]:
+def _recorder(
+    folder: Path, publisher: type[Publisher] = BlockingPublisher
+) -> Iterator[tuple[Recorder, dict[str, Publisher], Callable[[], None]]]:
     """Run a recorder in a thread; the function it gives stops it, and lets its error out."""
     config = _config(folder)
     endpoints = {"radio": config.streams["radio"].endpoint, "results": config.results, "pose": str(config.pose)}
-    publishers = {name: BlockingPublisher(endpoint) for name, endpoint in endpoints.items()}
+    publishers = {name: publisher(endpoint) for name, endpoint in endpoints.items()}
     stop = threading.Event()
     failures: list[RecordingError] = []
 
@@ -142,13 +145,13 @@ def _recorder(folder: Path) -> Iterator[tuple[Recorder, dict[str, Publisher], Ca
         thread = threading.Thread(target=work, name="recorder under test")
         thread.start()
         try:
-            assert all(publisher.wait_for_listeners(1, PATIENCE_S) for publisher in publishers.values())
+            assert all(bound.wait_for_listeners(1, PATIENCE_S) for bound in publishers.values())
             yield recorder, publishers, finish
         finally:
             stop.set()
             thread.join()
-            for publisher in publishers.values():
-                publisher.close()
+            for bound in publishers.values():
+                bound.close()
 
 
 def test_results_and_poses_are_recorded_beside_the_sensors(tmp_path: Path) -> None:
@@ -207,6 +210,65 @@ def test_stream_whose_name_no_recording_can_hold_is_refused_before_the_flight(tm
     config = FlightConfig(bundle="x.uavb", streams=streams, results=f"ipc://{tmp_path}/b")
     with RecordingWriter(tmp_path / "flight.mcap") as writer, pytest.raises(ConfigError, match="expected a name"):
         Recorder(config, writer)
+
+
+def _stall_disk(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> threading.Event:
+    """Let the first fdatasync, of the first chunk, last until an event; return what is set as it begins."""
+    begun = threading.Event()
+
+    def stall(file: int) -> None:
+        begun.set()
+        until.wait(PATIENCE_S)
+
+    monkeypatch.setattr("edge.recording.chunk_writer.os.fdatasync", stall)
+    monkeypatch.setattr("edge.recording.chunk_writer.SYNC_PERIOD_S", 0.0)
+    monkeypatch.setattr("edge.recording.recorder.FLUSH_PERIOD_S", PATIENCE_S)
+    return begun
+
+
+def test_messages_lost_while_the_disk_stalls_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    begun = _stall_disk(monkeypatch, go_on)
+    with _recorder(tmp_path, Publisher) as (recorder, publishers, finish):
+        sent = itertools.count()
+        while not begun.is_set():
+            publishers["radio"].send(_window(next(sent)))
+        for _ in range(500):
+            publishers["radio"].send(_window(next(sent)))
+        go_on.set()
+        tally = recorder.tallies["radio"]
+        last = next(sent)
+
+        def has_heard_the_last() -> bool:
+            publishers["radio"].send(_window(last))
+            return tally.last is not None and tally.last.sequence == last
+
+        _await(has_heard_the_last)
+        finish()
+    numbers = {event.header.sequence for event in open_recording(tmp_path / "flight.mcap").events() if event.header}
+    assert tally.lost > 0
+    assert len(numbers) + tally.lost == last + 1
+
+
+def test_messages_that_wait_when_the_recorder_must_end_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.recording.recorder.DRAIN_S", 0.0)
+    monkeypatch.setattr("edge.recording.recorder.COUNT_S", PATIENCE_S)
+    go_on = threading.Event()
+    begun = _stall_disk(monkeypatch, go_on)
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        for sequence in range(60):
+            publishers["radio"].send(_window(sequence))
+        assert begun.wait(PATIENCE_S)
+        ending = threading.Thread(target=finish)
+        ending.start()
+        _await(recorder._stopping.is_set)
+        go_on.set()
+        ending.join()
+    tally = recorder.tallies["radio"]
+    assert tally.refused[TOO_LATE] > 0
+    assert tally.recorded + tally.refused[TOO_LATE] == 60
 
 
 def test_full_disk_ends_the_recorder_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

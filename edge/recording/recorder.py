@@ -4,7 +4,6 @@ Where the disk cannot keep up, messages are lost at the sockets; gaps in their s
 """
 
 import logging
-import math
 import threading
 import time
 from collections import Counter
@@ -24,11 +23,15 @@ log = logging.getLogger(__name__)
 
 RECEIVE_TIMEOUT_MS = 100
 FLUSH_PERIOD_S = 1.0
+DRAIN_TIMEOUT_MS = 20
 DRAIN_S = 0.5
-"""After a stop, what has arrived is still recorded, but not for longer."""
+"""After a stop, what was sent before it is still recorded, but not for longer."""
+COUNT_S = 0.5
+"""After that, it is only counted, but not for longer."""
+TOO_LATE = "too_late"
 RESULTS = "results"
 POSE = "pose"
-_Record = Callable[[str, Header, list[memoryview], int], Reason | None]
+_Record = Callable[[str, Header, list[memoryview], int], str | None]
 """Takes stream, header, parts and time of reception; returns why it refuses, if it does."""
 
 
@@ -42,14 +45,14 @@ class Tally:
     """Sent, but never received here: gaps in the sequence numbers of one epoch."""
     refused: Counter[str] = field(default_factory=Counter)
     """Received but not recorded, by reason."""
-    last: tuple[int, int] | None = None
-    """Epoch and sequence number of the last message."""
+    last: Header | None = None
+    """Of the last message."""
 
     def note_sequence(self, header: Header) -> None:
         """Count what is missing before a message."""
-        if self.last is not None and self.last[0] == header.epoch:
-            self.lost += max(header.sequence - self.last[1] - 1, 0)
-        self.last = (header.epoch, header.sequence)
+        if self.last is not None and self.last.epoch == header.epoch:
+            self.lost += max(header.sequence - self.last.sequence - 1, 0)
+        self.last = header
 
 
 class Recorder:
@@ -68,7 +71,7 @@ class Recorder:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._drain_until_s = math.inf
+        self._stopped_ns = 0
         self._failure: RecordingError | None = None
         self.tallies: dict[str, Tally] = {}
         """By stream; `results` and `pose` too."""
@@ -98,7 +101,7 @@ class Recorder:
             if lost_now > lost:
                 log.warning("%d messages lost on the way here in the last second: %d in all", lost_now - lost, lost_now)
             lost = lost_now
-        self._drain_until_s = time.monotonic() + DRAIN_S
+        self._stopped_ns = self._clock.now_ns()
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -112,13 +115,29 @@ class Recorder:
 
     def _listen(self, name: str, subscriber: Subscriber, record: _Record) -> None:
         with subscriber:
-            while self._failure is None and time.monotonic() < self._drain_until_s:
-                is_draining = self._stopping.is_set()
-                parts = subscriber.receive(0 if is_draining else RECEIVE_TIMEOUT_MS)
+            while self._failure is None and not self._stopping.is_set():
+                parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
                 if parts is not None:
                     self._take(name, parts, record)
-                elif is_draining:
-                    return
+            self._drain(name, subscriber, record)
+
+    def _drain(self, name: str, subscriber: Subscriber, record: _Record) -> None:
+        """Record what was sent before the stop while there is time, then count it."""
+        for take, limit_s in ((record, DRAIN_S), (_refuse, COUNT_S)):
+            if self._take_rest(name, subscriber, take, time.monotonic() + limit_s):
+                return
+
+    def _take_rest(self, name: str, subscriber: Subscriber, take: _Record, until_s: float) -> bool:
+        """Take what was sent before the stop; say whether that was all. The first one after it tells what was lost."""
+        while self._failure is None and time.monotonic() < until_s:
+            parts = subscriber.receive(DRAIN_TIMEOUT_MS)
+            if parts is None:
+                return True
+            self._take(name, parts, take)
+            last = self.tallies[name].last
+            if last is not None and last.send_ns > self._stopped_ns:
+                return True
+        return False
 
     def _take(self, name: str, parts: list[memoryview], record: _Record) -> None:
         tally = self.tallies[name]
@@ -164,3 +183,7 @@ class Recorder:
                 self._writer.flush()
         except RecordingError as error:
             self._failure = self._failure or error
+
+
+def _refuse(name: str, header: Header, parts: list[memoryview], log_ns: int) -> str:
+    return TOO_LATE
