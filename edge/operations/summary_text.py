@@ -32,8 +32,8 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
     console.print(_accounting_table(summary["accounting"]))
     if summary["restarts"]:
         console.print(
-            f"[red]the pipeline was restarted {summary['restarts']} times:[/red] {summary['lost_in_restarts']} messages"
-            " in flight were lost with it",
+            f"[red]restarts of the pipeline: {summary['restarts']}[/red]; messages in flight when it died, lost:"
+            f" {summary['lost_in_restarts']}",
             soft_wrap=True,
         )
 
