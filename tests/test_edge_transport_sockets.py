@@ -1,7 +1,9 @@
+import fcntl
 import socket
 import threading
 import uuid
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import zmq
@@ -141,7 +143,7 @@ def test_a_blocking_publisher_loses_nothing_to_a_slow_listener(endpoint: str) ->
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["ipc:///tmp/x", "inproc://x", "tcp://127.0.0.1:5555", "tcp://127.0.1.1:5", "tcp://localhost:*", "tcp://[::1]:9"],
+    ["ipc:///tmp/x", "inproc://x", "tcp://127.0.0.1:65535", "tcp://127.0.1.1:1", "tcp://localhost:*", "tcp://[::1]:9"],
 )
 def test_endpoints_on_this_machine_are_accepted(endpoint: str) -> None:
     check_endpoint(endpoint)
@@ -160,6 +162,12 @@ def test_endpoints_on_this_machine_are_accepted(endpoint: str) -> None:
         "udp://127.0.0.1:5",
         "pgm://eth0;239.0.0.1:5555",
         "ipc://",
+        "ipc://@abstract",
+        "ipc://*",
+        "ipc:///tmp/a\0b",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:\u0661",
         "",
     ],
 )
@@ -177,9 +185,75 @@ def test_a_port_in_use_is_refused_with_what_to_check() -> None:
         Publisher(first.endpoint)
 
 
-def test_an_ipc_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LinkError, match="cannot bind"):
-        Publisher(f"ipc://{tmp_path}/{'x' * 120}")
+def test_an_ipc_path_in_use_is_refused_and_keeps_its_owner(endpoint: str) -> None:
+    with Publisher(endpoint) as first, Subscriber(endpoint) as subscriber:
+        with pytest.raises(LinkError, match=r"cannot bind: is another process using it\?"):
+            Publisher(endpoint)
+        assert is_heard(first, subscriber, b"still here")
+
+
+@pytest.mark.parametrize("backlog", [0, 5])
+def test_a_listener_that_knows_no_lock_is_not_robbed_even_when_it_is_busy(tmp_path: Path, backlog: int) -> None:
+    with socket.socket(socket.AF_UNIX) as owner, socket.socket(socket.AF_UNIX) as caller:
+        owner.bind(f"{tmp_path}/s")
+        owner.listen(backlog)
+        caller.connect(f"{tmp_path}/s")
+        with pytest.raises(LinkError, match="is another process using it"):
+            Publisher(f"ipc://{tmp_path}/s")
+        assert (tmp_path / "s").is_socket()
+
+
+def test_a_file_at_an_ipc_path_is_refused_and_stays_whole(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(LinkError, match=r"exists and is no socket\): remove it or name another"):
+        Publisher(f"ipc://{tmp_path}/s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_a_link_at_an_ipc_path_is_refused_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LinkError, match="is no socket"):
+        Publisher(f"ipc://{tmp_path}/s")
+    assert (tmp_path / "s").is_symlink()
+
+
+def test_a_socket_that_a_killed_process_left_behind_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{tmp_path}/s")
+    with Publisher(f"ipc://{tmp_path}/s") as publisher, Subscriber(f"ipc://{tmp_path}/s") as subscriber:
+        assert is_heard(publisher, subscriber, b"replaced")
+
+
+def test_a_closed_publisher_leaves_no_socket_and_its_path_free(tmp_path: Path) -> None:
+    for _ in range(3):
+        publisher = Publisher(f"ipc://{tmp_path}/s")
+        publisher.close()
+        publisher.close()
+        assert not (tmp_path / "s").exists()
+
+
+def test_a_starter_waits_for_nobody_who_holds_the_lock_but_has_not_bound_yet(tmp_path: Path) -> None:
+    with (tmp_path / "s.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LinkError, match="is another process using it"):
+            Publisher(f"ipc://{tmp_path}/s")
+
+
+def test_an_ipc_path_is_accepted_to_the_limit_and_refused_beyond(tmp_path: Path) -> None:
+    name = "x" * (106 - len(str(tmp_path)))
+    with Publisher(f"ipc://{tmp_path}/{name}"):
+        assert (tmp_path / name).is_socket()
+    with pytest.raises(LinkError, match=r"cannot bind \(a path of 108 bytes\): at most 107 fit"):
+        Publisher(f"ipc://{tmp_path}/{name}x")
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "not-mine"])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    if folder == "not-mine":
+        monkeypatch.setattr(Path, "mkdir", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(LinkError, match="name a path in a folder that you may write to"):
+        Publisher(f"ipc://{tmp_path}/{folder}/s")
 
 
 def test_the_folder_of_an_ipc_endpoint_is_made_for_its_owner_alone(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from edge.transport.socket_file import SocketFile
 from edge.transport.wire import HEADER_BYTES
 from models.errors import ConfigError, LinkError
 
@@ -25,7 +26,10 @@ RECONNECT_AFTER_S = 0.5
 _CHECK_PERIOD_S = 0.1
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"
 """What a publisher hears of our subscribers; others may send it anything."""
-_LOCAL = re.compile(r"(ipc://.+|inproc://.+|tcp://(127(\.\d+){3}|\[::1\]|localhost):(\d+|\*))")
+_LOCAL = re.compile(
+    r"ipc://[^*@\0\n][^\0\n]*|inproc://.+|tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):(?P<port>[0-9]{1,5}|\*)"
+)
+"""No abstract ipc names (@): they have no folder that could keep other users out."""
 
 Buffer = bytes | memoryview
 
@@ -36,9 +40,11 @@ def check_endpoint(endpoint: str) -> None:
     Raises:
         ConfigError: not an ipc, inproc or loopback tcp endpoint.
     """
-    if not _LOCAL.fullmatch(endpoint):
+    match = _LOCAL.fullmatch(endpoint)
+    port = match["port"] if match else None
+    if not match or (port and port != "*" and not 1 <= int(port) <= 65_535):
         raise ConfigError(
-            f"endpoint {endpoint!r}: expected ipc://PATH or tcp://127.0.0.1:PORT"
+            f"endpoint {endpoint!r}: expected ipc://PATH or tcp://127.0.0.1:PORT, 1 to 65535"
             " (streams carry no authentication, so they stay on this machine)"
         )
 
@@ -47,6 +53,7 @@ class _Socket:
     """A zmq socket with this project's limits; closed by `close` or at the end of a `with`."""
 
     def __init__(self, kind: int, high_water_mark: int, max_message_bytes: int) -> None:
+        self._file: SocketFile | None = None
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
@@ -59,10 +66,13 @@ class _Socket:
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
 
     def _bind(self, endpoint: str) -> None:
-        if endpoint.startswith("ipc://"):
-            Path(endpoint[len("ipc://") :]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            if endpoint.startswith("ipc://"):
+                self._file = SocketFile(Path(endpoint[len("ipc://") :]))
             self._socket.bind(endpoint)
+        except LinkError:
+            self.close()
+            raise
         except zmq.ZMQError as error:
             self.close()
             raise LinkError(f"{endpoint}: cannot bind ({error}): is another process using it?") from error
@@ -82,6 +92,9 @@ class _Socket:
     def close(self, *, linger_ms: int = 0) -> None:
         """Close at once; what was not sent yet is sent in the background for `linger_ms`, then dropped."""
         self._socket.close(linger=linger_ms)
+        if self._file is not None:
+            self._file.release()
+            self._file = None
 
     def __enter__(self):  # type: ignore[no-untyped-def] # noqa: ANN204 (Self needs Python 3.11)
         return self
