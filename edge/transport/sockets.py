@@ -60,8 +60,6 @@ class _Socket:
         self._socket.setsockopt(zmq.RCVHWM, high_water_mark)
         self._socket.setsockopt(zmq.MAXMSGSIZE, max(max_message_bytes, HEADER_BYTES))
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 200)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 500)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
 
