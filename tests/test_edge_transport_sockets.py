@@ -125,6 +125,17 @@ def test_an_oversized_message_drops_its_sender_and_the_next_small_one_arrives(tm
         for text in (b"first", b"second"):
             publisher.send([bytes(10_001)])
             assert is_heard(publisher, subscriber, text)
+        assert subscriber.broken_connections == 2
+
+
+def test_parts_beyond_the_fourth_are_dropped_and_the_next_message_is_whole(endpoint: str) -> None:
+    with Publisher(endpoint) as publisher, Subscriber(endpoint) as subscriber:
+        assert publisher.wait_for_listeners(1, 10.0)
+        publisher.send([b"%d" % n for n in range(1000)])
+        publisher.send([b"next"])
+        heard = [[bytes(part) for part in subscriber.receive(TIMEOUT_MS) or []] for _ in range(2)]
+        assert subscriber.broken_connections == 0
+    assert heard == [[b"0", b"1", b"2", b"3"], [b"next"]]
 
 
 def test_random_bytes_on_the_port_reach_nobody_and_harm_nothing() -> None:

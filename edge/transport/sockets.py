@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 64 << 20
 HIGH_WATER_MARK = 64
 RECONNECT_AFTER_S = 0.5
+MAX_PARTS = 4
+"""Kept of a received message; ours have two, so that more are refused whatever they hold."""
 _CHECK_PERIOD_S = 0.1
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"
 """What a publisher hears of our subscribers; others may send it anything."""
@@ -162,6 +164,8 @@ class Subscriber(_Socket):
             check_endpoint(endpoint)
         super().__init__(zmq.SUB, high_water_mark, max_message_bytes)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self.broken_connections = 0
+        """How often a peer broke the protocol, most often by a message over `max_message_bytes`."""
         self._timeout_ms = -1
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
         self._dropped_s: dict[str, float] = {}
@@ -171,7 +175,7 @@ class Subscriber(_Socket):
             self._connect(endpoint)
 
     def receive(self, timeout_ms: int) -> list[memoryview] | None:
-        """Return the parts of the next message as views on zmq's own buffers, or None after `timeout_ms`.
+        """Return the first MAX_PARTS parts of the next message as views on zmq's own buffers, or None after `timeout_ms`.
 
         The buffers live as long as the views do; nothing is copied.
         """
@@ -189,7 +193,8 @@ class Subscriber(_Socket):
         parts = [frame.buffer]
         while frame.more:
             frame = self._socket.recv(copy=False)
-            parts.append(frame.buffer)
+            if len(parts) < MAX_PARTS:
+                parts.append(frame.buffer)
         return parts
 
     def close(self, *, linger_ms: int = 0) -> None:
@@ -210,6 +215,7 @@ class Subscriber(_Socket):
         for endpoint, since_s in list(self._dropped_s.items()):
             if now_s - since_s > RECONNECT_AFTER_S:
                 del self._dropped_s[endpoint]
+                self.broken_connections += 1
                 log.warning("%s: broke the protocol or sent too large a message: connecting again", endpoint)
                 with contextlib.suppress(zmq.ZMQError):  # libzmq may have forgotten it
                     self._socket.disconnect(endpoint)

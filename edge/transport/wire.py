@@ -46,6 +46,7 @@ class Reason(str, enum.Enum):
     TIME = "bad_time"
     DECODE = "undecodable"
     TOO_LARGE = "too_large"
+    BROKEN_CONNECTION = "broken_connection"
     SHORT_WINDOW = "short_window"
     SAMPLE_RATE = "wrong_sample_rate"
     NON_FINITE = "non_finite"
