@@ -194,6 +194,17 @@ def test_garbage_is_counted_with_its_reason(rig, parts, reason):
     assert rig.rejected_after("radio") == {reason: 1}
 
 
+def test_message_above_the_limit_is_counted_and_the_stream_is_heard_again(rig):
+    rig.camera.send([b"x" * 64, bytes((16 << 20) + 1)])
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not rig.pipeline.status().streams["camera"].rejected:
+        assert time.monotonic() < deadline_s
+        rig.camera.listeners()
+        rig.results.receive(5)
+    assert rig.pipeline.status().streams["camera"].rejected == {"broken_connection": 1}
+    rig.feed_until(is_fused)
+
+
 def test_payload_that_contradicts_its_header_is_counted(rig):
     header, payload = encode_array(Kind.IQ, rig.stamp(1e6), rig.windows[0])
     rig.radio.send([header, bytes(payload)[:-1]])

@@ -108,9 +108,14 @@ class LivePipeline:
 
     def _receive(self, stream: str, subscriber: Subscriber) -> None:
         wake = self._wake[self._config.streams[stream].modality]
+        broken = 0
         with subscriber:
             while not self._draining.is_set():
                 parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
+                if subscriber.broken_connections > broken:  # by a message that never came through
+                    broken += 1
+                    with self._lock:
+                        self._scheduler.receive(stream, Reason.BROKEN_CONNECTION, self._clock.now_ns())
                 if parts is None:
                     continue
                 now_ns = self._clock.now_ns()
