@@ -9,6 +9,7 @@ import math
 import operator
 import re
 import reprlib
+import stat
 import types
 import typing
 from collections.abc import Iterator
@@ -46,7 +47,10 @@ def load_yaml(path: Path, into: type[T]) -> T:
         ConfigError: the file is absent, too large, not YAML, or does not fit; the message has a line per problem.
     """
     try:
-        data = path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep us waiting, a device never end
+            raise ConfigError(f"{path}: cannot be read (not a regular file): name an existing YAML file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}): name an existing YAML file") from error
     return parse_yaml(data, into, str(path))
@@ -55,7 +59,7 @@ def load_yaml(path: Path, into: type[T]) -> T:
 def parse_yaml(data: bytes, into: type[T], where: str) -> T:
     """Parse YAML bytes into `into`; `where` names the source in messages. Raises as `load_yaml`."""
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{where}: {len(data)} bytes, at most {MAX_BYTES} are accepted")
+        raise ConfigError(f"{where}: too large: at most {MAX_BYTES} bytes are accepted")
     document = _Document(where)
     try:
         text = data.decode()

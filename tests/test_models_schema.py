@@ -1,5 +1,7 @@
 import contextlib
+import os
 import string
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -197,6 +199,19 @@ def test_an_absent_file_is_named(tmp_path: Any) -> None:
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_yaml(tmp_path, Rover)
+
+
+def test_a_file_larger_than_the_limit_is_refused(tmp_path: Any) -> None:
+    (tmp_path / "rover.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(ConfigError, match=r"rover\.yaml: too large: at most"):
+        load_yaml(tmp_path / "rover.yaml", Rover)
+
+
+def test_what_is_no_regular_file_is_refused_unread(tmp_path: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match=r"not a regular file\): name an existing YAML file"):
+            load_yaml(path, Rover)
 
 
 plain_text = st.text(max_size=20)
