@@ -1,5 +1,6 @@
 """Everything a deployment's YAML can say, on one page. Each field: unit, meaning, range."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,8 @@ from edge.mavlink.transport import parse_link
 from edge.transport.sockets import check_endpoint
 from models.errors import ConfigError
 from models.schema import load_yaml
+
+_STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +29,7 @@ def _local(endpoint: str) -> None:
         check_endpoint(endpoint)
     except ConfigError as error:
         raise ValueError(str(error)) from error
+    _require(not endpoint.endswith(":*"), f"endpoint {endpoint!r}: expected a port, 1 to 65535")
 
 
 def _link(link: str) -> None:
@@ -86,7 +90,11 @@ class SyntheticSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag=
     seed: int = 1
     """Same seed, same flight: give radio and camera the same."""
     dwell_s: float = 3.0
-    """Time spent over one site."""
+    """Time spent over one site; at least 0.1."""
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, f"seed is {self.seed}: expected at least 0")
+        _require(self.dwell_s >= 0.1, f"dwell_s is {self.dwell_s}: expected at least 0.1")
 
 
 class CameraSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="camera"):
@@ -168,6 +176,7 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
     bundle: str
     """Folder of the model, relative to this file."""
     streams: dict[str, StreamConfig]
+    """By name: 1 to 64 letters, digits, underscores, dots and dashes."""
     results: str
     """Endpoint where answers and status are published."""
     pose: str | None = None
@@ -183,8 +192,20 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
         if self.pose is not None:
             _local(self.pose)
         _require(bool(self.streams), "streams: expected at least one")
+        for name in self.streams:
+            claim = _STREAM_NAME.fullmatch(name) is not None
+            _require(claim, f"stream {name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        self._require_different_endpoints()
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
         _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")
+
+    def _require_different_endpoints(self) -> None:
+        used = {self.results: "results"}
+        others = [(f"streams.{name}", stream.endpoint) for name, stream in self.streams.items()]
+        for name, endpoint in (*others, ("pose", self.pose)):
+            if endpoint is not None:
+                other = used.setdefault(endpoint, name)
+                _require(other == name, f"{name} and {other} have the endpoint {endpoint}: give each its own")
 
 
 def check_streams(streams: Mapping[str, StreamConfig], modalities: Sequence[str]) -> None:

@@ -175,7 +175,7 @@ class Subscriber(_Socket):
             self._connect(endpoint)
 
     def receive(self, timeout_ms: int) -> list[memoryview] | None:
-        """Return the first MAX_PARTS parts of the next message as views on zmq's own buffers, or None after `timeout_ms`.
+        """Return the next message's parts, at most MAX_PARTS, as views on zmq's own buffers; None after `timeout_ms`.
 
         The buffers live as long as the views do; nothing is copied.
         """

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from edge.config import load_flight
+from models.errors import ConfigError
+
+FLIGHT = """bundle: demo.uavb
+results: ipc:///tmp/results
+pose: ipc:///tmp/pose
+streams:
+  radio:
+    {modality: iq, endpoint: "tcp://127.0.0.1:5555", rate_hz: 100}
+sources:
+  - {kind: synthetic, stream: radio, sensor: radio, seed: 0, dwell_s: 0.1}
+"""
+
+
+def test_a_flight_at_its_limits_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "flight.yaml"
+    name = "Ra_d.i-0" * 8
+    text = FLIGHT.replace("5555", "65535").replace("  radio:", f"  {name}:").replace("stream: radio", f"stream: {name}")
+    path.write_text(text)
+    config = load_flight(path)
+    assert list(config.streams) == [name]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (":5555", ":0", r":5: streams\.radio: endpoint .*PORT, 1 to 65535"),
+        (":5555", ":65536", r":5: streams\.radio: endpoint .*PORT, 1 to 65535"),
+        (":5555", ":*", r":5: streams\.radio: endpoint .*expected a port, 1 to 65535"),
+        ("tcp://127.0.0.1:5555", "ipc:///tmp/results", ":1: streams.radio and results have the endpoint"),
+        ("tcp://127.0.0.1:5555", "ipc:///tmp/pose", ":1: pose and streams.radio have the endpoint"),
+        ("/tmp/pose", "/tmp/results", ":1: pose and results have the endpoint"),
+        ("  radio:", '  "":', "stream '': expected 1 to 64 of the characters"),
+        ("  radio:", "  a/b:", ":1: stream 'a/b': expected 1 to 64 of the characters"),
+        ("  radio:", f"  {'x' * 65}:", "x': expected 1 to 64 of the characters"),
+        ("seed: 0", "seed: -1", r":8: sources\.0: seed is -1: expected at least 0"),
+        ("dwell_s: 0.1", "dwell_s: 0.09", r":8: sources\.0: dwell_s is 0.09: expected at least 0.1"),
+    ],
+)
+def test_what_cannot_fly_is_refused_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "flight.yaml"
+    path.write_text(FLIGHT.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=rf"flight\.yaml.*{message}"):
+        load_flight(path)
