@@ -14,7 +14,7 @@ from rich.console import Console
 from edge.cli import main
 from edge.operations import bench
 from edge.operations.bench import QUICK, Times, full_times, plan_paths
-from edge.operations.bench_feed import FRAME_PX, IQ_CHUNK_SAMPLES, Feed, Feeder, payloads
+from edge.operations.bench_feed import FRAME_PX, Feed, Feeder, payloads
 from edge.operations.bench_machine import NoiseMeter, describe_machine
 from edge.operations.bench_statistics import MIN_SAMPLES, missing_samples, percentile
 from edge.operations.bench_text import print_bench
@@ -60,21 +60,22 @@ def test_percentiles_that_lack_samples_are_named_with_what_they_need() -> None:
     assert missing_samples(662) == {}
 
 
-def test_radio_messages_are_of_the_stated_size_and_pass_the_gate() -> None:
-    windows, gate = payloads(IQ.recipe), Gate()
-    assert windows[0].nbytes == 65_536 == IQ_CHUNK_SAMPLES * 4
+def test_radio_messages_hold_every_sample_and_pass_the_gate() -> None:
+    windows, gate = payloads(IQ.recipe, 100.0), Gate()
+    assert 100 * len(windows[0]) == IQ.recipe.sample_rate_hz
+    assert windows[0].dtype == np.int16
     assert [gate.check_iq(window) for window in windows] == [None] * len(windows)
 
 
 def test_frames_are_of_720_lines_and_pass_the_gate() -> None:
-    frames, gate = payloads(IMAGE.recipe), Gate()
+    frames, gate = payloads(IMAGE.recipe, 30.0), Gate()
     assert frames[0].shape == (*FRAME_PX, 3)
     assert [gate.check_frame(frame) for frame in frames] == [None] * len(frames)
 
 
-def test_a_window_longer_than_a_chunk_gets_a_longer_message() -> None:
-    recipe = IqRecipe(window_samples=4 * IQ_CHUNK_SAMPLES, sample_rate_hz=1_000_000)
-    assert len(payloads(recipe)[0]) == recipe.window_samples
+def test_a_radio_message_holds_at_least_a_window() -> None:
+    recipe = IqRecipe(window_samples=8192, sample_rate_hz=250_000)
+    assert len(payloads(recipe, 100.0)[0]) == recipe.window_samples
 
 
 def test_a_feeder_sends_what_it_is_told_to_the_endpoint_it_is_told(tmp_path) -> None:
@@ -96,8 +97,8 @@ def test_messages_say_that_they_were_captured_before_they_were_sent(tmp_path) ->
         feeder.start(0.005)
         header, payload = decode_message(subscriber.receive(10_000))
     assert header.kind == Kind.IQ
-    assert len(payload) == 65_536
-    assert header.send_ns - header.capture_ns == pytest.approx(IQ_CHUNK_SAMPLES * 1000, abs=5_000_000)
+    assert len(payload) == 5000 * 4
+    assert header.send_ns - header.capture_ns == pytest.approx(5_000_000, abs=5_000_000)
 
 
 def test_a_feeder_whose_process_dies_is_named(tmp_path) -> None:

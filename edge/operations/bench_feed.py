@@ -17,8 +17,6 @@ from models.preprocess import opencv
 from models.spec import IqRecipe, ModalitySpec, Recipe
 
 FRAME_PX = (720, 1280)
-IQ_CHUNK_SAMPLES = 16_384
-"""65,536 bytes of int16; more where the model's window is longer."""
 _PAYLOADS = 8
 _START_TIMEOUT_S = 20.0
 
@@ -46,11 +44,18 @@ class Feed:
         )
 
 
-def payloads(recipe: Recipe) -> list[NDArray[Any]]:
-    """Return different messages that the quality gate lets pass: I/Q (samples, 2), or 1280 x 720 BGR frames."""
+def payloads(recipe: Recipe, rate_hz: float) -> list[NDArray[Any]]:
+    """Return different messages that the quality gate lets pass.
+
+    Args:
+        recipe: of the modality that is fed.
+        rate_hz: messages a second; those of a radio hold every sample that it takes, and at least a window each.
+    Returns:
+        int16 I/Q (samples, 2), or 1280 x 720 BGR frames.
+    """
     rng = np.random.default_rng(1)
     if isinstance(recipe, IqRecipe):
-        samples = max(IQ_CHUNK_SAMPLES, recipe.window_samples)
+        samples = max(round(recipe.sample_rate_hz / rate_hz), recipe.window_samples)
         return [rng.normal(0, 2000, (samples, 2)).astype(np.int16) for _ in range(_PAYLOADS)]
     height, width = FRAME_PX
     grain = rng.integers(0, 64, (height, width, 3), np.uint8)
@@ -108,7 +113,7 @@ class Feeder:
 def _serve(feed: Feed, commands: "multiprocessing.connection.Connection[str, Any]") -> None:
     """Send as told until the other side goes away; answer an empty text when done, or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    messages = payloads(feed.modality.recipe)
+    messages = payloads(feed.modality.recipe, feed.rate_hz)
     senders = {False: StreamSender(feed.stream.endpoint, 1), True: StreamSender(feed.bare_endpoint, 1)}
     commands.send("")
     while True:

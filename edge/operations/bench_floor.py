@@ -33,7 +33,7 @@ class Floor:
         self._branch = engines.branches[feed.modality.name]
         self._fusion = engines.fusion
         self._recipe = feed.modality.recipe
-        self._messages = payloads(feed.modality.recipe)
+        self._messages = payloads(feed.modality.recipe, feed.rate_hz)
         self._window = getattr(feed.modality.recipe, "window_samples", None)
         self._subscriber = Subscriber(feed.bare_endpoint)
         self._paced_ms: dict[str, list[float]] = {part: [] for part in (*PARTS, "total")}

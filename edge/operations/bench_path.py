@@ -115,7 +115,10 @@ class PathRun:
         figures["samples"] = len(totals)
         figures["too_few_for"] = missing_samples(len(totals))
         figures["streams"] = {
-            feed.name: {"rate_hz": feed.rate_hz, "message_bytes": payloads(feed.modality.recipe)[0].nbytes}
+            feed.name: {
+                "rate_hz": feed.rate_hz,
+                "message_bytes": payloads(feed.modality.recipe, feed.rate_hz)[0].nbytes,
+            }
             for feed in self._feeds
         }
         return figures
