@@ -208,18 +208,21 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
                 _require(other == name, f"{name} and {other} have the endpoint {endpoint}: give each its own")
 
 
-def check_streams(streams: Mapping[str, StreamConfig], modalities: Sequence[str]) -> None:
-    """Refuse streams that feed a modality which the model does not have.
+def check_modalities(streams: Mapping[str, StreamConfig], config: PipelineConfig, modalities: Sequence[str]) -> None:
+    """Refuse a deployment that names a modality which the model does not have.
 
     Raises:
-        ConfigError: names the stream and the model's modalities.
+        ConfigError: has a line for each.
     """
-    for name, stream in streams.items():
-        if stream.modality not in modalities:
-            known = ", ".join(modalities)
-            raise ConfigError(
-                f"streams.{name}.modality: expected one of {known} (of the bundle), got {stream.modality}"
-            )
+    named = {f"streams.{name}.modality": stream.modality for name, stream in streams.items()}
+    named |= {f"pipeline.trigger_order.{n}": modality for n, modality in enumerate(config.trigger_order)}
+    problems = [
+        f"{key}: expected one of {', '.join(modalities)} (of the bundle), got {modality}"
+        for key, modality in named.items()
+        if modality not in modalities
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def load_flight(path: Path) -> FlightConfig:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.config import FlightConfig, StreamConfig
+from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
 from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, pack, unpack
@@ -283,9 +283,17 @@ def test_status_names_model_labels_and_streams(rig):
     assert len(status.labels) >= 7
 
 
-def test_stream_of_an_unknown_modality_is_refused_at_start(tmp_path):
+def test_every_unknown_modality_is_refused_at_start(tmp_path):
     bundle = open_bundle(shipped_bundle())
-    stream = StreamConfig(modality="sonar", endpoint=f"ipc://{tmp_path}/x", rate_hz=1.0)
-    config = FlightConfig(bundle=str(bundle.path), streams={"x": stream}, results=f"ipc://{tmp_path}/results")
-    with pytest.raises(ConfigError, match=r"streams\.x\.modality: expected one of iq, image"):
+    config = FlightConfig(
+        bundle=str(bundle.path),
+        streams={"x": StreamConfig(modality="sonar", endpoint=f"ipc://{tmp_path}/x", rate_hz=1.0)},
+        results=f"ipc://{tmp_path}/results",
+        pipeline=PipelineConfig(trigger_order=("image", "lidar")),
+    )
+    with pytest.raises(ConfigError) as refusal:
         LivePipeline(config, bundle)
+    assert [line.split(":")[0] for line in str(refusal.value).splitlines()] == [
+        "streams.x.modality",
+        "pipeline.trigger_order.1",
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from house import ROOT
 
-from edge.config import FlightConfig, check_streams, load_flight
+from edge.config import FlightConfig, check_modalities, load_flight
 from models.bundle import open_bundle
 from models.schema import parse_yaml
 
@@ -22,7 +22,7 @@ SCRIPTS = sorted(
 def test_the_deployment_for_a_laptop_fits_the_shipped_model(root: Path) -> None:
     config = load_flight(root / "launch" / "flight.yaml")
     spec = open_bundle(Path(config.bundle)).spec
-    check_streams(config.streams, spec.modality_names)
+    check_modalities(config.streams, config.pipeline, spec.modality_names)
     assert {source.stream for source in config.sources} == set(config.streams)
     assert {stream.modality for stream in config.streams.values()} == set(spec.modality_names)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from edge.backends.onnx import load_engines
 from edge.clock import Clock, SystemClock
-from edge.config import FlightConfig, check_streams
+from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import LIVE, Pairing, Scheduler
@@ -35,7 +35,7 @@ class LivePipeline:
     """Receives streams, publishes answers and status until it is stopped."""
 
     def __init__(self, config: FlightConfig, bundle: Bundle, clock: Clock | None = None) -> None:
-        check_streams(config.streams, bundle.spec.modality_names)
+        check_modalities(config.streams, config.pipeline, bundle.spec.modality_names)
         self._clock = clock or SystemClock()
         self._config = config
         self._bundle = bundle

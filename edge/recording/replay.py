@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.backends.onnx import load_engines
 from edge.clock import VirtualClock
-from edge.config import PipelineConfig, StreamConfig, check_streams
+from edge.config import PipelineConfig, StreamConfig, check_modalities
 from edge.pipeline.alignment import Feature
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
@@ -36,7 +36,7 @@ class ExactReplay:
     def __init__(
         self, bundle: Bundle, streams: Mapping[str, StreamConfig], config: PipelineConfig, start_ns: int
     ) -> None:
-        check_streams(streams, bundle.spec.modality_names)
+        check_modalities(streams, config, bundle.spec.modality_names)
         self._streams = streams
         self._clock = VirtualClock(start_ns)
         engines = load_engines(bundle)
