@@ -204,7 +204,7 @@ def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp
     assert event.payload == payload[:-5]
 
 
-@pytest.mark.parametrize("name", ["../x", "front camera", "pose", "results"])
+@pytest.mark.parametrize("name", ["pose", "truth", "results"])
 def test_stream_whose_name_no_recording_can_hold_is_refused_before_the_flight(tmp_path: Path, name: str) -> None:
     streams = {name: StreamConfig(modality="iq", endpoint=f"ipc://{tmp_path}/a", rate_hz=1.0)}
     config = FlightConfig(bundle="x.uavb", streams=streams, results=f"ipc://{tmp_path}/b")
