@@ -5,6 +5,7 @@ import pytest
 from training import write_tiny_root
 
 from models.errors import InputError
+from trainer.data.corruption import BlockDraws, corrupt_radio, corrupt_scene
 from trainer.data.uavpair7 import (
     CLASSES,
     PRESETS,
@@ -12,8 +13,6 @@ from trainer.data.uavpair7 import (
     Preset,
     UavPair7,
     as_hard_as,
-    corrupt_radio,
-    corrupt_scene,
     evaluation_examples,
 )
 
@@ -26,6 +25,31 @@ def root(tmp_path):
 
 def pairs_of(root):
     return root / "uavpair7" / "pairs_val.csv"
+
+
+def test_quick_draws_are_normal_numbers_from_the_generator_of_the_example():
+    drawn = [BlockDraws(np.random.default_rng(3)).normal(2.0, 5.0, (128, 128, 3)) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    other = BlockDraws(np.random.default_rng(4)).normal(2.0, 5.0, (128, 128, 3))
+    assert (other != drawn[0]).mean() > 0.99
+    assert drawn[0].mean() == pytest.approx(2.0, abs=0.1)
+    assert drawn[0].std() == pytest.approx(5.0, rel=0.02)
+    assert abs(np.corrcoef(drawn[0].ravel(), other.ravel())[0, 1]) < 0.02
+
+
+def test_quick_draws_corrupt_as_much_as_exact_ones():
+    window = np.random.default_rng(1).integers(0, 256, (8192, 2), np.uint8)
+    window[:4096] = 127
+    frame = np.full((128, 128, 3), 90, np.uint8)
+    for draws in (np.random.default_rng(0), BlockDraws(np.random.default_rng(0))):
+        radio = corrupt_radio(window, 2000.0, draws)
+        assert radio.dtype == np.float32
+        assert np.mean(radio**2) == pytest.approx(0.5, rel=1e-4)
+        quiet, loud = (np.mean(part**2) for part in (radio[:4096], radio[4096:]))
+        assert quiet / loud == pytest.approx(2000 / (2000 + 2 * 256**2 / 12), rel=0.05)
+        scene = corrupt_scene(frame, 0.5, draws)
+        assert scene.mean() == pytest.approx(63.0, abs=0.3)
+        assert scene.std() == pytest.approx(9.0, abs=0.3)
 
 
 def test_every_row_becomes_an_example_of_the_contract(root):

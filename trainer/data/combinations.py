@@ -20,7 +20,7 @@ import numpy as np
 
 from models.spec import ModalitySpec
 from trainer.data.examples import Example
-from trainer.data.pairs import LICENCE, augmented, check_modality, eased
+from trainer.data.pairs import LICENCE, check_modality, draw_example, eased
 from trainer.data.uavpair7 import CLASSES, EMITTERS, PAIR_SEED, PRESETS, SCENES, Pair, Part, Preset, UavPair7
 
 SCENE_NAMES = ("gParking", "bField", "eForest")
@@ -99,7 +99,7 @@ class Combinations:
         """Draw a combination and an example of it, augmented."""
         preset = eased(self.preset, progress) if self.config.has_curriculum else self.preset
         pair = self.pair("training", int(rng.integers(_KINDS**2)), preset, rng)
-        return augmented(self.data.example(pair, rng), rng)
+        return draw_example(self.data, pair, rng)
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield examples of each combination in turn."""

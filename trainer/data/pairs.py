@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from trainer.data.corruption import BlockDraws
 from trainer.data.examples import Example
 from trainer.data.uavpair7 import (
     CLASSES,
@@ -19,7 +20,7 @@ from trainer.data.uavpair7 import (
     SAMPLE_RATE_HZ,
     SCENE_PX,
     WINDOW_SAMPLES,
-    PairedExample,
+    Pair,
     Part,
     Preset,
     UavPair7,
@@ -77,8 +78,7 @@ class PairedSites:
 
     def training_example(self, rng: np.random.Generator, progress: float) -> Example:
         """Draw an example, augmented."""
-        preset = self._preset_at(progress)
-        return augmented(self.training.example(preset, rng), rng)
+        return draw_example(self.data, self.training.pair(self._preset_at(progress), rng), rng)
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield the examples of the pairs CSV: of a named one as written, of the root's own as hard as the preset."""
@@ -102,10 +102,11 @@ def eased(preset: Preset, progress: float) -> Preset:
     return dataclasses.replace(preset, snr_db=(float(low), float(high)))
 
 
-def augmented(drawn: PairedExample, rng: np.random.Generator) -> Example:
-    """Return an example with its window turned in time, its scene mirrored, turned and cropped."""
-    iq = np.roll(drawn.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
-    return Example(label=drawn.label, sensors={"iq": iq, "image": _turned(drawn.image, rng)})
+def draw_example(data: UavPair7, pair: Pair, rng: np.random.Generator) -> Example:
+    """Return a training example of a pair: its scene mirrored, turned and cropped, its window turned in time."""
+    made = data.example(pair, BlockDraws(rng), lambda scene: _turned(scene, rng))
+    iq = np.roll(made.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
+    return Example(label=made.label, sensors={"iq": iq, "image": made.image})
 
 
 def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

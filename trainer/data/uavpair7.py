@@ -7,7 +7,7 @@ always on: every emitter was recorded by its own receiver, and without them the 
 import csv
 import dataclasses
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.preprocess import opencv
+from trainer.data.corruption import ZERO_LEVEL, Draws, corrupt_radio, corrupt_scene
 
 CLASSES = ("parking", "resident", "industry", "field", "grass", "river_lake", "forest")
 SCENES = ("gParking", "fResident", "cIndustry", "bField", "aGrass", "dRiverLake", "eForest")
@@ -34,10 +35,7 @@ WINDOW_SAMPLES = 8192
 SCENE_PX = 128
 PAIR_SEED = 20251
 
-_ZERO_LEVEL = 127.4  # of the RTL-SDR's unsigned bytes
 _POWER_BLOCK_SAMPLES = 64
-_MAX_OFFSET = 0.08  # cycles per sample
-_FINE_TURNS = 128
 _COLUMNS = ("label", "class", "image", "rf_index", "rf_recording", "rf_floor_snr_db", "image_severity")
 _ARRAYS = ("iq", "y", "rec", "classes")
 
@@ -90,6 +88,15 @@ class PairedExample(NamedTuple):
     """(128, 128, 3), BGR."""
 
 
+View = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""Which part of a clean scene is seen, and from where."""
+
+
+def unchanged(scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the whole scene as it is."""
+    return scene
+
+
 class UavPair7:
     """The windows and scenes of one data root, held in memory."""
 
@@ -116,23 +123,30 @@ class UavPair7:
         self.scenes = _load_scenes(_only_file(root, "scenes_rsscn7", "rsscn7_128_*.zip"))
         """JPEG bytes by `<class>/<name>.jpg`."""
         self._burst_power: dict[str, float] = {}
+        self._decoded: dict[str, NDArray[np.uint8]] = {}
 
     def burst_power(self, recording: str) -> float:
         """Return the power of a recording's bursts: median over windows of the 90th percentile over 64 samples."""
         if recording not in self._burst_power:
             chosen = self.windows[[name == recording for name in self.recordings]]
-            blocks = (np.abs(_centred(chosen)) ** 2).reshape(len(chosen), -1, _POWER_BLOCK_SAMPLES).mean(axis=2)
+            power = ((chosen - ZERO_LEVEL) ** 2).sum(axis=2)  # (windows, samples)
+            blocks = power.reshape(len(chosen), -1, _POWER_BLOCK_SAMPLES).mean(axis=2)
             self._burst_power[recording] = float(np.median(np.percentile(blocks, 90, axis=1)))
         return self._burst_power[recording]
 
-    def example(self, pair: Pair, rng: np.random.Generator) -> PairedExample:
-        """Return the corrupted example of a pair; the radio draws from `rng` first."""
+    def example(self, pair: Pair, draws: Draws, view: View = unchanged) -> PairedExample:
+        """Return the corrupted example of a pair, its scene seen through `view`; the radio draws first."""
         power = self.burst_power(pair.recording)
-        iq = corrupt_radio(self.windows[pair.window], power / 10 ** (pair.snr_db / 10), rng)
-        return PairedExample(pair.label, iq, corrupt_scene(self.scene(pair.scene), pair.severity, rng))
+        iq = corrupt_radio(self.windows[pair.window], power / 10 ** (pair.snr_db / 10), draws)
+        return PairedExample(pair.label, iq, corrupt_scene(view(self.scene(pair.scene)), pair.severity, draws))
 
     def scene(self, name: str) -> NDArray[np.uint8]:
-        """Return a decoded scene, (128, 128, 3) BGR."""
+        """Return a scene, (128, 128, 3) BGR; it is decoded once and kept, 49 kB."""
+        if name not in self._decoded:
+            self._decoded[name] = self._decode(name)
+        return self._decoded[name]
+
+    def _decode(self, name: str) -> NDArray[np.uint8]:
         cv2 = opencv()
         frame = cv2.imdecode(np.frombuffer(self.scenes[name], np.uint8), cv2.IMREAD_COLOR)
         if frame is None or frame.shape != (SCENE_PX, SCENE_PX, 3):
@@ -237,10 +251,6 @@ class Part:
             severity=float(rng.uniform(*preset.severity)),
         )
 
-    def example(self, preset: Preset, rng: np.random.Generator) -> PairedExample:
-        """Draw one example."""
-        return self.data.example(self.pair(preset, rng), rng)
-
 
 def evaluation_examples(root: Path, pairs_csv: Path) -> Iterator[PairedExample]:
     """Yield the examples of a pairs CSV in its order: the same on every run and every machine.
@@ -263,50 +273,6 @@ def as_hard_as(pair: Pair, preset: Preset) -> Pair:
         snr_db=float(np.interp(pair.snr_db, written.snr_db, preset.snr_db)),
         severity=float(np.interp(pair.severity, written.severity, preset.severity)),
     )
-
-
-def corrupt_radio(window: NDArray[np.uint8], noise_power: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add receiver noise and a carrier offset, then remove DC and scale to unit RMS.
-
-    Args:
-        window: (n, 2) unsigned bytes.
-        noise_power: of the complex noise, in squared byte steps.
-    Returns:
-        (n, 2) float32.
-    """
-    samples = _centred(window)
-    sigma = np.sqrt(noise_power / 2)
-    noise = rng.normal(0.0, sigma, len(samples)) + 1j * rng.normal(0.0, sigma, len(samples))
-    offset = rng.uniform(-_MAX_OFFSET, _MAX_OFFSET)
-    samples += noise
-    samples *= _carrier(offset, len(samples))
-    samples -= samples.mean()
-    samples /= np.sqrt(np.mean(samples.real**2 + samples.imag**2))
-    return np.stack([samples.real, samples.imag], axis=1).astype(np.float32)
-
-
-def corrupt_scene(frame: NDArray[np.uint8], severity: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Blur, darken and add noise to a BGR frame; severity 0 leaves it as it is."""
-    cv2 = opencv()
-    rgb = frame[:, :, ::-1].astype(np.float32)
-    if severity > 0:
-        rgb = cv2.GaussianBlur(rgb, (0, 0), 0.01 + 2.5 * severity)
-    noisy = rng.normal(0.0, 18 * severity, frame.shape)
-    noisy += rgb * (1 - 0.6 * severity)
-    np.clip(np.rint(noisy, out=noisy), 0, 255, out=noisy)
-    return np.ascontiguousarray(noisy[:, :, ::-1], np.uint8)
-
-
-def _carrier(offset: float, samples: int) -> NDArray[np.complex128]:
-    """Return exp(2 pi j offset n), as products of a coarse and a fine turn: a tenth of the exponentials' cost."""
-    turn = 2j * np.pi * offset
-    coarse = np.exp(turn * _FINE_TURNS * np.arange(-(-samples // _FINE_TURNS)))
-    return np.outer(coarse, np.exp(turn * np.arange(_FINE_TURNS))).ravel()[:samples]
-
-
-def _centred(window: NDArray[np.uint8]) -> NDArray[np.complex128]:
-    """Return unsigned byte pairs (..., 2) as complex numbers about zero."""
-    return np.asarray((window[..., 0] - _ZERO_LEVEL) + 1j * (window[..., 1] - _ZERO_LEVEL))
 
 
 def _only_file(root: Path, folder: str, pattern: str) -> Path:
