@@ -110,9 +110,9 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class FusionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How features and logits of the modalities become one answer."""
 
-    method: Literal["concat", "sum", "gated", "iemf", "entropy", "poe"] = "iemf"
+    method: Literal["concat", "sum", "gated", "iemf", "entropy", "poe", "mean"] = "iemf"
     """concat, sum, gated: a dense layer over the features side by side, added up, or each behind a gate; iemf: weighted
-    by entropy; entropy, poe: the branches' own answers, so weighted or multiplied, without any layer."""
+    by entropy; entropy, poe, mean: the branches' own answers, so weighted, multiplied or averaged, no layer."""
     tau: float = 0.2
     """IEMF: temperature of the entropy weights; small values trust the more certain modality more."""
     floor: float = 0.2

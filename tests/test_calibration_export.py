@@ -89,7 +89,7 @@ def test_exported_weights_agree_with_the_numpy_reference(exported):
             np.testing.assert_allclose(golden["entropies"][n], entropies, atol=PARITY)
 
 
-@pytest.mark.parametrize("method", ["iemf", "concat", "sum", "gated", "entropy", "poe"])
+@pytest.mark.parametrize("method", ["iemf", "concat", "sum", "gated", "entropy", "poe", "mean"])
 def test_every_fusion_flies_as_it_was_trained(method):
     network = tiny_network(tiny_spec(method, (IQ, IMAGE, THERMAL)))
     mask = torch.tensor([[1.0, 1, 1], [1, 0, 1], [0, 0, 1], [0.3, 1, 0.6], [0, 0, 0]])

@@ -13,7 +13,7 @@ from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 PARITY = 2e-6  # float32 against float64
 
-FORMS = ["iemf", "concat", "sum", "gated", "entropy", "poe"]
+FORMS = ["iemf", "concat", "sum", "gated", "entropy", "poe", "mean"]
 MASKS = torch.tensor([[1.0, 1, 1], [1, 0, 1], [0, 0, 1], [0.3, 1, 0.6], [0, 0, 0]])
 
 
@@ -77,7 +77,7 @@ def test_huge_logits_give_a_finite_answer(method):
     assert all(torch.isfinite(one).all() for one in outputs)
 
 
-@pytest.mark.parametrize("method", ["concat", "sum", "gated", "entropy", "poe"])
+@pytest.mark.parametrize("method", ["concat", "sum", "gated", "entropy", "poe", "mean"])
 def test_weights_are_shares_of_what_is_available(method):
     spec = tiny_spec(method, (IQ, IMAGE, THERMAL))
     with torch.no_grad():
@@ -115,6 +115,16 @@ def test_product_of_experts_multiplies_their_probabilities():
     first, second = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.1, 0.6, 0.3]])
     fused, _, _ = fusion([torch.zeros(1, 8), torch.zeros(1, 6)], [first.log() + 5, second.log()], torch.ones(1, 2))
     torch.testing.assert_close(fused.exp(), torch.tensor([[0.05, 0.18, 0.06]]))
+    assert list(fusion.parameters()) == []
+
+
+def test_mean_averages_the_probabilities_of_what_is_available():
+    fusion = build_fusion(tiny_spec("mean"))
+    first, second = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.1, 0.6, 0.3]])
+    inputs = [torch.zeros(3, 8), torch.zeros(3, 6)], [(first.log() + 5).repeat(3, 1), second.log().repeat(3, 1)]
+    fused, _, _ = fusion(*inputs, torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.5, 0.25]]))
+    expected = torch.tensor([[0.3, 0.45, 0.25], [0.1, 0.6, 0.3], [1.1 / 3, 0.4, 0.7 / 3]])
+    torch.testing.assert_close(fused.exp(), expected)
     assert list(fusion.parameters()) == []
 
 

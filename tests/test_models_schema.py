@@ -235,7 +235,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         ModalitySpec(name=name, recipe=draw(recipes), feature_size=draw(st.integers(1, 4096)))
         for name in draw(st.lists(names, min_size=2, max_size=4, unique=True))
     ]
-    methods = st.sampled_from(["concat", "sum", "gated", "iemf", "entropy", "poe"])
+    methods = st.sampled_from(["concat", "sum", "gated", "iemf", "entropy", "poe", "mean"])
     fusion = FusionSpec(method=draw(methods), tau=draw(st.floats(1e-6, 1e6)), floor=0.1)
     return ModelSpec(classes=tuple(labels), modalities=tuple(modalities), fusion=fusion)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.spec import ModelSpec
 
-TINY = 1e-9  # keeps a division by no available modality at 0
+TINY = 1e-9  # keeps a division by no available modality at 0, and the logarithm of a vanished probability finite
 _ABSENT_SCORE = -1e4  # below any score, so that an absent modality never sets the scale
 
 
@@ -165,6 +165,29 @@ class ProductFusion(nn.Module):
         return fused, over_sum(mask), normalised_entropies(logits)
 
 
+class MeanFusion(nn.Module):
+    """Mean of the branches' own answers: z = log sum_m w_m softmax(z_m), w_m = a_m / sum. Nothing to learn.
+
+    The linear opinion pool: the fused answer is one of the branches', by a draw with probabilities w. A sharp branch
+    cannot rule a class out for the others, as it can in `ProductFusion`.
+
+    Source: Stone, "The opinion pool" (1961).
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+
+    def forward(
+        self, features: Sequence[Tensor], logits: Sequence[Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (logits (batch, C), weights (batch, M), entropies (batch, M))."""
+        weights = over_sum(mask)
+        probs = torch.zeros_like(logits[0])
+        for m, one in enumerate(logits):
+            probs = probs + weights[:, m : m + 1] * torch.softmax(one, dim=1)
+        return torch.log(probs.clamp(min=TINY)), weights, normalised_entropies(logits)  # a maximum, as in `over_sum`
+
+
 def over_sum(shares: Tensor) -> Tensor:
     """Return shares (batch, M) scaled to sum to 1, or all 0 where they are.
 
@@ -194,6 +217,7 @@ _FORMS: dict[str, type[nn.Module]] = {
     "iemf": IemfFusion,
     "entropy": EntropyFusion,
     "poe": ProductFusion,
+    "mean": MeanFusion,
 }
 
 
