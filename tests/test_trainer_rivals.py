@@ -14,13 +14,14 @@ from trainer.data.synthetic import Synthetic, SyntheticData
 from trainer.loop import Trainer
 from trainer.methods.aux import AuxConfig
 from trainer.methods.catalogue import MethodConfig, build_method
+from trainer.methods.independent import IndependentConfig
 from trainer.methods.mla import MlaConfig
 from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
 from trainer.methods.pmr import PmrConfig
 
 MODALITIES = tuple(msgspec.structs.replace(one, feature_size=IQ.feature_size) for one in (IQ, IMAGE, THERMAL))
-RIVALS = [AuxConfig(), OgmGeConfig(), MmParetoConfig(), MlaConfig(), PmrConfig()]
+RIVALS = [IndependentConfig(), AuxConfig(), OgmGeConfig(), MmParetoConfig(), MlaConfig(), PmrConfig()]
 
 
 class Silent:
@@ -89,7 +90,7 @@ def test_a_resumed_rival_ends_with_the_bits_of_an_uninterrupted_one(method, tmp_
     assert resumed.method.state() == straight.method.state()
 
 
-@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "iemf", "entropy", "poe"])
+@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "iemf", "entropy", "poe", "mean"])
 @pytest.mark.parametrize("method", RIVALS, ids=kind)
 def test_a_rival_trains_three_modalities_with_any_fusion(method, fusion):
     network = tiny_network(tiny_spec(fusion, MODALITIES))

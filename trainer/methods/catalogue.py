@@ -3,6 +3,7 @@
 from models.nets.multimodal import MultimodalNet
 from trainer.methods.aux import Aux, AuxConfig
 from trainer.methods.gcmt import Gcmt, GcmtConfig
+from trainer.methods.independent import Independent, IndependentConfig
 from trainer.methods.joint import Joint, JointConfig
 from trainer.methods.method import Method
 from trainer.methods.mla import Mla, MlaConfig
@@ -10,7 +11,9 @@ from trainer.methods.mmpareto import MmPareto, MmParetoConfig
 from trainer.methods.ogm_ge import OgmGe, OgmGeConfig
 from trainer.methods.pmr import Pmr, PmrConfig
 
-MethodConfig = JointConfig | AuxConfig | OgmGeConfig | MmParetoConfig | MlaConfig | PmrConfig | GcmtConfig
+MethodConfig = (
+    JointConfig | IndependentConfig | AuxConfig | OgmGeConfig | MmParetoConfig | MlaConfig | PmrConfig | GcmtConfig
+)
 
 
 def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> Method:
@@ -18,6 +21,8 @@ def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> M
     match config:
         case JointConfig():
             return Joint(network, epochs)
+        case IndependentConfig():
+            return Independent(network, epochs)
         case AuxConfig():
             return Aux(network, epochs, config)
         case OgmGeConfig():

@@ -32,10 +32,13 @@ class Losses:
         )
 
 
-def compute_losses(network: MultimodalNet, batch: Batch, frozen: Collection[str] = ()) -> Losses:
+def compute_losses(
+    network: MultimodalNet, batch: Batch, frozen: Collection[str] = (), *, is_fused_beside: bool = False
+) -> Losses:
     """Return the fused loss under the batch's mask, and each branch's own loss without it.
 
-    Branches in `frozen` run without a graph: they cost a forward pass only.
+    Branches in `frozen` run without a graph: they cost a forward pass only. A head fused beside reads detached features
+    and logits, so that the fused loss moves nothing but the head's own weights, where it has any.
     """
     answers, own = {}, {}
     count = len(batch.labels)
@@ -44,7 +47,8 @@ def compute_losses(network: MultimodalNet, batch: Batch, frozen: Collection[str]
         with torch.set_grad_enabled(torch.is_grad_enabled() and name not in frozen):
             feature, logits = network.branch(name)(inputs)
             own[name] = cross_entropy(logits[:count], batch.labels) + OUTLIER_WEIGHT * doubt_loss(logits[count:])
-        answers[name] = (feature[:count], logits[:count])
+        seen = (feature[:count], logits[:count])
+        answers[name] = (seen[0].detach(), seen[1].detach()) if is_fused_beside else seen
     answer = network.fuse(answers, batch.mask)
     return Losses(fused=cross_entropy(answer.logits, batch.labels), branches=own, answer=answer)
 

@@ -18,10 +18,9 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from models.errors import ConfigError
-from models.nets.multimodal import Answer, MultimodalNet
+from models.nets.multimodal import MultimodalNet
 from trainer.methods.losses import compute_losses
 from trainer.methods.method import Batch, ProbeBatches, StepReport
 
@@ -75,10 +74,10 @@ class Mla:
         self.turn += 1
         for name in self._names:
             self.network.branch(name).train(self.network.training and name == active)
-        losses = compute_losses(self.network, batch, frozen=[name for name in self._names if name != active])
-        losses.branches[active].backward()  # type: ignore[no-untyped-call]
-        self._share_head_gradient(active, losses.answer.features[active].detach().mean(dim=0))
-        self._train_fusion(losses.answer, batch)
+        others = [name for name in self._names if name != active]
+        losses = compute_losses(self.network, batch, others, is_fused_beside=True)
+        (losses.branches[active] + losses.fused).backward()  # type: ignore[no-untyped-call]
+        self._share_head_gradient(active, losses.answer.features[active].mean(dim=0))
         return losses.report(batch.labels)
 
     def state(self) -> dict[str, Any]:
@@ -102,14 +101,6 @@ class Mla:
         for name in self._names:
             head = self.network.branch(name).head
             head.weight.grad, head.bias.grad = projected.clone(), bias.clone()
-
-    def _train_fusion(self, answer: Answer, batch: Batch) -> None:
-        """Back-propagate the fused loss into the fusion head alone, where it has weights."""
-        features, logits = answer.features, answer.branch_logits
-        detached = {name: (features[name].detach(), logits[name].detach()) for name in self._names}
-        fused = self.network.fuse(detached, batch.mask).logits
-        if fused.requires_grad:
-            cross_entropy(fused, batch.labels).backward()  # type: ignore[no-untyped-call]
 
 
 def without(projector: Tensor, feature: Tensor, alpha: float) -> Tensor:
