@@ -13,7 +13,7 @@ from rich.console import Console
 from edge.config import load_flight
 from edge.operations.flown import Flown
 from edge.operations.observer import Observer
-from edge.operations.score import TruthTimeline, score
+from edge.operations.score import score
 from edge.operations.summary_text import print_summary
 from edge.operations.supervisor import MAX_RESTARTS, Supervisor, flight_commands
 from edge.transport.messages import (
@@ -26,6 +26,7 @@ from edge.transport.messages import (
     pack,
 )
 from edge.transport.sockets import Publisher
+from edge.transport.truths import TruthTimeline
 from edge.transport.wire import Stamp, encode_bytes
 from models.errors import ConfigError, OnboardError
 

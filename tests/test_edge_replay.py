@@ -9,13 +9,13 @@ import pytest
 
 from edge.cli import main
 from edge.operations.replays import LiveOptions, fly_exact, fly_live
-from edge.operations.score import TruthTimeline
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of
 from edge.recording.synthetic import START_NS, message_count, write_synthetic_flight
 from edge.recording.writer import RecordingWriter
 from edge.sources.synthetic import SiteGenerator, SyntheticFlight
 from edge.transport.messages import TRUTH_HOLDS_NS, Kind, Truth
+from edge.transport.truths import TruthTimeline
 from edge.transport.wire import Reason, Stamp, check_payload, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError

@@ -13,8 +13,8 @@ from edge.operations.flown import Flown
 from edge.operations.report import write_report
 from edge.operations.report_series import Timeline, column_means, errors, runs, timeline
 from edge.operations.report_svg import ticks_logarithmic, ticks_of_time
-from edge.operations.score import TruthTimeline
 from edge.transport.messages import NO_DATA, Classification, ModalityAnswer, StreamAccounting, Truth
+from edge.transport.truths import TruthTimeline
 from models.errors import RecordingError
 
 LABELS = ("forest", "lake", "harbour")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge.operations.score import TruthTimeline, accounting_summary, latency_summary, score
+from edge.operations.score import accounting_summary, latency_summary, score
 from edge.transport.messages import Classification, StreamAccounting
+from edge.transport.truths import TruthTimeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,9 @@ from types import TracebackType
 
 from edge.operations.flown import Flown, sum_ledgers
 from edge.operations.live_view import LiveView
-from edge.operations.score import TruthTimeline
 from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
 from edge.transport.sockets import Subscriber
+from edge.transport.truths import TruthTimeline
 from edge.transport.wire import Reason, decode_message
 from models.errors import InputError
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
 from edge.operations.flown import Flown
 from edge.operations.observer import Observer
-from edge.operations.score import TruthTimeline
 from edge.operations.supervisor import Supervisor, flight_commands
 from edge.recording.player import Played, Player
 from edge.recording.reader import Event, Recording
 from edge.recording.replay import ExactReplay, streams_of
 from edge.transport.messages import Pose, Truth
+from edge.transport.truths import TruthTimeline
 from models.bundle import Bundle
 from models.errors import LinkError
 from models.schema import dump_yaml

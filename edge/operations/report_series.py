@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.operations.score import TruthTimeline
 from edge.transport.messages import Classification
+from edge.transport.truths import TruthTimeline
 
 STAGES = ("transport", "queue", "preprocess", "infer", "fuse")
 """Of `Classification.latency_ms`, in the order in which time passes."""

@@ -1,34 +1,12 @@
 """Answers held against what was really there, and accounting as plain data."""
 
-import bisect
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from edge.transport.messages import TRUTH_HOLDS_NS, Classification, StreamAccounting, Truth
-
-
-class TruthTimeline:
-    """What was really there, when."""
-
-    def __init__(self, truths: Iterable[Truth] = ()) -> None:
-        self._times: list[int] = []
-        self._truths: list[Truth] = []
-        for truth in truths:
-            self.note(truth)
-
-    def note(self, truth: Truth) -> None:
-        """Learn what is there from `truth.capture_ns` on."""
-        place = bisect.bisect_right(self._times, truth.capture_ns)
-        self._times.insert(place, truth.capture_ns)
-        self._truths.insert(place, truth)
-
-    def at(self, capture_ns: int) -> Truth | None:
-        """Return what is there at a time, or None before the first truth and where the latest one holds no more."""
-        place = bisect.bisect_right(self._times, capture_ns) - 1
-        is_known = place >= 0 and capture_ns - self._times[place] <= TRUTH_HOLDS_NS
-        return self._truths[place] if is_known else None
+from edge.transport.messages import Classification, StreamAccounting
+from edge.transport.truths import TruthTimeline
 
 
 def score(answers: Iterable[Classification], truths: TruthTimeline) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from edge.mavlink.dataflash import LoggedFlight, read_dataflash
-from edge.pipeline.image_header import encoded_image_size, has_end
 from edge.recording.composition import CAMERA, RADIO, Moment, Part, Window
 from edge.sources.sdr_file import MIN_WINDOW_SAMPLES, window_and_hop
 from edge.sources.sigmf import read_sigmf
+from edge.transport.image_header import encoded_image_size, has_end
 from models.errors import RecordingError
 from models.preprocess import opencv
 

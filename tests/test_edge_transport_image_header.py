@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.pipeline.image_header import encoded_image_size, has_end
+from edge.transport.image_header import encoded_image_size, has_end
 
 cv2 = pytest.importorskip("cv2")
 
