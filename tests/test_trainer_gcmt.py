@@ -128,6 +128,52 @@ def test_hopeless_branch_is_no_longer_picked():
     assert select(method, *scores) == "image"
 
 
+def test_every_selection_is_kept_with_what_was_measured_and_why():
+    network = tiny_network(tiny_spec())
+    method = Gcmt(network, 20, GcmtConfig(probe_batches=2))
+    batches = maker(network.spec)
+    method.backward(batches.training(0, 0, 0.0))
+    assert method.selection.decision is None
+    method.begin_epoch(4, lambda count: [batches.probe(n) for n in range(count)])
+    decision = method.state()["decision"]
+    assert (decision["epoch"], decision["steps"], decision["chosen"]) == (4, 1, method.selection.active)
+    assert decision["consistency"] == decision["average_consistency"] == method.selection.consistency
+    assert set(decision["accuracy"]) == set(decision["gradient_ratio"]) == {"iq", "image"}
+    assert decision["candidates"] == ("iq", "image")
+    assert decision["why"] == "most consistent gradients"
+    method.begin_epoch(5, lambda count: pytest.fail("a round asks once"))
+    assert method.state()["decision"] == decision
+
+
+def test_reason_of_a_selection_names_who_could_not_be_picked():
+    method = Gcmt(tiny_network(tiny_spec()), 20, GcmtConfig(selector="lag", max_stay=2))
+    method.selection.accuracy = {"iq": 0.2, "image": 0.9}
+    assert [method._select() for _ in range(3)] == [
+        (("iq", "image"), "least accurate"),
+        (("iq", "image"), "least accurate"),
+        (("image",), "the only one left; iq stayed 2 rounds: rested"),
+    ]
+    method.selection.fruitless["iq"] = 2
+    assert method._select() == (("image",), "the only one left; iq barred: 2 fruitless rounds")
+
+
+def test_steps_report_the_cosines_of_the_branches_that_learn():
+    network = tiny_network(tiny_spec())
+    method, batch = Gcmt(network, 20, GcmtConfig(selector="turns")), maker(network.spec).training(0, 0, 0.0)
+    probe = lambda count: [maker(network.spec).probe(n) for n in range(count)]  # noqa: E731
+    seen = {}
+    for epoch in (0, 4, 25, 29):
+        stage = method.begin_epoch(epoch, probe)
+        seen[stage] = method.backward(batch).cosines
+    assert {stage: sorted(cosines) for stage, cosines in seen.items()} == {
+        "warm-up": [],
+        "alternate:iq": ["iq"],
+        "refit": [],
+        "consolidate": ["image", "iq"],
+    }
+    assert all(-1 <= value <= 1 for cosines in seen.values() for value in cosines.values())
+
+
 def test_state_survives_a_round_trip():
     method, other = (Gcmt(tiny_network(tiny_spec()), 20, GcmtConfig()) for _ in range(2))
     select(method, {"iq": 0.2, "image": 0.9}, {"iq": 0.3, "image": 0.8})
@@ -137,8 +183,8 @@ def test_state_survives_a_round_trip():
 
 @given(vectors, vectors)
 def test_conflicting_gradient_loses_its_part_along_the_own_one(fused, own):
-    result = consistent_sum([fused], [own], 0.0)
-    if cosine([fused], [own]) >= 0:
+    result, agreement = consistent_sum([fused], [own], 0.0)
+    if agreement >= 0:
         assert torch.equal(result[0], fused + own)
     elif dot([own], [own]) > 1e-3:
         assert dot(result, [own]) == pytest.approx(dot([own], [own]), rel=1e-3, abs=FLOAT_ROUNDING)

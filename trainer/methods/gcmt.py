@@ -9,6 +9,7 @@ Source: after Wang, Xu, Lin, IEEE JSTARS 2025 (doi 10.1109/JSTARS.2025.3586132),
 available: stages, criterion, selector and guard are ours.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,11 +21,18 @@ from models.nets.multimodal import MultimodalNet
 from trainer.methods.gradients import add, consistent_sum, cosine, gradients_of, norm, set_gradients
 from trainer.methods.losses import compute_losses
 from trainer.methods.method import Batch, ProbeBatches, StepReport
+from trainer.ranks import from_first
+
+log = logging.getLogger(__name__)
 
 _WARM_UP, _ALTERNATE, _REFIT = 0.2, 0.5, 0.15  # shares of the epochs; the rest consolidates
 _EMA = 0.5
 _GAIN = 0.005  # least rise of a branch's accuracy that counts as progress
 _FRUITLESS_ROUNDS = 2
+_CRITERIA = {"consistent": "most consistent gradients", "lag": "least accurate", "turns": "next in turn"}
+
+Measured = dict[str, dict[str, float]]
+"""By quantity, then by branch."""
 
 
 class GcmtConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gcmt"):
@@ -58,8 +66,32 @@ class Stages:
     consolidate: int
 
 
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a branch trains in a round: what was measured, who could be picked, who was."""
+
+    epoch: int
+    """The round's first."""
+    steps: int
+    """Batches behind."""
+    consistency: dict[str, float]
+    """Cosine of fused and own gradient, as just measured; the selector sees `RoundState`'s moving averages of these."""
+    accuracy: dict[str, float]
+    gradient_ratio: dict[str, float]
+    average_consistency: dict[str, float]
+    average_accuracy: dict[str, float]
+    average_gradient_ratio: dict[str, float]
+    candidates: tuple[str, ...]
+    chosen: str
+    why: str
+
+
 class RoundState(msgspec.Struct, kw_only=True):
     """What the selection remembers from round to round."""
+
+    steps: int = 0
+    """Batches behind."""
+    decision: Decision | None = None
+    """The latest."""
 
     active: str | None = None
     stay: int = 0
@@ -99,8 +131,7 @@ class Gcmt:
         """Pick the branch where a round begins, then freeze what this epoch leaves alone."""
         stage = self._stage(epoch)
         if stage == "alternate" and (epoch - self.stages.warm_up) % self.config.round_epochs == 0:
-            self._probe(probe(self.config.probe_batches))
-            self._select()
+            self._decide(epoch, self._probe(probe(self.config.probe_batches)))
         names = self.network.spec.modality_names
         active = {"alternate": {self.selection.active}, "refit": set()}.get(stage, set(names))
         self._freeze(frozenset(names) - active)
@@ -109,6 +140,7 @@ class Gcmt:
 
     def backward(self, batch: Batch) -> StepReport:
         """Leave gradients for the active branches and the fusion head."""
+        self.selection.steps += 1
         losses = compute_losses(self.network, batch, self._frozen)
         awake = [name for name in self.network.spec.modality_names if name not in self._frozen]
         own_loss = sum((losses.branches[name] for name in awake), torch.zeros(()))
@@ -120,11 +152,13 @@ class Gcmt:
         fused = dict(zip(parameters, gradients_of(losses.fused, parameters), strict=True))
         own = dict(zip(parameters, gradients_of(weight * own_loss, parameters), strict=True))
         set_gradients(parameters, add(list(fused.values()), list(own.values())))
+        cosines = {}
         for name in awake:
             encoder = self.network.branch(name).encoder_parameters()
             pair = ([fused[one] for one in encoder], [own[one] for one in encoder])
-            set_gradients(encoder, consistent_sum(*pair, self.config.least_cosine))
-        return losses.report(batch.labels)
+            gradients, cosines[name] = consistent_sum(*pair, self.config.least_cosine)
+            set_gradients(encoder, gradients)
+        return losses.report(batch.labels, cosines)
 
     def state(self) -> dict[str, Any]:
         """Return the selection's memory."""
@@ -156,10 +190,21 @@ class Gcmt:
                 branch.eval()
                 branch.zero_grad(set_to_none=True)
 
-    def _probe(self, batches: Sequence[Batch]) -> None:
-        """Measure consistency and accuracy of every branch, all of them awake but none in training mode."""
+    def _probe(self, batches: Sequence[Batch]) -> Measured:
+        """Measure every branch, all of them awake but none in training mode, and update the moving averages."""
         self._freeze(frozenset())
         self.network.eval()
+        names = self.network.spec.modality_names
+        measured: Measured = from_first(self._measure(batches))  # rounding must not part the processes
+        for name in names:
+            self._judge_last_round(name, measured["accuracy"][name])
+            for quantity, memory in self._averages().items():
+                value = measured[quantity][name]
+                memory[name] = value if name not in memory else _EMA * memory[name] + (1 - _EMA) * value
+        return measured
+
+    def _measure(self, batches: Sequence[Batch]) -> Measured:
+        """Return the mean over batches of what decides, by quantity and branch."""
         names = self.network.spec.modality_names
         sums = {name: torch.zeros(3, dtype=torch.float64) for name in names}
         for batch in batches:
@@ -170,22 +215,46 @@ class Gcmt:
                 fused, own = gradients_of(losses.fused, encoder), gradients_of(losses.branches[name], encoder)
                 ratio = norm(fused) / (norm(own) + 1e-12)
                 sums[name] += torch.tensor([cosine(fused, own), accuracies[name], ratio], dtype=torch.float64)
-        for name in names:
-            values = (sums[name] / len(batches)).tolist()
-            self._judge_last_round(name, values[1])
-            memory = (self.selection.consistency, self.selection.accuracy, self.selection.gradient_ratio)
-            for kept, value in zip(memory, values, strict=True):
-                kept[name] = value if name not in kept else _EMA * kept[name] + (1 - _EMA) * value
+        means = {name: (total / len(batches)).tolist() for name, total in sums.items()}
+        return {quantity: {name: means[name][n] for name in names} for n, quantity in enumerate(self._averages())}
+
+    def _averages(self) -> Measured:
+        """Return the moving averages, by quantity and branch."""
+        selection = self.selection
+        return {
+            "consistency": selection.consistency,
+            "accuracy": selection.accuracy,
+            "gradient_ratio": selection.gradient_ratio,
+        }
 
     def _judge_last_round(self, name: str, accuracy: float) -> None:
         """Count rounds that brought the branch that they trained nothing: a hopeless branch must not eat the budget."""
         if name == self.selection.active and accuracy < self.selection.accuracy[name] + _GAIN:
             self.selection.fruitless[name] = self.selection.fruitless.get(name, 0) + 1
 
-    def _select(self) -> None:
-        """Pick the next round's branch among those that still gain and have not stayed too long."""
-        selection = self.selection
-        names = list(self.network.spec.modality_names)
+    def _decide(self, epoch: int, measured: Measured) -> None:
+        """Pick the round's branch, and keep how that came about."""
+        candidates, why = self._select()
+        averages = {f"average_{quantity}": dict(memory) for quantity, memory in self._averages().items()}
+        decision = Decision(
+            epoch=epoch,
+            steps=self.selection.steps,
+            candidates=candidates,
+            chosen=str(self.selection.active),
+            why=why,
+            **measured,
+            **averages,
+        )
+        self.selection.decision = decision
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in decision.average_consistency.items())
+        log.info("epoch %d: %s trains next: %s (cosines %s)", epoch, decision.chosen, why, listed)
+
+    def _select(self) -> tuple[tuple[str, ...], str]:
+        """Pick among the branches that still gain and have not stayed too long; return those, and why it was this one.
+
+        Where no branch gains any more, all may be picked again; where only one gains, it may stay.
+        """
+        selection, names = self.selection, list(self.network.spec.modality_names)
         gaining = [name for name in names if selection.fruitless.get(name, 0) < _FRUITLESS_ROUNDS] or names
         rested = [n for n in gaining if n != selection.active or selection.stay < self.config.max_stay]
         candidates = rested or gaining
@@ -195,6 +264,10 @@ class Gcmt:
             "turns": lambda name: selection.rounds.get(name, 0),
         }[self.config.selector]
         chosen = min(candidates, key=score)
+        reasons = [_CRITERIA[self.config.selector] if len(candidates) > 1 else "the only one left"]
+        reasons += [f"{n} barred: {selection.fruitless[n]} fruitless rounds" for n in names if n not in gaining]
+        reasons += [f"{n} stayed {selection.stay} rounds: rested" for n in gaining if n not in candidates]
         selection.stay = selection.stay + 1 if chosen == selection.active else 1
         selection.active = chosen
         selection.rounds[chosen] = selection.rounds.get(chosen, 0) + 1
+        return tuple(candidates), "; ".join(reasons)

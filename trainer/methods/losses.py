@@ -1,6 +1,6 @@
 """The losses that every method starts from."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,15 +20,21 @@ class Losses:
 
     fused: Tensor
     branches: dict[str, Tensor]
-    """Per modality: of its own head."""
+    """Per modality: of its own head, with its share of doubt."""
+    doubts: dict[str, Tensor]
+    """Per modality: what of that is owed to outliers."""
     answer: Answer
 
-    def report(self, labels: Tensor) -> StepReport:
-        """Return plain numbers."""
+    def report(self, labels: Tensor, cosines: Mapping[str, float] | None = None) -> StepReport:
+        """Return plain numbers, with the cosines of gradients that a method has compared; one wait for the device."""
         logits = {"fused": self.answer.logits, **self.answer.branch_logits}
+        losses = torch.stack([self.fused, *self.branches.values()]).detach()
+        accuracies = torch.stack([(one.argmax(1) == labels).float().mean() for one in logits.values()])
+        loss_values, accuracy_values = torch.stack([losses, accuracies]).tolist()
         return StepReport(
-            losses={"fused": self.fused.item(), **{name: loss.item() for name, loss in self.branches.items()}},
-            accuracies={name: (one.argmax(1) == labels).float().mean().item() for name, one in logits.items()},
+            losses=dict(zip(["fused", *self.branches], loss_values, strict=True)),
+            accuracies=dict(zip(logits, accuracy_values, strict=True)),
+            cosines=dict(cosines or {}),
         )
 
 
@@ -40,17 +46,25 @@ def compute_losses(
     Branches in `frozen` run without a graph: they cost a forward pass only. A head fused beside reads detached features
     and logits, so that the fused loss moves nothing but the head's own weights, where it has any.
     """
-    answers, own = {}, {}
+    answers, own, doubts = {}, {}, {}
     count = len(batch.labels)
     for name in network.spec.modality_names:
         inputs = torch.cat([batch.inputs[name], batch.outliers[name]])
         with torch.set_grad_enabled(torch.is_grad_enabled() and name not in frozen):
             feature, logits = network.branch(name)(inputs)
-            own[name] = cross_entropy(logits[:count], batch.labels) + OUTLIER_WEIGHT * doubt_loss(logits[count:])
-        seen = (feature[:count], logits[:count])
-        answers[name] = (seen[0].detach(), seen[1].detach()) if is_fused_beside else seen
-    answer = network.fuse(answers, batch.mask)
-    return Losses(fused=cross_entropy(answer.logits, batch.labels), branches=own, answer=answer)
+            doubts[name] = OUTLIER_WEIGHT * doubt_loss(logits[count:])
+            own[name] = cross_entropy(logits[:count], batch.labels) + doubts[name]
+        answers[name] = (feature[:count], logits[:count])
+    answer = fuse_beside(network, answers, batch.mask) if is_fused_beside else network.fuse(answers, batch.mask)
+    fused = cross_entropy(answer.logits, batch.labels)
+    return Losses(fused=fused, branches=own, doubts=doubts, answer=answer)
+
+
+def fuse_beside(network: MultimodalNet, answers: Mapping[str, tuple[Tensor, Tensor]], mask: Tensor) -> Answer:
+    """Fuse what the branches answered without a way back to them."""
+    seen = {name: (feature.detach(), logits.detach()) for name, (feature, logits) in answers.items()}
+    features, logits = ({name: pair[n] for name, pair in answers.items()} for n in range(2))
+    return replace(network.fuse(seen, mask), features=features, branch_logits=logits)
 
 
 def doubt_loss(logits: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """What a training method is: it decides which parameters learn from what; the loop does all the rest."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -20,6 +21,21 @@ class Batch:
     outliers: dict[str, Tensor]
     """Per modality, (outliers, *input_shape): inputs to be answered with doubt; may be empty."""
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device; copies to a GPU go on while the CPU works."""
+        if device.type == "cpu":
+            return self
+
+        def moved(one: Tensor) -> Tensor:
+            return one.pin_memory().to(device, non_blocking=True)
+
+        return Batch(
+            inputs={name: moved(one) for name, one in self.inputs.items()},
+            labels=moved(self.labels),
+            mask=moved(self.mask),
+            outliers={name: moved(one) for name, one in self.outliers.items()},
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
@@ -29,6 +45,8 @@ class StepReport:
     """`fused` and each modality."""
     accuracies: dict[str, float]
     """As above, on this batch."""
+    cosines: dict[str, float] = field(default_factory=dict)
+    """Of the fused and the branch's own gradient on its encoder, for branches whose gradients the method compares."""
 
 
 ProbeBatches = Callable[[int], Sequence[Batch]]
