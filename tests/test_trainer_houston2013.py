@@ -5,6 +5,7 @@ from training import IQ
 from models.errors import ConfigError, InputError
 from models.schema import parse_yaml
 from models.spec import ModalitySpec, ModelSpec, VectorRecipe
+from trainer.asking import Fused
 from trainer.data.catalogue import open_data_set
 from trainer.data.examples import prepare, presence
 from trainer.data.houston2013 import ALWAYS_TRAINED, CLASSES, Houston2013Data, deal_regions
@@ -97,14 +98,16 @@ class Lidar:
         self.spec = ModelSpec(classes=data.classes, modalities=(HSI, LIDAR))
         self.masks = []
 
-    def ask_branches(self, inputs):
-        assert not inputs["hsi"].any()
-        answer = np.zeros((len(inputs["lidar"]), 15), np.float32)
-        return {"hsi": (answer, answer), "lidar": (answer, answer + np.eye(15, dtype=np.float32)[4])}
+    temperature = 1.0
+
+    def ask_branch(self, name, inputs):
+        assert name == "lidar" or not inputs.any()
+        answer = np.zeros((len(inputs), 15), np.float32)
+        return answer, answer + np.eye(15, dtype=np.float32)[4] * (name == "lidar")
 
     def fuse(self, answers, mask):
         self.masks.append(mask)
-        return answers["lidar"][1]
+        return Fused(answers["lidar"][1], mask)
 
 
 def test_official_pixels_lack_hsi_and_are_judged_by_lidar_under_its_mask(tmp_path):

@@ -5,28 +5,26 @@ import torch
 from numpy.typing import NDArray
 
 from models.nets.multimodal import MultimodalNet
-from trainer.data.examples import Inputs
-from trainer.evaluate import BranchAnswers
+from trainer.asking import BranchAnswer, BranchAnswers, Fused
 
 
 class NetworkModel:
     """Answers in evaluation mode, without gradients."""
 
-    def __init__(self, network: MultimodalNet) -> None:
+    def __init__(self, network: MultimodalNet, temperature: float = 1.0) -> None:
         self.network = network.eval()
         self.spec = network.spec
+        self.temperature = temperature
 
     @torch.no_grad()
-    def ask_branches(self, inputs: Inputs) -> BranchAnswers:
-        """Return what each branch says."""
-        answers = {}
-        for name in self.spec.modality_names:
-            feature, logits = self.network.branch(name)(torch.from_numpy(inputs[name]))
-            answers[name] = (feature.numpy(), logits.numpy())
-        return answers
+    def ask_branch(self, name: str, inputs: NDArray[np.float32]) -> BranchAnswer:
+        """Return what a branch says."""
+        feature, logits = self.network.branch(name)(torch.from_numpy(inputs))
+        return feature.numpy(), logits.numpy()
 
     @torch.no_grad()
-    def fuse(self, answers: BranchAnswers, mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    def fuse(self, answers: BranchAnswers, mask: NDArray[np.float32]) -> Fused:
         """Return what the fusion head says."""
         tensors = {name: (torch.from_numpy(f), torch.from_numpy(z)) for name, (f, z) in answers.items()}
-        return np.asarray(self.network.fuse(tensors, torch.from_numpy(mask)).logits.numpy())
+        answer = self.network.fuse(tensors, torch.from_numpy(mask))
+        return Fused(answer.logits.numpy(), answer.weights.numpy())

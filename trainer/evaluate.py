@@ -1,101 +1,16 @@
-"""How well a model answers: all modalities together, each alone, each one missing. The same for network and bundle."""
+"""How well a model answers: all modalities together, each alone, and whatever can happen to one of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from models.bundle import FUSION, Bundle
-from models.errors import BundleError, InputError
-from models.spec import ModelSpec
-from trainer.data.examples import Example, Inputs, prepare, presence
-
-_CHUNK = 32
-
-BranchAnswers = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""By modality: feature (batch, D) and logits (batch, C)."""
-
-
-class Model(Protocol):
-    """Anything that classifies."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What it expects and answers."""
-
-    def ask_branches(self, inputs: Inputs) -> BranchAnswers:
-        """Return what each branch says."""
-
-    def fuse(self, answers: BranchAnswers, mask: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return fused logits (batch, C) under a mask (batch, M)."""
-
-
-class BundleModel:
-    """The graphs of a bundle, on ONNX Runtime: what will fly. Needs no torch."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        """Load the graphs.
-
-        Raises:
-            BundleError: ONNX Runtime cannot load one.
-        """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self.spec = bundle.spec
-        try:
-            self._sessions = {
-                role: onnxruntime.InferenceSession(bundle.graph(role), options, providers=["CPUExecutionProvider"])
-                for role in (*bundle.spec.modality_names, FUSION)
-            }
-        except (ort_state.Fail, ort_state.InvalidGraph, ort_state.InvalidProtobuf, ort_state.NotImplemented) as error:
-            raise BundleError(f"{bundle.path}: ONNX Runtime cannot load a graph ({error}): export it anew") from error
-
-    def ask_branches(self, inputs: Inputs) -> BranchAnswers:
-        """Return what each branch graph says."""
-        answers = {}
-        for name in self.spec.modality_names:
-            feature, logits = self._sessions[name].run(["feature", "logits"], {"input": inputs[name]})
-            answers[name] = (feature, logits)
-        return answers
-
-    def fuse(self, answers: BranchAnswers, mask: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the fusion graph says."""
-        feeds = {"mask": mask}
-        for name, (feature, logits) in answers.items():
-            feeds |= {f"feature_{name}": feature, f"logits_{name}": logits}
-        return np.asarray(self._sessions[FUSION].run(["logits"], feeds)[0])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """Shares of right answers, 0 to 1."""
-
-    examples: int
-    accuracy: float
-    """Of the fused answer."""
-    alone: dict[str, float]
-    """By modality: of its branch's own head, where it is there; left out where it never is."""
-    without: dict[str, float]
-    """By modality: of the fused answer when it is missing, where another is there."""
-    recall: dict[str, float]
-    """By class: of the fused answer."""
-
-    def metrics(self) -> dict[str, float]:
-        """Return what the manifest of a bundle keeps."""
-        flat = {"accuracy": self.accuracy}
-        flat |= {f"accuracy_{name}": value for name, value in self.alone.items()}
-        flat |= {f"accuracy_without_{name}": value for name, value in self.without.items()}
-        return {name: round(value, 4) for name, value in flat.items()} | {"examples": float(self.examples)}
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as JSON types."""
-        return {**self.metrics(), "recall": {name: round(value, 4) for name, value in self.recall.items()}}
+from trainer import confidence, metrics
+from trainer.asking import Asked, Model, ask
+from trainer.cases import NOT_ASKED, Cases
+from trainer.data.examples import Example
+from trainer.evaluation import Calibration, Rows
+from trainer.evaluation import Evaluation as Evaluation
 
 
 def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int], None]) -> Evaluation:
@@ -104,42 +19,83 @@ def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int],
     Raises:
         InputError: there are no examples, or one does not fit the model.
     """
-    spec = model.spec
-    names, classes = spec.modality_names, len(spec.classes)
-    masks = {"fused": np.ones(len(names), np.float32)}
-    masks |= {f"without {name}": np.float32(np.arange(len(names)) != m) for m, name in enumerate(names)}
-    masks |= {f"alone {name}": np.float32(np.arange(len(names)) == m) for m, name in enumerate(names)}
-    right: dict[str, list[NDArray[np.bool_]]] = {}
-    labels: list[NDArray[np.int64]] = []
-    for chunk in _chunks(examples):
-        inputs, truth = prepare(chunk, spec)
-        present = presence(chunk, spec)
-        answers = model.ask_branches(inputs)
-        logits = {f"alone {name}": answers[name][1] for name in names}
-        logits |= {case: model.fuse(answers, mask * present) for case, mask in masks.items() if case not in logits}
-        for case, values in logits.items():
-            is_asked = (masks[case] * present).any(axis=1)
-            right.setdefault(case, []).append((values.argmax(axis=1) == truth)[is_asked])
-        labels.append(truth)
-        on_done(sum(map(len, labels)))
-    if not labels:
-        raise InputError("no examples to evaluate: name a pairs file with rows")
-    truth = np.concatenate(labels)
-    hits = {case: np.concatenate(parts) for case, parts in right.items() if any(map(len, parts))}
+    asked = ask(model, examples, on_done)
+    return judge(model, asked)
+
+
+def judge(model: Model, asked: Asked) -> Evaluation:
+    """Return the figures of what a model's branches said."""
+    classes, labels = model.spec.classes, asked.labels
+    cases = Cases(model=model, asked=asked)
+    fused = model.fuse(asked.branches, asked.present)
+    there = [name for m, name in enumerate(model.spec.modality_names) if asked.present[:, m].any()]
+    answers = {"fused": np.where(asked.present.any(axis=1), fused.logits.argmax(axis=1), NOT_ASKED)}
+    answers |= {f"alone_{name}": cases.alone(name) for name in there}
+    answers |= {f"without_{name}": cases.missing(name) for name in model.spec.modality_names}
+    shares = {case: _accuracy(said, labels) for case, said in answers.items() if (said != NOT_ASKED).any()}
+    is_asked = answers["fused"] != NOT_ASKED
+    counts = metrics.confusion(labels[is_asked], answers["fused"][is_asked], len(classes))
+    recalls = metrics.recalls(counts)
+    without = {name: shares[case] for name in model.spec.modality_names if (case := f"without_{name}") in shares}
     return Evaluation(
-        examples=len(truth),
-        accuracy=float(hits["fused"].mean()),
-        alone={name: float(hits[f"alone {name}"].mean()) for name in names if f"alone {name}" in hits},
-        without={name: float(hits[f"without {name}"].mean()) for name in names if f"without {name}" in hits},
-        recall={
-            spec.classes[label]: float(hits["fused"][truth == label].mean())
-            for label in range(classes)
-            if (truth == label).any()
-        },
+        classes=classes,
+        examples=len(labels),
+        accuracy=shares["fused"],
+        alone={name: shares[f"alone_{name}"] for name in there},
+        without=without,
+        average_accuracy=metrics.average_accuracy(counts),
+        kappa=metrics.kappa(counts),
+        macro_f1=metrics.macro_f1(counts),
+        recall={label: float(share) for label, share in zip(classes, recalls, strict=True) if not np.isnan(share)},
+        confusion=counts,
+        corrupted={name: _corrupted(cases, name) | {"masked": without.get(name, np.nan)} for name in there},
+        swapped={name: follows for name in there if (follows := _follows(cases, name))},
+        weight_spearman=_weight_spearman(asked, fused.weights, model.spec.modality_names),
+        calibration=_calibration(fused.logits[is_asked], labels[is_asked], model.temperature),
+        rows=Rows(labels=labels, logits=fused.logits, weights=fused.weights, quality=asked.quality, answers=answers),
     )
 
 
-def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    iterator = iter(examples)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
+def _corrupted(cases: Cases, name: str) -> dict[str, float]:
+    labels = cases.asked.labels
+    frozen = cases.frozen(name)
+    shares = {kind: _accuracy(said, labels) for kind, said in cases.dead(name).items()}
+    return shares | {"frozen": float(np.mean([_accuracy(said, labels) for said in frozen]))}
+
+
+def _follows(cases: Cases, name: str) -> dict[str, float]:
+    said, lured = cases.swapped(name)
+    if not len(said):
+        return {}
+    is_asked = said != NOT_ASKED
+    swapped = float((said == lured)[is_asked].mean())
+    others = float((said == cases.asked.labels)[is_asked].mean())
+    return {"swapped": swapped, "others": others, "neither": 1 - swapped - others}
+
+
+def _weight_spearman(asked: Asked, weights: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for m, name in enumerate(names):
+        is_known = np.isfinite(asked.quality[name]) & (asked.present[:, m] > 0)
+        if is_known.any():
+            found[name] = metrics.spearman(weights[is_known, m], asked.quality[name][is_known])
+    return found
+
+
+def _calibration(logits: NDArray[np.float32], labels: NDArray[np.int64], stored: float) -> Calibration:
+    after = confidence.cross_fitted(logits, labels)
+    return Calibration(
+        bins=confidence.BINS,
+        temperature=confidence.fit_temperature(logits, labels),
+        stored_temperature=stored,
+        ece_before=confidence.calibration_error(logits, labels),
+        ece_after=confidence.calibration_error(after, labels),
+        ece_stored=confidence.calibration_error(logits / stored, labels),
+        nll_before=confidence.likelihood_loss(logits, labels),
+        nll_after=confidence.likelihood_loss(after, labels),
+        nll_stored=confidence.likelihood_loss(logits / stored, labels),
+    )
+
+
+def _accuracy(said: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    return float((said == labels)[said != NOT_ASKED].mean())

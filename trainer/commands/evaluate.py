@@ -9,7 +9,8 @@ from models.command_line import print_json
 from models.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from trainer.evaluate import Evaluation, Model
+    from trainer.asking import Model
+    from trainer.evaluation import Evaluation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open_model(args: argparse.Namespace) -> "Model":
-    from trainer.evaluate import BundleModel
+    from trainer.asking import BundleModel
 
     if args.bundle is not None:
         return BundleModel(open_bundle(args.bundle))

@@ -20,7 +20,7 @@ import numpy as np
 
 from models.spec import ModalitySpec
 from trainer.data.examples import Example
-from trainer.data.pairs import LICENCE, check_modality, draw_example, eased
+from trainer.data.pairs import LICENCE, as_example, check_modality, draw_example, eased
 from trainer.data.uavpair7 import CLASSES, EMITTERS, PAIR_SEED, PRESETS, SCENES, Pair, Part, Preset, UavPair7
 
 SCENE_NAMES = ("gParking", "bField", "eForest")
@@ -105,8 +105,8 @@ class Combinations:
         """Yield examples of each combination in turn."""
         for n in range(self.config.validation_examples):
             rng = np.random.default_rng([PAIR_SEED, _KINDS**2, n])
-            made = self.data.example(self.pair("validation", n % _KINDS**2, self.preset, rng), rng)
-            yield Example(label=made.label, sensors={"iq": made.iq, "image": made.image})
+            pair = self.pair("validation", n % _KINDS**2, self.preset, rng)
+            yield as_example(self.data.example(pair, rng), pair)
 
     def pair(
         self, side: Literal["training", "validation"], combination: int, preset: Preset, rng: np.random.Generator

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -27,6 +27,8 @@ class Example:
     sensors: Mapping[str, NDArray[Any] | None]
     """By modality, before preprocessing: I/Q (samples, 2), image (height, width, 3) BGR uint8, vector (values,). None
     where the moment has none, which only validation examples may."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """By modality, how good its input is where the data set knows it: higher is better, in a unit of its own."""
 
 
 class DataSet(Protocol):

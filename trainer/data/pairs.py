@@ -21,6 +21,7 @@ from trainer.data.uavpair7 import (
     SCENE_PX,
     WINDOW_SAMPLES,
     Pair,
+    PairedExample,
     Part,
     Preset,
     UavPair7,
@@ -87,10 +88,19 @@ class PairedSites:
         for row, pair in enumerate(self.data.read_pairs(path)):
             asked = pair if named else as_hard_as(pair, self.preset)
             made = self.data.example(asked, np.random.default_rng([PAIR_SEED, row]))
-            yield Example(label=made.label, sensors={"iq": made.iq, "image": made.image})
+            yield as_example(made, asked)
 
     def _preset_at(self, progress: float) -> Preset:
         return eased(self.preset, progress) if self.config.has_curriculum else self.preset
+
+
+def as_example(made: PairedExample, pair: Pair) -> Example:
+    """Return what the sensors deliver at a site, with how good they are: SNR in dB, and less the severity."""
+    return Example(
+        label=made.label,
+        sensors={"iq": made.iq, "image": made.image},
+        quality={"iq": pair.snr_db, "image": -pair.severity},
+    )
 
 
 def eased(preset: Preset, progress: float) -> Preset:

@@ -1,0 +1,145 @@
+"""What an evaluation finds, as values and as JSON.
+
+Keys of the JSON; every share is 0 to 1, null where it cannot be told:
+    examples                   how many were asked
+    accuracy                   OA: share of right fused answers, every modality there that an example has
+    accuracy_<modality>        of its branch's own head
+    accuracy_without_<m>       of the fused answer, the modality masked out
+    average_accuracy           AA: mean recall of the classes that occur
+    kappa, macro_f1            Cohen's kappa; mean F1 of the classes that occur or were said
+    recall                     by class
+    classes, confusion         labels in index order; counts, a row for each truth, a column for each answer
+    corrupted.<modality>       fused accuracy with a dead sensor that the mask calls alive: `noise` (radio: white noise
+                               and nothing else), `black`, `overexposed`, `blank` (camera: one grey level), `level` (row
+                               of numbers: its mean), `frozen` (one input through all examples, mean over several such);
+                               `masked`: the same with the mask at 0, as a gate sets it that knows the sensor is dead -
+                               by what fusion heads do with a mask that is accuracy_without_<m>, whatever the death
+    swapped.<modality>         whom the fused answer follows when the modality comes from an example of another class:
+                               `swapped`, `others`, `neither`
+    weight_spearman            by modality: rank correlation of its fusion weight with its input's quality (radio: SNR
+                               in dB; image: less its severity), where the data set knows it
+    calibration                bins (of equal width), temperature (fitted on the examples' NLL), stored_temperature (the
+                               model's own, applied in flight); ece_before, nll_before (temperature 1); ece_after,
+                               nll_after (cross-fitted: even rows by the odd ones' temperature and the reverse);
+                               ece_stored, nll_stored (by the model's own)
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """How far the fused probabilities can be believed."""
+
+    bins: int
+    temperature: float
+    stored_temperature: float
+    ece_before: float
+    ece_after: float
+    ece_stored: float
+    nll_before: float
+    nll_after: float
+    nll_stored: float
+
+    def as_json(self) -> dict[str, float]:
+        """Return all of it as JSON types."""
+        return {name: round(getattr(self, name), _DIGITS) for name in self.__slots__}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """What was answered to each example: for tests of pairs of models, and for pictures."""
+
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    """(examples, classes): fused, before any temperature."""
+    weights: NDArray[np.float32]
+    """(examples, M), of the fusion head."""
+    quality: Mapping[str, NDArray[np.float64]]
+    """By modality; NaN where nobody knows."""
+    answers: Mapping[str, NDArray[np.int64]]
+    """By case, `fused`, `alone_<modality>`, `without_<modality>`: what was said, -1 where nothing was asked."""
+
+    @property
+    def truth_probability(self) -> NDArray[np.float64]:
+        """Probability of the truth in the fused answer, before any temperature."""
+        shifted = np.asarray(self.logits, np.float64) - self.logits.max(axis=1, keepdims=True)
+        powers = np.exp(shifted)
+        return np.asarray(powers[np.arange(len(self.labels)), self.labels] / powers.sum(axis=1))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return labels, answers and the truth's probability as lists, an element for each example."""
+        return {
+            "labels": self.labels.tolist(),
+            "answers": {case: said.tolist() for case, said in self.answers.items()},
+            "truth_probability": np.round(self.truth_probability, 5).tolist(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Figures of a model on a set of examples; shares of right answers are 0 to 1."""
+
+    classes: tuple[str, ...]
+    examples: int
+    accuracy: float
+    """Of the fused answer."""
+    alone: dict[str, float]
+    """By modality: of its branch's own head, where it is there; left out where it never is."""
+    without: dict[str, float]
+    """By modality: of the fused answer when it is missing, where another is there."""
+    average_accuracy: float
+    kappa: float
+    macro_f1: float
+    recall: dict[str, float]
+    """By class: of the fused answer."""
+    confusion: NDArray[np.int64]
+    """(classes, classes): a row for each truth."""
+    corrupted: dict[str, dict[str, float]]
+    """By modality and kind of death."""
+    swapped: dict[str, dict[str, float]]
+    """By modality: whom the fused answer follows."""
+    weight_spearman: dict[str, float]
+    """By modality: of weight and quality."""
+    calibration: Calibration
+    rows: Rows
+
+    def metrics(self) -> dict[str, float]:
+        """Return what the manifest of a bundle keeps."""
+        flat = {"accuracy": self.accuracy}
+        flat |= {f"accuracy_{name}": value for name, value in self.alone.items()}
+        flat |= {f"accuracy_without_{name}": value for name, value in self.without.items()}
+        return {name: round(value, _DIGITS) for name, value in flat.items()} | {"examples": float(self.examples)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the rows as JSON types; the keys are listed above."""
+        told = {
+            "average_accuracy": self.average_accuracy,
+            "kappa": self.kappa,
+            "macro_f1": self.macro_f1,
+            "recall": self.recall,
+            "classes": list(self.classes),
+            "confusion": self.confusion.tolist(),
+            "corrupted": self.corrupted,
+            "swapped": self.swapped,
+            "weight_spearman": self.weight_spearman,
+            "calibration": self.calibration.as_json(),
+        }
+        return {**self.metrics(), **{name: as_json(value) for name, value in told.items()}}
+
+
+def as_json(value: Any) -> Any:
+    """Return figures rounded, and null for what could not be told."""
+    if isinstance(value, dict):
+        return {name: as_json(one) for name, one in value.items()}
+    if isinstance(value, float):
+        return round(value, _DIGITS) if math.isfinite(value) else None
+    return value
