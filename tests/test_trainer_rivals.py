@@ -19,9 +19,18 @@ from trainer.methods.mla import MlaConfig
 from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
 from trainer.methods.pmr import PmrConfig
+from trainer.methods.reconboost import ReconBoostConfig
 
 MODALITIES = tuple(msgspec.structs.replace(one, feature_size=IQ.feature_size) for one in (IQ, IMAGE, THERMAL))
-RIVALS = [IndependentConfig(), AuxConfig(), OgmGeConfig(), MmParetoConfig(), MlaConfig(), PmrConfig()]
+RIVALS = [
+    IndependentConfig(),
+    AuxConfig(),
+    OgmGeConfig(),
+    MmParetoConfig(),
+    MlaConfig(),
+    PmrConfig(),
+    ReconBoostConfig(),
+]
 
 
 class Silent:
@@ -125,6 +134,7 @@ class ThreeSensors(Tones):
         ("{kind: ogm_ge, alpha: -1}", "expected alpha 0 to 10"),
         ("{kind: mmpareto, gamma: 0}", "expected above 0"),
         ("{kind: mla, alpha: 0}", "expected 1e-6 to 1e6"),
+        ("{kind: reconboost, reconcilement: 2}", "expected reconcilement 0 to 1"),
         ("{kind: pmr, entropy_share: 2}", "entropy_share 0 to 1"),
     ],
 )

@@ -10,9 +10,18 @@ from trainer.methods.mla import Mla, MlaConfig
 from trainer.methods.mmpareto import MmPareto, MmParetoConfig
 from trainer.methods.ogm_ge import OgmGe, OgmGeConfig
 from trainer.methods.pmr import Pmr, PmrConfig
+from trainer.methods.reconboost import ReconBoost, ReconBoostConfig
 
 MethodConfig = (
-    JointConfig | IndependentConfig | AuxConfig | OgmGeConfig | MmParetoConfig | MlaConfig | PmrConfig | GcmtConfig
+    JointConfig
+    | IndependentConfig
+    | AuxConfig
+    | OgmGeConfig
+    | MmParetoConfig
+    | MlaConfig
+    | PmrConfig
+    | ReconBoostConfig
+    | GcmtConfig
 )
 
 
@@ -33,5 +42,7 @@ def build_method(config: MethodConfig, network: MultimodalNet, epochs: int) -> M
             return Mla(network, epochs, config)
         case PmrConfig():
             return Pmr(network, epochs, config)
+        case ReconBoostConfig():
+            return ReconBoost(network, epochs, config)
         case GcmtConfig():
             return Gcmt(network, epochs, config)

@@ -77,7 +77,7 @@ class Mla:
         others = [name for name in self._names if name != active]
         losses = compute_losses(self.network, batch, others, is_fused_beside=True)
         (losses.branches[active] + losses.fused).backward()  # type: ignore[no-untyped-call]
-        self._share_head_gradient(active, losses.answer.features[active].mean(dim=0))
+        self._share_head_gradient(active, losses.answer.features[active].detach().mean(dim=0))
         return losses.report(batch.labels)
 
     def state(self) -> dict[str, Any]:
