@@ -78,7 +78,7 @@ def test_a_rival_runs_an_epoch_of_the_synthetic_sites(method):
 
 @pytest.mark.parametrize("method", RIVALS, ids=kind)
 def test_a_rival_learns_what_both_sensors_show(method):
-    trainer = Trainer(config(method, epochs=6, examples_per_epoch=256), Tones())
+    trainer = Trainer(config(method, epochs=8, examples_per_epoch=256), Tones())
     while trainer.epoch < trainer.method.epochs:
         line = trainer.run_epoch(Silent())
     assert line["accuracies"]["fused"] >= 0.85  # a third of the examples lacks one of the sensors

@@ -117,11 +117,13 @@ class ReconBoost:
 def plan_epochs(names: Sequence[str], epochs: int, config: ReconBoostConfig) -> list[str | None]:
     """Return who learns in each epoch, None for all: every branch in exactly `epochs` of them.
 
-    Rounds of one stage per branch fill the end; what is left over is trained alone, first.
+    Rounds of one stage per branch fill the end. A part and what is left over goes to each branch alone, first: one
+    that begins beside a branch that has learned is left with errors that it cannot mend.
     """
     alone, together = config.alone_epochs, config.together_epochs
-    rounds, rest = divmod(epochs, alone + len(names) * together)
-    plan: list[str | None] = [name for name in names for _ in range(rest)]
+    first = min(alone, epochs)
+    rounds, rest = divmod(epochs - first, alone + len(names) * together)
+    plan: list[str | None] = [name for name in names for _ in range(first + rest)]
     for name in rounds * list(names):
         plan += [name] * alone + [None] * together
     return plan
