@@ -189,6 +189,7 @@ def _manifest(checkpoint: Checkpoint, release: Release, roles: tuple[str, ...]) 
         description=header.description,
         reproduce=(*header.reproduce, release.command),
         spec=header.spec,
+        temperature=header.temperature,
         graphs=tuple(GraphEntry(role=role, precision="fp32", file=f"onnx/{role}.fp32.onnx") for role in roles),
         metrics=header.metrics,
         tools={

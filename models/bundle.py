@@ -8,6 +8,7 @@
 """
 
 import hashlib
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reproduce: tuple[str, ...]
     """Commands that make this bundle again."""
     spec: ModelSpec
+    temperature: float = 1.0
+    """Divides the fused logits before they become probabilities, so that confidence is what comes true."""
     graphs: tuple[GraphEntry, ...]
     metrics: dict[str, float]
     tools: dict[str, str]
@@ -71,6 +74,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"name {self.name!r}: expected letters, digits, _ - . (it names the folder)")
         if self.version < 0:
             raise ValueError(f"version is {self.version}: expected 0 or more")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: expected a positive number")
         for name, entry in self.files.items():
             if not _SAFE_NAME.fullmatch(name):
                 raise ValueError(f"file name {name!r}: expected a plain relative path")

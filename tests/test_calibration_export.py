@@ -29,6 +29,7 @@ def checkpoint(spec, seed=1):
         reproduce=("uav-train fit --config x.yaml",),
         metrics={"accuracy": 0.5},
         tools={},
+        temperature=1.25,
     )
     torch.manual_seed(11)
     golden = {one.name: torch.randn(5, *one.recipe.input_shape) for one in spec.modalities}
@@ -57,6 +58,7 @@ def test_exported_bundle_loads_and_answers_as_torch_did(exported):
     assert bundle.manifest.reproduce[1].startswith("uav-calibrate export --checkpoint")
     assert {"torch", "onnx", "onnxruntime"} <= set(bundle.manifest.tools)
     assert bundle.manifest.metrics == {"accuracy": 0.5}
+    assert bundle.manifest.temperature == 1.25
 
 
 def test_graphs_keep_the_contract(exported):

@@ -1,5 +1,6 @@
 """The fusion head in flight: what an answer says of itself."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ NOW_NS = 50_000_000
 @pytest.fixture(scope="module")
 def head() -> FusionHead:
     bundle = open_bundle(shipped_bundle())
-    return FusionHead(bundle.spec, load_engines(bundle).fusion, VirtualClock(NOW_NS), 300.0)
+    return FusionHead(bundle.manifest, load_engines(bundle).fusion, VirtualClock(NOW_NS), 300.0)
 
 
 def feature(head: FusionHead, name: str, logits: np.ndarray) -> Feature:
@@ -47,6 +48,23 @@ def test_probabilities_are_the_softmax_of_the_logits_however_large(head: FusionH
     assert answer.modalities[0].class_id == int(np.argmax(expected))
 
 
+def test_the_temperature_of_the_bundle_softens_the_fused_answer_alone() -> None:
+    bundle = open_bundle(shipped_bundle())
+    answers = []
+    for temperature in (1.0, 2.0):
+        manifest = msgspec.structs.replace(bundle.manifest, temperature=temperature)
+        head = FusionHead(manifest, load_engines(bundle).fusion, VirtualClock(NOW_NS), 300.0)
+        logits = np.linspace(-2, 3, len(bundle.spec.classes)).astype(np.float32)
+        trigger = feature(head, "iq", logits)
+        answers.append(head.answer(Pairing(trigger=trigger, features=(trigger, None), reasons=("", "silent"))))
+    plain, soft = answers
+    expected = np.sqrt(plain.probs) / np.sqrt(plain.probs).sum()
+    assert soft.probs == pytest.approx(expected, rel=1e-9)
+    assert soft.confidence < plain.confidence
+    assert soft.class_id == plain.class_id
+    assert soft.modalities == plain.modalities
+
+
 def test_stages_add_up_to_the_total(head: FusionHead) -> None:
     classes = head._engine.outputs["logits"].shape[1]
     trigger = feature(head, "iq", np.zeros(classes, np.float32))
@@ -66,7 +84,7 @@ def test_without_a_trigger_there_is_no_class_and_no_latency(head: FusionHead) ->
 
 def test_an_input_that_grew_too_old_on_the_way_gives_no_answer_and_no_number() -> None:
     bundle = open_bundle(shipped_bundle())
-    late = FusionHead(bundle.spec, load_engines(bundle).fusion, VirtualClock(NOW_NS), 39.9)
+    late = FusionHead(bundle.manifest, load_engines(bundle).fusion, VirtualClock(NOW_NS), 39.9)
     old = feature(late, "iq", np.zeros(len(bundle.spec.classes), np.float32))
     pairing = Pairing(trigger=old, features=(old, None), reasons=("", "silent"))
     assert late.answer(pairing) is None

@@ -199,6 +199,7 @@ def test_a_manifest_that_is_changed_with_the_hashes_of_its_files_fails_on_its_ow
         ("precision: fp32", "precision: fp8", "precision"),
         ("name: demo", "name: ../demo", "name '../demo': expected letters, digits"),
         ("version: 3", "version: -3", "version is -3: expected 0 or more"),
+        ("temperature: 1.0", "temperature: 0.0", "temperature is 0.0: expected a positive number"),
         ("name: demo", "nam: demo", "manifest.yaml:2: nam: unknown key: did you mean name?"),
     ],
 )

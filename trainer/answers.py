@@ -5,7 +5,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.nets.multimodal import MultimodalNet
-from trainer.asking import BranchAnswer, BranchAnswers, Fused
+from trainer.asking import Asked, BranchAnswer, BranchAnswers, Fused
+from trainer.confidence import fit_temperature
 
 
 class NetworkModel:
@@ -15,6 +16,11 @@ class NetworkModel:
         self.network = network.eval()
         self.spec = network.spec
         self.temperature = temperature
+
+    def calibrate(self, asked: Asked) -> None:
+        """Fit the temperature of the fused logits to what the branches said about validation examples."""
+        logits = self.fuse(asked.branches, asked.present).logits
+        self.temperature = fit_temperature(logits, asked.labels)
 
     @torch.no_grad()
     def ask_branch(self, name: str, inputs: NDArray[np.float32]) -> BranchAnswer:

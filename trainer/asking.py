@@ -66,7 +66,7 @@ class BundleModel:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self.spec = bundle.spec
-        self.temperature = 1.0
+        self.temperature = bundle.manifest.temperature
         try:
             self._sessions = {
                 role: onnxruntime.InferenceSession(bundle.graph(role), options, providers=["CPUExecutionProvider"])

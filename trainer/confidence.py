@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 BINS = 15
 """Of equal width, over 0 to 1."""
-_LOWEST, _HIGHEST = 0.05, 20.0  # of a temperature: beyond these a model is broken, not miscalibrated
+_LOWEST, _HIGHEST = 0.25, 20.0  # of a temperature: a set without a single error would ask for none at all
 _HALVINGS = 50
 
 _Logits = NDArray[np.floating]  # (examples, classes)
@@ -62,7 +62,7 @@ def calibration_error(logits: _Logits, truth: NDArray[np.integer]) -> float:
 
 
 def fit_temperature(logits: _Logits, truth: NDArray[np.integer]) -> float:
-    """Return the temperature of the least NLL, between 0.05 and 20.
+    """Return the temperature of the least NLL, between 0.25 and 20.
 
     The NLL is convex in 1 / T, its slope the mean logit expected less the mean logit of the truth: halving finds its
     root.

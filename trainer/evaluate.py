@@ -9,8 +9,7 @@ from trainer import confidence, metrics
 from trainer.asking import Asked, Model, ask
 from trainer.cases import NOT_ASKED, Cases
 from trainer.data.examples import Example
-from trainer.evaluation import Calibration, Rows
-from trainer.evaluation import Evaluation as Evaluation
+from trainer.evaluation import Calibration, Evaluation, Rows
 
 
 def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int], None]) -> Evaluation:
@@ -19,8 +18,7 @@ def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int],
     Raises:
         InputError: there are no examples, or one does not fit the model.
     """
-    asked = ask(model, examples, on_done)
-    return judge(model, asked)
+    return judge(model, ask(model, examples, on_done))
 
 
 def judge(model: Model, asked: Asked) -> Evaluation:

@@ -2,43 +2,45 @@
 the method's business.
 """
 
-import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 import torch
 
 from models.errors import InputError
-from models.nets.checkpoint import (
-    Checkpoint,
-    CheckpointHeader,
-    load_weights,
-    read_tensors,
-    write_checkpoint,
-    write_tensors,
-)
+from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from models.nets.multimodal import MultimodalNet
 from models.spec import ModelSpec
 from trainer.answers import NetworkModel
+from trainer.asking import ask
 from trainer.batches import BatchMaker
+from trainer.board import Board
 from trainer.config import TrainConfig
 from trainer.data.examples import DataSet, Example, prefetched, prepare
-from trainer.evaluate import Evaluation, evaluate
+from trainer.device import pick_device
+from trainer.diary import LOG, Diary
+from trainer.early_stop import Best, first_judged_epoch, validation_loss
+from trainer.evaluate import judge
+from trainer.evaluation import Evaluation
 from trainer.methods.catalogue import build_method
 from trainer.methods.method import Batch, StepReport
+from trainer.ranks import Place, average, average_gradients, average_statistics, from_first
+from trainer.resume import RESUME, Movable, Position, as_json, load_state, save_state
+
+__all__ = ["CHECKPOINT", "LOG", "RESUME", "Trainer", "Watcher", "fit"]
 
 CHECKPOINT = "checkpoint.safetensors"
-RESUME = "resume.safetensors"
-LOG = "log.jsonl"
+BEST = "best.safetensors"
+
+log = logging.getLogger(__name__)
 
 _RISE = 0.05  # share of all steps over which the learning rate comes up
 _LARGEST_GRADIENT = 5.0
 _GOLDEN_EXAMPLES = 4
-_NETWORK, _OPTIMIZER = "network.", "optimizer."
 
 
 class Watcher(Protocol):
@@ -57,18 +59,24 @@ class Watcher(Protocol):
 class Trainer:
     """One run: network, method, optimizer, and where it stands."""
 
-    def __init__(self, config: TrainConfig, data: DataSet) -> None:
-        """Build everything from the seed.
+    def __init__(self, config: TrainConfig, data: DataSet, place: Place | None = None) -> None:
+        """Build everything from the seed; `place` says which of several processes this is.
 
         Raises:
-            ConfigError: sizes do not fit the modalities.
+            ConfigError: sizes do not fit the modalities, or the processes cannot share a batch.
+            DeviceError: there is no such device.
         """
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
         self.data = data
+        self.place = place or Place()
+        self.place.share_of(config.batch)
+        self.device = pick_device(config.device)
         self.spec = ModelSpec(classes=data.classes, modalities=config.modalities, fusion=config.fusion)
-        self.network = MultimodalNet(self.spec, config.sizes)
+        self.network = MultimodalNet(self.spec, config.sizes).to(self.device)
+        for name in self.spec.modality_names:
+            self.network.branch(name).is_bf16 = config.precision == "bf16"
         self.method = build_method(config.method, self.network, config.epochs)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -80,37 +88,51 @@ class Trainer:
             batch=config.batch,
             modality_dropout=config.modality_dropout,
             outlier_share=config.outlier_share,
+            place=self.place,
         )
         self.steps = config.examples_per_epoch // config.batch
         self.epoch = 0
+        self.best = Best()
 
     def run_epoch(self, watcher: Watcher) -> dict[str, Any]:
         """Train one epoch and return its line of the log.
 
         Raises:
-            InputError: training diverged; the message names the batch.
+            InputError: training diverged, or data are broken; the message names the batch.
         """
         epoch = self.epoch
-        torch.manual_seed(self.config.seed * 100_003 + epoch)  # of dropout: a resumed run draws the same
+        seed = self.config.seed * 100_003 + epoch
+        torch.manual_seed(seed)  # of dropout: a resumed run draws the same
         stage = self.method.begin_epoch(epoch, self._probe)
+        if self.place.ranks > 1:
+            torch.manual_seed(seed * self.place.ranks + self.place.rank)
         reports = []
         for step, batch in enumerate(prefetched(self._batch, self.steps)):
             self._set_learning_rate(self._done(step))
             self.optimizer.zero_grad(set_to_none=True)
-            reports.append(self.method.backward(batch))
+            reports.append(self.method.backward(batch.to(self.device)))
+            average_gradients(self.network)
             self._update(reports[-1], f"epoch {epoch}, batch {step}")
             watcher.on_step(stage, epoch, self._done(step + 1), reports[-1])
+        average_statistics(self.network)
         self.epoch += 1
-        return {"epoch": epoch, "stage": stage, **_means(reports), "method": self.method.state()}
+        rate = self.optimizer.param_groups[0]["lr"]
+        return {
+            "epoch": epoch,
+            "stage": stage,
+            **_means(reports),
+            "learning_rate": rate,
+            "method": self.method.state(),
+        }
 
     def save(self, path: Path) -> None:
-        """Write what `load` needs to go on as if nothing had happened."""
-        state = self.optimizer.state_dict()
-        tensors = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
-        for index, values in state["state"].items():
-            tensors |= {f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()}
-        position = {"epoch": self.epoch, "method": self.method.state(), "config": msgspec.to_builtins(self.config)}
-        write_tensors(path, tensors, {"position": json.dumps(position)})
+        """Write what `load` needs to go on as if nothing had happened.
+
+        Raises:
+            RecordingError: the disk is full, or gone.
+        """
+        position = Position(epoch=self.epoch, method=self.method.state(), config=as_json(self.config), best=self.best)
+        save_state(path, Movable(network=self.network, optimizer=self.optimizer), position)
 
     def load(self, path: Path) -> None:
         """Go on where `save` left off.
@@ -118,27 +140,23 @@ class Trainer:
         Raises:
             InputError: the file is absent, damaged, or of a run with another configuration.
         """
-        tensors, metadata = read_tensors(path)
-        try:
-            position = json.loads(metadata.get("position", ""))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: not the state of a training run: start without --resume") from error
-        now = json.loads(json.dumps(msgspec.to_builtins(self.config)))
-        differing = sorted(name for name in now if now[name] != position["config"].get(name))
-        if differing:
-            raise InputError(
-                f"{path}: from a run with other {', '.join(differing)}: restore them, or start without --resume"
-            )
-        weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items() if name.startswith(_NETWORK)}
-        load_weights(self.network, weights, str(path))
-        moments: dict[int, dict[str, Any]] = {}
-        for name, value in tensors.items():
-            if name.startswith(_OPTIMIZER):
-                index, key = name.removeprefix(_OPTIMIZER).split(".")
-                moments.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.method.restore(position["method"])
-        self.epoch = int(position["epoch"])
+        position = load_state(path, Movable(network=self.network, optimizer=self.optimizer), self.config)
+        self.method.restore(position.method)
+        self.epoch = position.epoch
+        self.best = position.best
+
+    def judge(self) -> tuple[float, bool]:
+        """Return the validation loss after the latest epoch, and whether it is the best that counts."""
+        loss = float(from_first(validation_loss(self.network, self.data) if self.place.is_first else 0.0))
+        epoch = self.epoch - 1
+        return loss, epoch >= first_judged_epoch(self.method) and self.best.take(epoch, loss)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are behind, or the validation loss has not fallen for too long."""
+        stop = self.config.early_stop
+        has_stalled = stop is not None and self.best.waited(self.epoch - 1) >= stop.patience_epochs
+        return has_stalled or self.epoch >= self.method.epochs
 
     def _done(self, step: int) -> float:
         return (self.epoch * self.steps + step) / (self.method.epochs * self.steps)
@@ -147,7 +165,7 @@ class Trainer:
         return self.batches.training(self.epoch, step, self._done(step))
 
     def _probe(self, count: int) -> list[Batch]:
-        return [self.batches.probe(number) for number in range(count)]
+        return [self.batches.probe(number).to(self.device) for number in range(count)]
 
     def _set_learning_rate(self, done: float) -> None:
         rise = min(1.0, (done + 1e-3) / _RISE)
@@ -158,9 +176,11 @@ class Trainer:
         length = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT))
         if not all(math.isfinite(value) for value in (length, *report.losses.values())):
             losses = ", ".join(f"{name} {loss:.3g}" for name, loss in report.losses.items())
+            kept = self.config.folder / RESUME
+            saved = f"; {kept} holds the epochs before" if self.epoch and kept.is_file() else ""
             raise InputError(
                 f"{where}: training diverged (losses {losses}; gradient {length:.3g}):"
-                f" lower learning_rate ({self.config.learning_rate}) and start again"
+                f" lower learning_rate ({self.config.learning_rate}) and start again{saved}"
             )
         self.optimizer.step()
 
@@ -172,19 +192,44 @@ def fit(
 
     Raises:
         InputError: data do not fit, training diverged, or there is nothing to resume from.
+        RecordingError: the disk is full, or gone.
     """
     trainer = Trainer(config, data)
+    train(trainer, watcher, resume=resume)
+    return finish(trainer, reproduce, watcher)
+
+
+def train(trainer: Trainer, watcher: Watcher, *, resume: bool) -> None:
+    """Run the epochs that are left; the first process writes log and state after each.
+
+    Raises:
+        InputError: training diverged, data are broken, or there is nothing to resume from.
+        RecordingError: the disk is full, or gone.
+    """
+    state = trainer.config.folder / RESUME
     if resume:
-        trainer.load(config.folder / RESUME)
-    config.folder.mkdir(parents=True, exist_ok=True)
-    with (config.folder / LOG).open("a" if resume else "w") as stream:
-        while trainer.epoch < trainer.method.epochs:
-            line = trainer.run_epoch(watcher)
-            stream.write(json.dumps(line) + "\n")
-            stream.flush()
-            trainer.save(config.folder / RESUME)
-            watcher.on_epoch(line)
-    evaluation = evaluate(NetworkModel(trainer.network), data.validation_examples(), watcher.on_evaluation)
+        trainer.load(state)
+    try:
+        _run_epochs(trainer, watcher)
+    except KeyboardInterrupt:
+        if trainer.place.is_first and state.is_file():
+            log.warning("stopped in epoch %d; %s holds those before: --resume goes on", trainer.epoch, state)
+        raise
+
+
+def finish(trainer: Trainer, reproduce: str, watcher: Watcher) -> tuple[Path, Evaluation]:
+    """Evaluate on the CPU, as it will fly, and write the checkpoint; return its path and how well it does."""
+    config, data = trainer.config, trainer.data
+    if trainer.best.epoch >= 0:
+        trainer.load(config.folder / BEST)
+        log.warning(
+            "weights of epoch %d, chosen by their validation loss: figures from the same examples are optimistic",
+            trainer.best.epoch,
+        )
+    model = NetworkModel(trainer.network.cpu())
+    asked = ask(model, data.validation_examples(), watcher.on_evaluation)
+    model.calibrate(asked)
+    evaluation = judge(model, asked)
     header = CheckpointHeader(
         spec=trainer.spec,
         sizes=config.sizes,
@@ -193,11 +238,30 @@ def fit(
         reproduce=(reproduce,),
         metrics=evaluation.metrics(),
         tools={"trained with torch": str(torch.__version__), "numpy": np.__version__},
+        temperature=model.temperature,
     )
     golden = {name: torch.from_numpy(stack) for name, stack in _golden_inputs(data, trainer.spec).items()}
     path = config.folder / CHECKPOINT
     write_checkpoint(path, Checkpoint(header=header, network=trainer.network, golden=golden))
     return path, evaluation
+
+
+def _run_epochs(trainer: Trainer, watcher: Watcher) -> None:
+    config, is_first = trainer.config, trainer.place.is_first
+    diary = Diary(config.folder / LOG, trainer.epoch) if is_first else None
+    board = Board(config.folder, trainer.epoch) if is_first and config.tensorboard else None
+    while not trainer.is_over:
+        line = trainer.run_epoch(watcher)
+        if config.early_stop is not None:
+            line["validation_loss"], is_best = trainer.judge()
+            if is_best and is_first:
+                trainer.save(config.folder / BEST)
+        if diary is not None:
+            diary.write(line)
+            trainer.save(config.folder / RESUME)
+            watcher.on_epoch(line)
+        if board is not None:
+            board.write(line)
 
 
 def _golden_inputs(data: DataSet, spec: ModelSpec) -> dict[str, Any]:
@@ -211,11 +275,15 @@ def _golden_inputs(data: DataSet, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _means(reports: Sequence[StepReport]) -> dict[str, dict[str, float]]:
-    """Return losses and accuracies, averaged over an epoch."""
-    return {
-        part: {
-            name: round(float(np.mean([getattr(report, part)[name] for report in reports])), 5)
-            for name in getattr(reports[0], part)
-        }
-        for part in ("losses", "accuracies")
-    }
+    """Return losses, accuracies and cosines, averaged over an epoch and all processes."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for report in reports:
+        for part in ("losses", "accuracies", "cosines"):
+            for name, value in getattr(report, part).items():
+                sums.setdefault((part, name), []).append(value)
+    means = torch.tensor([np.mean(values) for values in sums.values()], dtype=torch.float64)
+    average([means])
+    line: dict[str, dict[str, float]] = {"losses": {}, "accuracies": {}, "cosines": {}}
+    for (part, name), mean in zip(sums, means.tolist(), strict=True):
+        line[part][name] = round(mean, 5)
+    return line

@@ -40,7 +40,7 @@ class LivePipeline:
         self._config = config
         self._bundle = bundle
         engines = load_engines(bundle)
-        self._head = FusionHead(bundle.spec, engines.fusion, self._clock, config.pipeline.max_age_ms)
+        self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.pipeline.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in config.streams.items()

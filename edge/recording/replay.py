@@ -16,12 +16,12 @@ from edge.pipeline.alignment import Feature
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import NS_PER_MS, Pairing, Scheduler
+from edge.recording.feeding import fed_modalities
 from edge.recording.reader import Event, Recording
 from edge.transport.messages import Classification, Kind, Pose, StreamAccounting
 from edge.transport.wire import Reason, check_payload
 from models.bundle import Bundle
-from models.errors import ConfigError
-from models.spec import ImageRecipe, IqRecipe, ModelSpec
+from models.spec import ModelSpec
 
 ENGINE_COST_NS = 3 * NS_PER_MS
 """Virtual time that a branch takes for one message."""
@@ -40,7 +40,7 @@ class ExactReplay:
         self._streams = streams
         self._clock = VirtualClock(start_ns)
         engines = load_engines(bundle)
-        self._head = FusionHead(bundle.spec, engines.fusion, self._clock, config.max_age_ms)
+        self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in streams.items()
@@ -122,27 +122,16 @@ class ExactReplay:
 def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str, StreamConfig]:
     """Return how a recording's sensor streams feed a model, with endpoints below `runtime`.
 
-    A stream feeds the one modality of its kind, or, where the model has several of a kind, the one of its name. Its
-    socket is numbered: the name comes from a file, and must not say where on the disk sockets are.
+    A stream's socket is numbered: the name comes from a file, and must not say where on the disk sockets are.
 
     Raises:
-        ConfigError: a stream fits no modality or several, or the recording has no sensor stream at all.
+        ConfigError: as `fed_modalities`.
     """
-    streams: dict[str, StreamConfig] = {}
-    for name, summary in recording.streams.items():
-        if not summary.modality:
-            continue
-        kind = IqRecipe if summary.modality == "iq" else ImageRecipe
-        fitting = [modality.name for modality in spec.modalities if isinstance(modality.recipe, kind)]
-        chosen = [modality for modality in fitting if modality == name] or fitting
-        if len(chosen) != 1:
-            raise ConfigError(
-                f"{recording.path}: stream {name} ({summary.modality}) fits the modalities {fitting}: expected exactly"
-                " one, or one of the stream's name"
-            )
-        streams[name] = StreamConfig(
-            modality=chosen[0], endpoint=f"ipc://{runtime}/stream-{len(streams)}", rate_hz=max(summary.rate_hz, 0.1)
+    return {
+        name: StreamConfig(
+            modality=modality,
+            endpoint=f"ipc://{runtime}/stream-{n}",
+            rate_hz=max(recording.streams[name].rate_hz, 0.1),
         )
-    if not streams:
-        raise ConfigError(f"{recording.path}: no radio or image stream in it: record or import one")
-    return streams
+        for n, (name, modality) in enumerate(fed_modalities(recording, spec.modalities).items())
+    }

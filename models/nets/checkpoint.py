@@ -2,6 +2,7 @@
 reads it. Nothing in it is executed: no pickle.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.errors import InputError
+from models.errors import InputError, RecordingError
 from models.nets.multimodal import MultimodalNet
 from models.nets.sizes import BranchSizes
 from models.spec import ModelSpec
@@ -35,10 +36,14 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Commands that train it again."""
     metrics: dict[str, float]
     tools: dict[str, str]
+    temperature: float = 1.0
+    """Divides the fused logits before they become probabilities; fitted on validation examples."""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA_VERSION:
             raise ValueError(f"schema {self.schema}: this release reads {SCHEMA_VERSION}, train again")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: expected a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,11 +99,22 @@ def load_weights(network: MultimodalNet, state: dict[str, Tensor], where: str) -
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file by renaming a finished one into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a safetensors file by renaming a finished one into place: what was there before stays until then.
+
+    Raises:
+        RecordingError: the disk is full, or gone.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata)
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise RecordingError(
+            f"{path}: cannot be written ({error}): make room; what was saved before is whole"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

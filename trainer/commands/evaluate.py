@@ -61,7 +61,8 @@ def _open_model(args: argparse.Namespace) -> "Model":
         from trainer.answers import NetworkModel
     except ModuleNotFoundError as error:
         raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[train]'") from error
-    return NetworkModel(read_checkpoint(args.checkpoint).network)
+    checkpoint = read_checkpoint(args.checkpoint)
+    return NetworkModel(checkpoint.network, checkpoint.header.temperature)
 
 
 def _print_table(evaluation: "Evaluation") -> None:
