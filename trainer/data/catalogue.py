@@ -5,10 +5,13 @@ from trainer.data.combinations import Combinations, PairProduct9Data, PairXor3Da
 from trainer.data.examples import DataSet
 from trainer.data.houston2013 import Houston2013, Houston2013Data
 from trainer.data.pairs import PairedSites, UavPair7Data
+from trainer.data.recordings import Recordings, RecordingsData
 from trainer.data.skydet import SkyDet, SkyDetData
 from trainer.data.synthetic import Synthetic, SyntheticData
 
-DataConfig = UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data | Houston2013Data | SkyDetData
+DataConfig = (
+    UavPair7Data | SyntheticData | PairProduct9Data | PairXor3Data | Houston2013Data | SkyDetData | RecordingsData
+)
 
 
 def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> DataSet:
@@ -16,6 +19,7 @@ def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> D
 
     Raises:
         InputError: its files are missing or damaged.
+        RecordingError: a recording is missing or damaged.
         ConfigError: it does not deliver these modalities.
     """
     if isinstance(config, UavPair7Data):
@@ -26,4 +30,6 @@ def open_data_set(config: DataConfig, modalities: tuple[ModalitySpec, ...]) -> D
         return Houston2013(config, modalities)
     if isinstance(config, SkyDetData):
         return SkyDet(config, modalities)
+    if isinstance(config, RecordingsData):
+        return Recordings(config, modalities)
     return Synthetic(config, modalities)
