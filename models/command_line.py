@@ -24,10 +24,14 @@ EXIT_CODES = (
 
 EXTRAS = {
     "cv2": "camera",
+    "matplotlib": "train",
     "onnx": "export",
     "onnxscript": "export",
+    "ray": "cluster",
     "safetensors": "train",
+    "scipy": "train",
     "serial": "serial",
+    "tensorboard": "tensorboard",
     "torch": "train",
 }
 """Packages that an installation may lack, with the extra that brings them."""

@@ -1,5 +1,8 @@
-"""Random training batches: examples, modality dropout and outliers, each batch from a seed of its own."""
+"""Random training batches: examples, modality dropout and outliers, every piece from a seed of its own, so that several
+processes can each make their share of one batch.
+"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.errors import InputError
 from models.spec import ModelSpec, Recipe
-from trainer.data.examples import DataSet, prepare
+from trainer.data.examples import DataSet, Example, prepare
 from trainer.data.outliers import draw_outlier
 from trainer.methods.method import Batch
+from trainer.ranks import ALONE, Place
 
-_TRAIN, _PROBE = 0, 1  # purposes of random numbers: each has its own stream
+_EXAMPLE, _PROBE, _MASK, _OUTLIER = range(4)  # purposes of random numbers: each has its own stream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,28 +28,46 @@ class BatchMaker:
     spec: ModelSpec
     seed: int
     batch: int
+    """Examples in a batch, over all processes."""
     modality_dropout: float
     outlier_share: float
+    place: Place = ALONE
+    """Which part of each training batch is made."""
 
     def training(self, epoch: int, step: int, progress: float) -> Batch:
-        """Return a training batch; `progress` is the part of training that is done.
+        """Return this process's share of a training batch; `progress` is the part of training that is done.
 
         Raises:
-            InputError: as `prepare`.
+            InputError: as `prepare`, or an example lacks a sensor; the message names the batch.
         """
-        rng = np.random.default_rng([self.seed, _TRAIN, epoch, step])
-        inputs, labels = self._examples(rng, progress)
-        outliers = round(self.outlier_share * self.batch)
+        share = self.place.share_of(self.batch)
+        rows = slice(self.place.rank * share, (self.place.rank + 1) * share)
+        mask = draw_mask((self.batch, len(self.spec.modalities)), self.modality_dropout, self._rng(_MASK, epoch, step))
+        examples = [
+            self.data.training_example(self._rng(_EXAMPLE, epoch, step, row), progress)
+            for row in range(rows.start, rows.stop)
+        ]
+        try:
+            inputs, labels = self._tensors(examples)
+        except InputError as error:
+            raise InputError(f"epoch {epoch}, batch {step}: {error}") from error
         return Batch(
             inputs=inputs,
             labels=labels,
-            mask=torch.from_numpy(draw_mask((self.batch, len(self.spec.modalities)), self.modality_dropout, rng)),
-            outliers={one.name: _outliers(one.recipe, outliers, rng) for one in self.spec.modalities},
+            mask=torch.from_numpy(mask[rows]),
+            outliers={
+                one.name: self._outliers(n, one.recipe, epoch, step) for n, one in enumerate(self.spec.modalities)
+            },
         )
 
     def probe(self, number: int) -> Batch:
-        """Return a batch at the difficulty of the end of training, every modality there, no outliers."""
-        inputs, labels = self._examples(np.random.default_rng([self.seed, _PROBE, number]), 1.0)
+        """Return a batch at the difficulty of the end of training, every modality there, no outliers.
+
+        It is whole in every process.
+        """
+        inputs, labels = self._tensors(
+            [self.data.training_example(self._rng(_PROBE, number, row), 1.0) for row in range(self.batch)]
+        )
         return Batch(
             inputs=inputs,
             labels=labels,
@@ -52,9 +75,26 @@ class BatchMaker:
             outliers={one.name: torch.zeros(0, *one.recipe.input_shape) for one in self.spec.modalities},
         )
 
-    def _examples(self, rng: np.random.Generator, progress: float) -> tuple[dict[str, Tensor], Tensor]:
-        inputs, labels = prepare([self.data.training_example(rng, progress) for _ in range(self.batch)], self.spec)
+    def _rng(self, *place: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *place])
+
+    def _tensors(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor]:
+        for example in examples:
+            absent = [name for name in self.spec.modality_names if example.sensors.get(name, ()) is None]
+            if absent:
+                raise InputError(
+                    f"training example of {self.spec.classes[example.label]} without {', '.join(absent)}: expected all"
+                    " modalities; leave it out, modality_dropout teaches to do without"
+                )
+        inputs, labels = prepare(examples, self.spec)
         return {name: torch.from_numpy(stack) for name, stack in inputs.items()}, torch.from_numpy(labels)
+
+    def _outliers(self, modality: int, recipe: Recipe, epoch: int, step: int) -> Tensor:
+        share = round(self.outlier_share * self.batch / self.place.ranks)
+        stack = np.zeros((share, *recipe.input_shape), np.float32)
+        for row, out in enumerate(stack, start=self.place.rank * share):
+            out[:] = draw_outlier(recipe, self._rng(_OUTLIER, epoch, step, modality, row))
+        return torch.from_numpy(stack)
 
 
 def draw_mask(shape: tuple[int, int], dropout: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -64,10 +104,3 @@ def draw_mask(shape: tuple[int, int], dropout: float, rng: np.random.Generator) 
     hit = rng.random(rows) < dropout
     mask[np.arange(rows)[hit], rng.integers(modalities, size=rows)[hit]] = 0.0
     return mask
-
-
-def _outliers(recipe: Recipe, count: int, rng: np.random.Generator) -> Tensor:
-    stack = np.zeros((count, *recipe.input_shape), np.float32)
-    for out in stack:
-        out[:] = draw_outlier(recipe, rng)
-    return torch.from_numpy(stack)

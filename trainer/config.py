@@ -1,12 +1,15 @@
 """What a training run is: data, network, method, and the numbers of the optimizer."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from models.nets.sizes import BranchSizes
 from models.spec import FusionSpec, ModalitySpec
 from trainer.data.catalogue import DataConfig
+from trainer.device import Device
+from trainer.early_stop import EarlyStopConfig
 from trainer.methods.catalogue import MethodConfig
 
 
@@ -37,6 +40,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Inputs that say nothing, per example; the branches learn to doubt them."""
     threads: int = 1
     """Of torch; a further one makes examples."""
+    device: Device = "auto"
+    """auto: a GPU where there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the encoders; heads, fusion, losses, gradients and weights are float32 in either."""
+    early_stop: EarlyStopConfig | None = None
+    """Off by default: weights chosen on validation examples make figures from the same examples optimistic."""
+    tensorboard: bool = False
+    """Write losses, accuracies, cosines and learning rate to <out>/tensorboard; needs the extra [tensorboard]."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "examples_per_epoch", "batch", "threads"):

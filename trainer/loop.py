@@ -28,7 +28,7 @@ from trainer.evaluate import judge
 from trainer.evaluation import Evaluation
 from trainer.methods.catalogue import build_method
 from trainer.methods.method import Batch, StepReport
-from trainer.ranks import Place, average, average_gradients, average_statistics, from_first
+from trainer.ranks import ALONE, Place, average, average_gradients, average_statistics, from_first
 from trainer.resume import RESUME, Movable, Position, as_json, load_state, save_state
 
 __all__ = ["CHECKPOINT", "LOG", "RESUME", "Trainer", "Watcher", "fit"]
@@ -59,7 +59,7 @@ class Watcher(Protocol):
 class Trainer:
     """One run: network, method, optimizer, and where it stands."""
 
-    def __init__(self, config: TrainConfig, data: DataSet, place: Place | None = None) -> None:
+    def __init__(self, config: TrainConfig, data: DataSet, place: Place = ALONE) -> None:
         """Build everything from the seed; `place` says which of several processes this is.
 
         Raises:
@@ -70,7 +70,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.data = data
-        self.place = place or Place()
+        self.place = place
         self.place.share_of(config.batch)
         self.device = pick_device(config.device)
         self.spec = ModelSpec(classes=data.classes, modalities=config.modalities, fusion=config.fusion)
@@ -248,6 +248,8 @@ def finish(trainer: Trainer, reproduce: str, watcher: Watcher) -> tuple[Path, Ev
 
 def _run_epochs(trainer: Trainer, watcher: Watcher) -> None:
     config, is_first = trainer.config, trainer.place.is_first
+    if is_first:
+        config.folder.mkdir(parents=True, exist_ok=True)
     diary = Diary(config.folder / LOG, trainer.epoch) if is_first else None
     board = Board(config.folder, trainer.epoch) if is_first and config.tensorboard else None
     while not trainer.is_over:

@@ -18,7 +18,8 @@ _SMOOTH = 0.9
 class ProgressBar:
     """Shows training and evaluation as they go; a log line per epoch where there is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shown: bool = True) -> None:
+        """Show it where standard error is a terminal, unless another process does."""
         self._bar = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(),
@@ -26,11 +27,11 @@ class ProgressBar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[live]}"),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            disable=not (is_shown and sys.stderr.isatty()),
         )
         self._training = self._bar.add_task("training", total=1.0, live="", visible=False)
         self._evaluation = self._bar.add_task("evaluating", total=None, live="", visible=False)
-        self._accuracies: dict[str, float] = {}
+        self._smooth: dict[str, float] = {}
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -42,15 +43,15 @@ class ProgressBar:
         self._bar.stop()
 
     def on_step(self, stage: str, epoch: int, done: float, report: StepReport) -> None:
-        """Show stage, losses and smoothed accuracies."""
-        for name, value in report.accuracies.items():
-            self._accuracies[name] = _SMOOTH * self._accuracies.get(name, value) + (1 - _SMOOTH) * value
-        live = "  ".join(
-            f"{name} {loss:.2f}/{100 * self._accuracies[name]:.0f}%" for name, loss in report.losses.items()
+        """Show stage and losses, and smoothed accuracies and cosines."""
+        accuracies = {name: self._smoothed(f"accuracy {name}", value) for name, value in report.accuracies.items()}
+        cosines = {name: self._smoothed(f"cosine {name}", value) for name, value in report.cosines.items()}
+        live = "loss/acc " + "  ".join(
+            f"{name} {loss:.2f}/{100 * accuracies[name]:.0f}%" for name, loss in report.losses.items()
         )
-        self._bar.update(
-            self._training, completed=done, description=f"{epoch} {stage}", live=f"loss/acc {live}", visible=True
-        )
+        if cosines:
+            live += "  cos " + "  ".join(f"{name} {value:.2f}" for name, value in cosines.items())
+        self._bar.update(self._training, completed=done, description=f"{epoch} {stage}", live=live, visible=True)
 
     def on_epoch(self, line: dict[str, Any]) -> None:
         """Log an epoch where there is no bar to watch."""
@@ -61,3 +62,7 @@ class ProgressBar:
     def on_evaluation(self, done: int) -> None:
         """Show how many examples are answered."""
         self._bar.update(self._evaluation, completed=done, live=f"{done} examples", visible=True)
+
+    def _smoothed(self, name: str, value: float) -> float:
+        self._smooth[name] = _SMOOTH * self._smooth.get(name, value) + (1 - _SMOOTH) * value
+        return self._smooth[name]

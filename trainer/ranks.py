@@ -46,6 +46,10 @@ class Place:
         return batch // self.ranks
 
 
+ALONE = Place()
+"""The only process there is."""
+
+
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Place]:
     """Join the processes that torchrun started, or be the only one; leave them at the end.
@@ -54,7 +58,7 @@ def joined_ranks(device: str) -> Iterator[Place]:
         device: `cuda` or `cpu`; each process on a machine gets a GPU of its own.
     """
     if not dist.is_torchelastic_launched():
-        yield Place()
+        yield ALONE
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

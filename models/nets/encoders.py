@@ -3,6 +3,8 @@
 Nothing here is hard for an integer engine: no attention, no spectrogram, no data-dependent shape.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,9 @@ from models.spec import ImageRecipe, IqRecipe, ModalitySpec, Recipe
 class Branch(nn.Module):
     """An encoder and the head that makes it a classifier of its own."""
 
+    is_bf16 = False
+    """Whether the encoder computes in bfloat16, as training on a GPU may; the head stays in float32."""
+
     def __init__(self, modality: ModalitySpec, sizes: BranchSizes, classes: int) -> None:
         super().__init__()
         self.layers = build_layers(modality.recipe, sizes)
@@ -22,13 +27,18 @@ class Branch(nn.Module):
         self.head = nn.Linear(modality.feature_size, classes)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (feature (batch, D), logits (batch, C)).
-
-        Mean and maximum over time or area both count: one tells the texture, the other the rare burst.
-        """
-        maps = self.layers(inputs).flatten(2)  # (batch, channels, places)
-        feature = self.embed(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1))
+        """Return (feature (batch, D), logits (batch, C))."""
+        if self.is_bf16:
+            with torch.autocast(inputs.device.type, torch.bfloat16):
+                feature = self._encode(inputs).float()
+        else:
+            feature = self._encode(inputs)
         return feature, self.head(feature)
+
+    def _encode(self, inputs: Tensor) -> Tensor:
+        """Return the feature. Mean and maximum over time or area: one tells the texture, the other the rare burst."""
+        maps = self.layers(inputs).flatten(2)  # (batch, channels, places)
+        return cast(Tensor, self.embed(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)))
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Parameters that both the fused and the branch's own loss move: all but the head's."""

@@ -1,6 +1,7 @@
-"""`uav-train fit`: a configuration becomes a checkpoint."""
+"""`uav-train fit`: a configuration becomes a checkpoint; under `torchrun`, by several processes at once."""
 
 import argparse
+import logging
 import shlex
 from pathlib import Path
 
@@ -16,22 +17,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, evaluate, write the checkpoint."""
+    """Train, evaluate, write the checkpoint and the report."""
     try:
         from trainer.config import TrainConfig
         from trainer.data.catalogue import open_data_set
-        from trainer.loop import fit
+        from trainer.device import pick_device
+        from trainer.loop import Trainer, finish, train
+        from trainer.ranks import joined_ranks
+        from trainer.report import write_report
     except ModuleNotFoundError as error:
         raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[train]'") from error
     from models.schema import load_yaml
     from trainer.progress import ProgressBar
 
     config = load_yaml(args.config, TrainConfig)
-    data = open_data_set(config.data, config.modalities)
-    reproduce = shlex.join(["uav-train", "fit", "--config", str(args.config)])
-    with ProgressBar() as bar:
-        path, evaluation = fit(config, data, reproduce, bar, resume=args.resume)
+    with joined_ranks(pick_device(config.device).type) as place:
+        if not place.is_first:
+            logging.getLogger().setLevel(logging.WARNING)
+        trainer = Trainer(config, open_data_set(config.data, config.modalities), place)
+        with ProgressBar(is_shown=place.is_first) as bar:
+            train(trainer, bar, resume=args.resume)
+            if not place.is_first:
+                return 0
+            reproduce = shlex.join(["uav-train", "fit", "--config", str(args.config)])
+            path, evaluation = finish(trainer, reproduce, bar)
+    report = write_report(config, evaluation)
     print(f"{path}: " + ", ".join(f"{name} {value}" for name, value in evaluation.metrics().items()))
+    print(f"{report}: how it came about")
     if args.json:
-        print_json({"checkpoint": str(path), **evaluation.as_json()})
+        print_json({"checkpoint": str(path), "report": str(report), **evaluation.as_json()})
     return 0
