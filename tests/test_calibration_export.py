@@ -1,7 +1,9 @@
 import contextlib
+import dataclasses
 import io
 import json
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,11 +13,13 @@ from training import IMAGE, IQ, THERMAL, tiny_network, tiny_sizes, tiny_spec
 
 import calibration.export as export
 from calibration.cli import main
-from edge.backends.onnx import GOLDEN_TOLERANCE, check_golden, load_engines
-from edge.pipeline.fusion import iemf_weights
+from edge.backends.iemf import stored_head
+from edge.backends.onnx import GOLDEN_TOLERANCE, check_fusion, check_golden, load_engines
 from models.bundle import FUSION, GOLDEN, open_bundle
 from models.errors import BundleError, InputError
 from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from models.nets.fusion import IemfFusion
+from models.spec import FusionSpec
 
 PARITY = 2e-6  # float32 against float64
 
@@ -42,7 +46,9 @@ def checkpoint(spec, seed=1):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    write_checkpoint(folder / "c.safetensors", checkpoint(tiny_spec(modalities=(IQ, IMAGE, THERMAL))))
+    trained = checkpoint(tiny_spec(modalities=(IQ, IMAGE, THERMAL)))
+    trained.network.fusion.temperatures.copy_(torch.tensor([0.5, 1.5, 3.0]))
+    write_checkpoint(folder / "c.safetensors", trained)
     arguments = ["--checkpoint", str(folder / "c.safetensors"), "--name", "tiny", "--version", "3"]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -78,17 +84,41 @@ def test_graphs_keep_the_contract(exported):
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
 
 
-def test_exported_weights_agree_with_the_numpy_reference(exported):
+def test_golden_examples_agree_with_the_numpy_reference(exported):
     _, bundle, _ = exported
     with np.load(io.BytesIO(bundle.contents[GOLDEN])) as golden:
-        masks = golden["mask"]
-        assert masks.tolist() == [[1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0], [0.5, 0.5, 0.5]]
-        for n, mask in enumerate(masks):
-            logits = np.stack([golden[f"logits_{name}"][n] for name in bundle.spec.modality_names])
-            fusion = bundle.spec.fusion
-            weights, entropies = iemf_weights(logits, mask, fusion.tau, fusion.floor, np.zeros(3))
-            np.testing.assert_allclose(golden["weights"][n], weights, atol=PARITY)
-            np.testing.assert_allclose(golden["entropies"][n], entropies, atol=PARITY)
+        assert golden["mask"].tolist() == [[1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0], [0.5, 0.5, 0.5]]
+        head = stored_head(golden, bundle.spec.fusion)
+        assert head.temperatures.tolist() == [0.5, 1.5, 3.0]
+        assert export.reference_difference(bundle.spec, golden) <= PARITY
+
+
+def test_exported_fusion_agrees_with_the_numpy_reference_under_any_mask(exported):
+    _, bundle, _ = exported
+    assert 0 < check_fusion(bundle, load_engines(bundle).fusion) <= PARITY
+
+
+def test_a_graph_that_is_not_what_the_manifest_says_is_refused(exported):
+    _, bundle, _ = exported
+    spec = msgspec.structs.replace(bundle.spec, fusion=FusionSpec(tau=0.4))
+    other = dataclasses.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, spec=spec))
+    assert check_golden(other, load_engines(bundle)) < 0.1 * GOLDEN_TOLERANCE
+    with pytest.raises(BundleError, match="from the entropy fusion that the manifest names"):
+        load_engines(other)
+
+
+def test_a_torch_head_that_does_not_follow_the_formulas_is_not_exported(tmp_path, monkeypatch):
+    original = IemfFusion.weigh
+    monkeypatch.setattr(IemfFusion, "weigh", lambda self, entropies, mask: 0.9 * original(self, entropies, mask))
+    with pytest.raises(BundleError, match="the NumPy reference differs from torch"):
+        export.export_bundle(checkpoint(tiny_spec()), export.Release(name="tiny", version=1, command=""), tmp_path)
+
+
+def test_other_fusion_forms_carry_no_head(tmp_path):
+    release = export.Release(name="tiny", version=1, command="")
+    path, _ = export.export_bundle(checkpoint(tiny_spec("poe")), release, tmp_path)
+    bundle = open_bundle(path)
+    assert check_fusion(bundle, load_engines(bundle).fusion) == 0
 
 
 @pytest.mark.parametrize("method", ["iemf", "concat", "sum", "gated", "entropy", "poe", "mean"])

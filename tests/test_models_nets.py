@@ -3,7 +3,8 @@ import pytest
 import torch
 from training import IMAGE, IQ, THERMAL, tiny_network, tiny_sizes, tiny_spec
 
-from edge.pipeline.fusion import iemf_weights
+from calibration.export import iemf_head
+from edge.backends.iemf import iemf_fuse
 from models.errors import ConfigError
 from models.nets.fusion import build_fusion
 from models.nets.multimodal import MultimodalNet
@@ -33,18 +34,20 @@ def test_shapes_follow_the_spec_for_any_number_of_modalities(method, modalities)
     assert list(answer.branch_logits) == list(spec.modality_names)
 
 
-def test_weights_agree_with_the_numpy_reference():
+def test_entropy_fusion_agrees_with_the_numpy_reference():
     spec = tiny_spec(modalities=(IQ, IMAGE, THERMAL))
     network = tiny_network(spec)
     with torch.no_grad():
         network.fusion.beta.copy_(torch.tensor([0.4, -0.2, 0.1]))
+        network.fusion.temperatures.copy_(torch.tensor([0.5, 1.5, 3.0]))
         answer = network(inputs_for(spec, len(MASKS)), MASKS)
-    beta = network.fusion.beta.detach().numpy()
+    head = iemf_head(network.fusion)
     for n, mask in enumerate(MASKS.numpy()):
         logits = np.stack([one[n].numpy() for one in answer.branch_logits.values()])
-        weights, entropies = iemf_weights(logits, mask, spec.fusion.tau, spec.fusion.floor, beta)
-        np.testing.assert_allclose(answer.weights[n].numpy(), weights, atol=PARITY)
-        np.testing.assert_allclose(answer.entropies[n].numpy(), entropies, atol=PARITY)
+        fused = iemf_fuse([one[n].numpy() for one in answer.features.values()], logits, mask, head)
+        found = (answer.logits, answer.weights, answer.entropies)
+        for expected, one in zip(fused, found, strict=True):
+            np.testing.assert_allclose(one[n].numpy(), expected, atol=PARITY)
 
 
 @pytest.mark.parametrize("method", FORMS)
@@ -150,6 +153,13 @@ def test_huge_logits_give_no_nan():
     _, weights, entropies = fusion(features, logits, torch.ones(1, 2))
     torch.testing.assert_close(entropies, torch.tensor([[0.0, 1.0]]))
     assert weights[0, 0] > weights[0, 1] >= 0.2
+
+
+def test_temperatures_are_held_in_training():
+    fusion = build_fusion(tiny_spec())
+    assert "temperatures" in fusion.state_dict()
+    assert "temperatures" not in dict(fusion.named_parameters())
+    assert torch.equal(fusion.temperatures, torch.ones(2))
 
 
 def test_entropy_carries_no_gradient_to_the_branches():

@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 _HEADER = "checkpoint"
 _NETWORK = "network."
 _GOLDEN = "golden."
+_YOUNGER = {"fusion.temperatures"}  # than checkpoints that are about: there, they are all 1, as in a new network
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +84,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def load_weights(network: MultimodalNet, state: dict[str, Tensor], where: str) -> None:
     """Load tensors into a network; InputError names the ones that do not fit or are not finite."""
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    own = network.state_dict()
+    state = {**{name: own[name] for name in own.keys() & _YOUNGER}, **state}
+    expected = {name: tuple(value.shape) for name, value in own.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if differing:

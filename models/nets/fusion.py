@@ -39,14 +39,18 @@ class IemfFusion(nn.Module):
     """Information-entropy fusion: the more certain modality counts for more, none below a floor.
 
     The weights scale the features that enter the dense layer and mix the logits that are added to its answer. The
-    entropies carry no gradient: else a branch could gain weight by sharpening its errors.
+    entropies carry no gradient: else a branch could gain weight by sharpening its errors. `temperatures` divide the
+    logits, so that one branch's certainty is worth another's; they are 1 in training, and fitted afterwards.
     """
+
+    temperatures: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.head = dense_head(spec)
         self.beta = nn.Parameter(torch.zeros(len(spec.modalities)))
         """Learned leaning towards each modality."""
+        self.register_buffer("temperatures", torch.ones(len(spec.modalities)))
         self.tau = spec.fusion.tau
         self.floor = spec.fusion.floor
 
@@ -54,12 +58,13 @@ class IemfFusion(nn.Module):
         self, features: Sequence[Tensor], logits: Sequence[Tensor], mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return (logits (batch, C), weights (batch, M), entropies (batch, M))."""
-        entropies = normalised_entropies([one.detach() for one in logits])
+        tempered = [one / self.temperatures[m] for m, one in enumerate(logits)]
+        entropies = normalised_entropies([one.detach() for one in tempered])
         weights = self.weigh(entropies, mask)
         share = [weights[:, m : m + 1] for m in range(len(features))]
         scaled = [len(features) * w * feature for w, feature in zip(share, features, strict=True)]
         fused = self.head(torch.cat(scaled, dim=1))
-        for w, one in zip(share, logits, strict=True):
+        for w, one in zip(share, tempered, strict=True):
             fused = fused + w * one
         return fused, weights, entropies
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge.pipeline.fusion import iemf_weights
+from edge.backends.iemf import IemfHead, iemf_fuse, iemf_weights
 
 FLOAT_ROUNDING = 1e-6
 
@@ -79,3 +79,39 @@ def test_formula_holds_on_numbers_worked_by_hand():
     scores = np.exp([-1 / 0.5, -second / 0.5 - 0.3])
     np.testing.assert_allclose(entropies, [1.0, second], atol=FLOAT_ROUNDING)
     np.testing.assert_allclose(weights, 0.1 + 0.8 * scores / scores.sum(), atol=FLOAT_ROUNDING)
+
+
+def head_of_three_features(temperatures=(1.0, 1.0)):
+    return IemfHead(
+        weight=np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]),
+        bias=np.array([0.1, -0.1]),
+        beta=np.zeros(2),
+        temperatures=np.array(temperatures),
+        tau=1.0,
+        floor=0.1,
+    )
+
+
+def test_fused_logits_hold_on_numbers_worked_by_hand():
+    logits = np.array([[1.0, 0.0], [0.0, 1.0]])  # as certain as each other: weights 1/2, which 2 features undo
+    fused, weights, _ = iemf_fuse(
+        [np.array([1.0, -1.0]), np.array([2.0])], logits, np.ones(2), head_of_three_features()
+    )
+    np.testing.assert_allclose(weights, [0.5, 0.5])
+    np.testing.assert_allclose(fused, [1.0 - 2.0 + 6.0 + 0.1 + 0.5, 0.5 + 1.0 - 0.1 + 0.5])
+
+
+def test_absent_modality_adds_neither_feature_nor_logits():
+    logits = np.array([[1.0, 0.0], [50.0, 70.0]])
+    fused, _, _ = iemf_fuse(
+        [np.array([1.0, -1.0]), np.array([9.0])], logits, np.array([1.0, 0.0]), head_of_three_features()
+    )
+    np.testing.assert_allclose(fused, [2 * (1.0 - 2.0) + 0.1 + 1.0, 2 * (0.5 + 1.0) - 0.1])
+
+
+def test_temperature_is_as_if_the_branch_had_said_so():
+    features, logits = [np.ones(2), np.ones(1)], np.array([[4.0, -2.0], [1.0, 3.0]])
+    tempered = iemf_fuse(features, logits, np.ones(2), head_of_three_features((2.0, 0.5)))
+    plain = iemf_fuse(features, np.array([[2.0, -1.0], [2.0, 6.0]]), np.ones(2), head_of_three_features())
+    for one, other in zip(tempered, plain, strict=True):
+        np.testing.assert_allclose(one, other)
