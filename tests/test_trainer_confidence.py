@@ -26,6 +26,15 @@ def test_no_other_temperature_makes_the_truth_more_likely():
         assert confidence.likelihood_loss(2 * logits / (best * other), labels) > least
 
 
+def test_each_modality_has_a_temperature_of_its_own_from_the_rows_that_have_it():
+    logits, labels = drawn()
+    partly = np.where(np.arange(len(labels))[:, None] < 2000, 3 * logits, np.nan)
+    found = confidence.fit_temperatures({"iq": logits, "image": partly, "dead": np.full_like(logits, np.nan)}, labels)
+    assert found["iq"] == confidence.fit_temperature(logits, labels)
+    assert found["image"] == pytest.approx(confidence.fit_temperature(3 * logits[:2000], labels[:2000]))
+    assert found["dead"] == 1.0
+
+
 def test_a_set_without_errors_sharpens_within_bounds():
     logits = np.eye(4)[np.arange(40) % 4]
     assert confidence.fit_temperature(logits, np.arange(40) % 4) == pytest.approx(0.25)

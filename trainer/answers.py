@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.nets.fusion import IemfFusion
 from models.nets.multimodal import MultimodalNet
 from trainer.asking import Asked, BranchAnswer, BranchAnswers, Fused
-from trainer.confidence import fit_temperature
+from trainer.confidence import fit_temperature, fit_temperatures
 
 
 class NetworkModel:
@@ -18,9 +19,15 @@ class NetworkModel:
         self.temperature = temperature
 
     def calibrate(self, asked: Asked) -> None:
-        """Fit the temperature of the fused logits to what the branches said about validation examples."""
-        logits = self.fuse(asked.branches, asked.present).logits
-        self.temperature = fit_temperature(logits, asked.labels)
+        """Fit temperatures to what the branches said about validation examples: of the branches, then of the fused."""
+        head = self.network.fusion
+        if isinstance(head, IemfFusion):
+            logits = {
+                name: np.where(asked.present[:, m : m + 1] > 0, asked.branches[name][1], np.nan)
+                for m, name in enumerate(self.spec.modality_names)
+            }
+            head.temperatures.copy_(torch.tensor(list(fit_temperatures(logits, asked.labels).values())))
+        self.temperature = fit_temperature(self.fuse(asked.branches, asked.present).logits, asked.labels)
 
     @torch.no_grad()
     def ask_branch(self, name: str, inputs: NDArray[np.float32]) -> BranchAnswer:

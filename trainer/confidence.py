@@ -4,6 +4,7 @@ Sources: Guo et al., "On calibration of modern neural networks" (ICML 2017): exp
 equal width, here 15, and temperature scaling, softmax(z / T).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,18 @@ def fit_temperature(logits: _Logits, truth: NDArray[np.integer]) -> float:
         expected = (np.exp(log_softmax(np.exp(middle) * values)) * values).sum(axis=1).mean()
         low, high = (middle, high) if expected < of_truth else (low, middle)
     return float(np.exp(-(low + high) / 2))
+
+
+def fit_temperatures(logits: Mapping[str, _Logits], truth: NDArray[np.integer]) -> dict[str, float]:
+    """Return the temperature of each modality's own logits; NaN marks the rows of examples that lack it.
+
+    A modality that no example has keeps 1.
+    """
+    there = {name: ~np.isnan(one).any(axis=1) for name, one in logits.items()}
+    return {
+        name: fit_temperature(one[there[name]], truth[there[name]]) if there[name].any() else 1.0
+        for name, one in logits.items()
+    }
 
 
 def cross_fitted(logits: _Logits, truth: NDArray[np.integer]) -> _Logits:
