@@ -33,36 +33,27 @@ _SCENES = [SCENES.index(name) for name in SCENE_NAMES]
 _EMITTERS = [EMITTERS.index(name) for name in EMITTER_NAMES]
 
 
-class PairProduct9Data(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="pairproduct9"
-):
+class _CombinationsData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    root: str = "../shared/data"
+    """Folder that holds rf_ism433, scenes_rsscn7 and uavpair7."""
+    preset: str = "mid"
+    has_curriculum: bool = True
+    """Begin with strong radio and come down to the preset over the first half of training."""
+    validation_examples: int = 450
+
+    def __post_init__(self) -> None:
+        if self.preset not in BALANCED:
+            raise ValueError(f"preset {self.preset!r}: known for combinations are {', '.join(BALANCED)}")
+        if not 1 <= self.validation_examples <= 1_000_000:
+            raise ValueError(f"validation_examples is {self.validation_examples}: expected 1 to 1000000")
+
+
+class PairProduct9Data(_CombinationsData, frozen=True, tag="pairproduct9"):
     """Which scene and which emitter."""
 
-    root: str = "../shared/data"
-    """Folder that holds rf_ism433, scenes_rsscn7 and uavpair7."""
-    preset: str = "mid"
-    has_curriculum: bool = True
-    """Begin with strong radio and come down to the preset over the first half of training."""
-    validation_examples: int = 450
 
-    def __post_init__(self) -> None:
-        _check(self.preset, self.validation_examples)
-
-
-class PairXor3Data(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="pairxor3"
-):
+class PairXor3Data(_CombinationsData, frozen=True, tag="pairxor3"):
     """The sum, mod 3, of the scene's and the emitter's index."""
-
-    root: str = "../shared/data"
-    """Folder that holds rf_ism433, scenes_rsscn7 and uavpair7."""
-    preset: str = "mid"
-    has_curriculum: bool = True
-    """Begin with strong radio and come down to the preset over the first half of training."""
-    validation_examples: int = 450
-
-    def __post_init__(self) -> None:
-        _check(self.preset, self.validation_examples)
 
 
 class Combinations:
@@ -125,10 +116,3 @@ def sum_label(scene: int, emitter: int) -> int:
 
 PRODUCT_CLASSES = tuple(f"{CLASSES[scene]}+{emitter}" for scene in _SCENES for emitter in EMITTER_NAMES)
 SUM_CLASSES = tuple(f"sum_{n}" for n in range(_KINDS))
-
-
-def _check(preset: str, validation_examples: int) -> None:
-    if preset not in BALANCED:
-        raise ValueError(f"preset {preset!r}: known for combinations are {', '.join(BALANCED)}")
-    if not 1 <= validation_examples <= 1_000_000:
-        raise ValueError(f"validation_examples is {validation_examples}: expected 1 to 1000000")

@@ -12,7 +12,6 @@ Source: Debes et al., "Hyperspectral and LiDAR data fusion: outcome of the 2013 
 (2014). Licence: the scene is of the University of Houston and IEEE GRSS, its arrays come from a GPL-3.0 repository.
 """
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError, InputError
 from models.spec import ModalitySpec, VectorRecipe
+from trainer.data.arrays import load_arrays
 from trainer.data.examples import Example
 
 CLASSES = (
@@ -96,7 +96,7 @@ class Houston2013:
         for modality in modalities:
             _check_modality(modality)
         path = Path(config.root) / "houston2013" / "houston2013.npz"
-        arrays = _load_arrays(path)
+        arrays = _checked_arrays(path)
         self.config = config
         self.labels = arrays["y_train"].astype(np.int64) - 1
         self.regions = arrays["roi_train"]
@@ -161,14 +161,8 @@ def _check_modality(modality: ModalitySpec) -> None:
         raise ConfigError(f"modality {modality.name} with {recipe}: Houston2013 delivers {expected}")
 
 
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in _SHAPES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not readable as Houston2013 ({error}): name the data folder that holds houston2013"
-        ) from error
+def _checked_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    arrays = load_arrays(path, _SHAPES, "Houston2013")
     for name, row in _SHAPES.items():
         expected = (len(arrays["y_test" if name.endswith("test") else "y_train"]), *row)
         if arrays[name].shape != expected:

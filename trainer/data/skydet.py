@@ -11,7 +11,6 @@ equally often.
 Source: Svanstrom et al., "A dataset for multi-sensor drone detection", Data in Brief 39 (2021). Licence: CC0-1.0.
 """
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError, InputError
 from models.spec import ImageRecipe, ModalitySpec
+from trainer.data.arrays import load_arrays
+from trainer.data.augmentation import upright_part
 from trainer.data.examples import Example
 
 CLASSES = ("airplane", "bird", "drone", "helicopter")
@@ -31,7 +32,7 @@ CROP_PX = 64
 
 _PREFIXES = {"thermal": "ir", "visible": "v"}  # of the arrays, by modality
 _CHANNELS = {"thermal": 1, "visible": 3}
-_LEAST_CROP_PX = 52
+_LEAST_PART = 52 / CROP_PX
 
 
 class SkyDetData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="skydet"):
@@ -88,7 +89,7 @@ class SkyDet:
                     " both of kind image"
                 )
         path = Path(config.root) / "sky_multisensor" / "skydet_dev.npz"
-        arrays = _load_arrays(path)
+        arrays = _checked_arrays(path)
         self.config = config
         self.cameras = {name: _camera(arrays, name, config) for name in _PREFIXES}
 
@@ -96,7 +97,8 @@ class SkyDet:
         """Draw a class, and for each camera a clip and a crop, mirrored and cut at random; there is no curriculum."""
         label = int(rng.integers(len(CLASSES)))
         sensors = {
-            name: _cut(camera.crops[_draw(camera.training[label], rng)], rng) for name, camera in self.cameras.items()
+            name: upright_part(camera.crops[_draw(camera.training[label], rng)], _LEAST_PART, rng)
+            for name, camera in self.cameras.items()
         }
         return Example(label=label, sensors=sensors)
 
@@ -116,14 +118,6 @@ def _draw(clips: dict[str, NDArray[np.int64]], rng: np.random.Generator) -> int:
     return int(crops[rng.integers(len(crops))])
 
 
-def _cut(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a random square part of a crop, mirrored left to right at times: the sky has an up, but no right."""
-    size = int(rng.integers(_LEAST_CROP_PX, CROP_PX + 1))
-    y, x = rng.integers(CROP_PX - size + 1, size=2)
-    part = crop[y : y + size, x : x + size]
-    return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
-
-
 def _camera(arrays: dict[str, NDArray[Any]], name: str, config: SkyDetData) -> Camera:
     prefix = _PREFIXES[name]
     crops, labels, clips = (arrays[f"{prefix}_{part}"] for part in ("x", "y", "clip"))
@@ -139,15 +133,9 @@ def _camera(arrays: dict[str, NDArray[Any]], name: str, config: SkyDetData) -> C
     return Camera(crops=bgr, clips=clips, training=tuple(training), validation=tuple(validation))
 
 
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _checked_arrays(path: Path) -> dict[str, NDArray[Any]]:
     wanted = [f"{prefix}_{part}" for prefix in _PREFIXES.values() for part in ("x", "y", "clip")]
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in (*wanted, "classes")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not readable as SkyDet ({error}): name the data folder that holds sky_multisensor"
-        ) from error
+    arrays = load_arrays(path, (*wanted, "classes"), "SkyDet")
     if tuple(str(name).lower() for name in arrays["classes"]) != CLASSES:
         raise InputError(f"{path}: classes {arrays['classes']}: expected {', '.join(CLASSES)}, copy the data set again")
     for name, prefix in _PREFIXES.items():

@@ -1,0 +1,26 @@
+"""Arrays of a data set's file."""
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InputError
+
+
+def load_arrays(path: Path, names: Iterable[str], data_set: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of these names in an npz file, whose folder carries the data set's name on disk.
+
+    Raises:
+        InputError: the file is missing or damaged, or lacks one of them.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: not readable as {data_set} ({error}): name the data folder that holds {path.parent.name}"
+        ) from error
