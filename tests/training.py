@@ -84,3 +84,48 @@ def write_tiny_root(root: Path, suffix: str = "dev") -> Path:
             window = 4 * label + 2
             rows.writerow([label, scene, f"{scene}/2.jpg", window, recordings[window], -3.5, 0.25])
     return path
+
+
+class Silent:
+    """Looks on, keeps the stages, and stops the run after an epoch where told."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+        self.stages: list[str] = []
+
+    def on_step(self, stage, epoch, done, report):
+        if len(self.stages) == epoch:
+            self.stages.append(stage)
+
+    def on_epoch(self, line):
+        if line["epoch"] == self.stop_after:
+            raise KeyboardInterrupt
+
+    def on_evaluation(self, done):
+        pass
+
+
+def run_config(folder: Path, **changes):
+    """Return a run of a second on two small modalities that share a feature size, as any method can have them."""
+    import msgspec
+
+    from trainer.config import TrainConfig
+    from trainer.data.synthetic import SyntheticData
+    from trainer.methods.gcmt import GcmtConfig
+
+    modalities = (IQ, msgspec.structs.replace(IMAGE, feature_size=IQ.feature_size))
+    start = TrainConfig(
+        description="test",
+        out=str(folder),
+        data=SyntheticData(),
+        modalities=modalities,
+        fusion=FusionSpec(),
+        sizes=tiny_sizes(tiny_spec()),
+        method=GcmtConfig(round_epochs=1),
+        epochs=4,
+        examples_per_epoch=48,
+        batch=16,
+        learning_rate=0.01,
+        seed=3,
+    )
+    return msgspec.structs.replace(start, **changes)
