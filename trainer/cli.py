@@ -9,6 +9,7 @@ ABOUT = "Train the networks that fly, so that neither modality goes lazy, and sa
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer.commands.fit", "train from a YAML file to a checkpoint"),
     "evaluate": ("trainer.commands.evaluate", "accuracy of a checkpoint or bundle: fused, each alone, each missing"),
+    "compare": ("trainer.commands.compare", "methods and fusion forms side by side, in a table and a report"),
     "composite-flight": ("trainer.commands.composite_flight", "make a recorded flight of real radio and real scenes"),
 }
 

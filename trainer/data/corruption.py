@@ -45,9 +45,10 @@ class BlockDraws:
         block = _block()
         count = int(np.prod(size))
         start = int(self.rng.integers(len(block) - count))
-        cut = block[start : start + count] * np.float32(scale)
+        cut: NDArray[np.float32] = block[start : start + count] * np.float32(scale)
         cut += np.float32(loc)
-        return cut.reshape(size)
+        shaped: NDArray[np.float32] = cut.reshape(size)
+        return shaped
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number between two."""
