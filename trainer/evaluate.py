@@ -9,7 +9,8 @@ from trainer import confidence, metrics
 from trainer.asking import Asked, Model, ask
 from trainer.cases import NOT_ASKED, Cases
 from trainer.data.examples import Example
-from trainer.evaluation import Calibration, Evaluation, Rows
+from trainer.evaluation import Calibration, Rows
+from trainer.evaluation import Evaluation as Evaluation
 
 
 def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int], None]) -> Evaluation:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,22 @@ class DataSet(Protocol):
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield the examples that training never sees."""
+
+
+@runtime_checkable
+class HasUnknowns(Protocol):
+    """A data set that also knows what no class of it is."""
+
+    def unknown_examples(self) -> Iterator[tuple[str, Example]]:
+        """Yield a name of what is unknown, and an example of it: its label is the class that all the rest is of."""
+
+
+@runtime_checkable
+class HasQuietWindows(Protocol):
+    """A data set whose receivers can be heard while nobody sends."""
+
+    def quiet_windows(self, snr_db: float) -> Iterator[Example]:
+        """Yield examples of radio alone, without a burst, under the noise that makes the recording's bursts SNR."""
 
 
 def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArray[np.int64]]:

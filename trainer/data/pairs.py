@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
-from trainer.data.corruption import BlockDraws
+from trainer.data.corruption import BlockDraws, corrupt_scene
 from trainer.data.examples import Example
+from trainer.data.foreign_radio import ASKED, ForeignRadio
 from trainer.data.uavpair7 import (
     CLASSES,
     PAIR_SEED,
@@ -83,12 +84,41 @@ class PairedSites:
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield the examples of the pairs CSV: of a named one as written, of the root's own as hard as the preset."""
+        for row, pair in enumerate(self.pairs):
+            yield as_example(self.data.example(pair, np.random.default_rng([PAIR_SEED, row])), pair)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """What validation asks about."""
         named = self.config.pairs
         path = Path(named) if named else self.data.root / "uavpair7" / "pairs_val.csv"
-        for row, pair in enumerate(self.data.read_pairs(path)):
-            asked = pair if named else as_hard_as(pair, self.preset)
-            made = self.data.example(asked, np.random.default_rng([PAIR_SEED, row]))
-            yield as_example(made, asked)
+        pairs = self.data.read_pairs(path)
+        return pairs if named else tuple(as_hard_as(pair, self.preset) for pair in pairs)
+
+    @cached_property
+    def foreign(self) -> ForeignRadio:
+        """Radio of no site."""
+        return ForeignRadio(self.data)
+
+    def unknown_examples(self) -> Iterator[tuple[str, Example]]:
+        """Yield the validation examples with an emitter of no site in place of their own, and its name.
+
+        Scene, severity and SNR stay: an unknown sender at a place of a known kind, and nothing else differs.
+        """
+        emitters = [name for name in ASKED if name in self.foreign.windows]
+        for row, pair in enumerate(self.pairs):
+            if not emitters:
+                return
+            emitter = emitters[row % len(emitters)]
+            rng = np.random.default_rng([PAIR_SEED, row, 1])
+            iq = self.foreign.unknown(emitter, pair.snr_db, rng, rng)
+            image = corrupt_scene(self.data.scene(pair.scene), pair.severity, rng)
+            yield emitter, Example(label=pair.label, sensors={"iq": iq, "image": image})
+
+    def quiet_windows(self, snr_db: float) -> Iterator[Example]:
+        """Yield windows without a burst of each site's receivers, with no scene."""
+        for quiet in self.foreign.quiet(snr_db):
+            yield Example(label=quiet.label, sensors={"iq": quiet.iq, "image": None})
 
     def _preset_at(self, progress: float) -> Preset:
         return eased(self.preset, progress) if self.config.has_curriculum else self.preset
