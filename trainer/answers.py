@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from models.nets.fusion import IemfFusion
 from models.nets.multimodal import MultimodalNet
 from trainer.asking import Asked, BranchAnswer, BranchAnswers, Fused
-from trainer.confidence import fit_temperature, fit_temperatures
+from trainer.confidence import fit_temperature, fit_temperatures, likelihood_loss
 
 
 class NetworkModel:
@@ -19,7 +19,12 @@ class NetworkModel:
         self.temperature = temperature
 
     def calibrate(self, asked: Asked) -> None:
-        """Fit temperatures to what the branches said about validation examples: of the branches, then of the fused."""
+        """Fit temperatures to what the branches said about validation examples.
+
+        The fused logits always get one. The branches of an entropy fusion get one each where that makes the truth
+        likelier in the fused answer: its dense layer was trained beside branches as they were.
+        """
+        plain = self._fit_fused(asked)
         head = self.network.fusion
         if isinstance(head, IemfFusion):
             logits = {
@@ -27,7 +32,15 @@ class NetworkModel:
                 for m, name in enumerate(self.spec.modality_names)
             }
             head.temperatures.copy_(torch.tensor(list(fit_temperatures(logits, asked.labels).values())))
-        self.temperature = fit_temperature(self.fuse(asked.branches, asked.present).logits, asked.labels)
+            if self._fit_fused(asked) >= plain:
+                head.temperatures.fill_(1.0)
+                self._fit_fused(asked)
+
+    def _fit_fused(self, asked: Asked) -> float:
+        """Fit the temperature of the fused logits, and return the loss that is left."""
+        logits = self.fuse(asked.branches, asked.present).logits
+        self.temperature = fit_temperature(logits, asked.labels)
+        return likelihood_loss(logits / self.temperature, asked.labels)
 
     @torch.no_grad()
     def ask_branch(self, name: str, inputs: NDArray[np.float32]) -> BranchAnswer:
