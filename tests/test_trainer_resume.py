@@ -95,7 +95,7 @@ def interrupted(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"fusion": FusionSpec(method="concat")}, "fusion"),
+        ({"fusion": FusionSpec(method="sum")}, "fusion"),
         ({"modalities": (IQ, msgspec.structs.replace(IMAGE, feature_size=9))}, "modalities"),
         ({"method": METHODS[0], "seed": 4}, "method, seed"),
     ],

@@ -119,7 +119,7 @@ def run_config(folder: Path, **changes):
         out=str(folder),
         data=SyntheticData(),
         modalities=modalities,
-        fusion=FusionSpec(),
+        fusion=FusionSpec(method="concat"),
         sizes=tiny_sizes(tiny_spec()),
         method=GcmtConfig(round_epochs=1),
         epochs=4,

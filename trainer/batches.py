@@ -47,10 +47,7 @@ class BatchMaker:
             self.data.training_example(self._rng(_EXAMPLE, epoch, step, row), progress)
             for row in range(rows.start, rows.stop)
         ]
-        try:
-            inputs, labels = self._tensors(examples)
-        except InputError as error:
-            raise InputError(f"epoch {epoch}, batch {step}: {error}") from error
+        inputs, labels = self._tensors(examples, f"epoch {epoch}, batch {step}")
         return Batch(
             inputs=inputs,
             labels=labels,
@@ -65,9 +62,8 @@ class BatchMaker:
 
         It is whole in every process.
         """
-        inputs, labels = self._tensors(
-            [self.data.training_example(self._rng(_PROBE, number, row), 1.0) for row in range(self.batch)]
-        )
+        examples = [self.data.training_example(self._rng(_PROBE, number, row), 1.0) for row in range(self.batch)]
+        inputs, labels = self._tensors(examples, f"probe {number}")
         return Batch(
             inputs=inputs,
             labels=labels,
@@ -78,15 +74,18 @@ class BatchMaker:
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *place])
 
-    def _tensors(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor]:
+    def _tensors(self, examples: Sequence[Example], where: str) -> tuple[dict[str, Tensor], Tensor]:
         for example in examples:
             absent = [name for name in self.spec.modality_names if example.sensors.get(name, ()) is None]
             if absent:
                 raise InputError(
-                    f"training example of {self.spec.classes[example.label]} without {', '.join(absent)}: expected all"
-                    " modalities; leave it out, modality_dropout teaches to do without"
+                    f"{where}: training example of {self.spec.classes[example.label]} without {', '.join(absent)}:"
+                    " expected all modalities; leave it out, modality_dropout teaches to do without"
                 )
-        inputs, labels = prepare(examples, self.spec)
+        try:
+            inputs, labels = prepare(examples, self.spec)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         return {name: torch.from_numpy(stack) for name, stack in inputs.items()}, torch.from_numpy(labels)
 
     def _outliers(self, modality: int, recipe: Recipe, epoch: int, step: int) -> Tensor:

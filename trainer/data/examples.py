@@ -29,6 +29,8 @@ class Example:
     where the moment has none, which only validation examples may."""
     quality: Mapping[str, float] = field(default_factory=dict)
     """By modality, how good its input is where the data set knows it: higher is better, in a unit of its own."""
+    source: str = ""
+    """Files and places in them, where the data set knows it: for messages."""
 
 
 class DataSet(Protocol):
@@ -87,8 +89,8 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
             preprocess(sensor, modality.recipe, stack[n])
             if not np.isfinite(stack[n]).all():
                 raise InputError(
-                    f"example of {spec.classes[example.label]}: {modality.name} holds NaN or infinity:"
-                    " repair or remove it from the data set"
+                    f"example of {spec.classes[example.label]}{example.source and f' ({example.source})'}:"
+                    f" {modality.name} holds NaN or infinity: repair or remove it from the data set"
                 )
         inputs[modality.name] = stack
     return inputs, np.array([example.label for example in examples], np.int64)

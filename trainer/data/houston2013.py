@@ -127,7 +127,7 @@ class Houston2013:
 
     def _example(self, pixel: int) -> Example:
         sensors = {"hsi": self._hsi[pixel], "lidar": self._lidar[pixel]}
-        return Example(label=int(self.labels[pixel]), sensors=sensors)
+        return Example(label=int(self.labels[pixel]), sensors=sensors, source=f"pixel {pixel}")
 
 
 def deal_regions(labels: NDArray[Any], regions: NDArray[Any], folds: int, seed: int) -> NDArray[np.int64]:

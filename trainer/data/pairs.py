@@ -130,6 +130,7 @@ def as_example(made: PairedExample, pair: Pair) -> Example:
         label=made.label,
         sensors={"iq": made.iq, "image": made.image},
         quality={"iq": pair.snr_db, "image": -pair.severity},
+        source=source_of(pair),
     )
 
 
@@ -146,7 +147,12 @@ def draw_example(data: UavPair7, pair: Pair, rng: np.random.Generator) -> Exampl
     """Return a training example of a pair: its scene mirrored, turned and cropped, its window turned in time."""
     made = data.example(pair, BlockDraws(rng), lambda scene: _turned(scene, rng))
     iq = np.roll(made.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
-    return Example(label=made.label, sensors={"iq": iq, "image": made.image})
+    return Example(label=made.label, sensors={"iq": iq, "image": made.image}, source=source_of(pair))
+
+
+def source_of(pair: Pair) -> str:
+    """Return where a pair comes from, in words."""
+    return f"window {pair.window} of {pair.recording}, scene {pair.scene}"
 
 
 def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
