@@ -15,10 +15,11 @@ from edge.sources.synthetic_radio import RadioConditions
 from edge.transport.messages import Kind, Truth
 from edge.transport.wire import Stamp, encode_array, encode_bytes
 from models.errors import ConfigError, InputError, RecordingError
-from models.schema import parse_yaml
+from models.schema import load_yaml, parse_yaml
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec, VectorRecipe
 from trainer.cli import main
 from trainer.composite import PairExamples, plan_visits, write_composite_flight
+from trainer.config import TrainConfig
 from trainer.data.catalogue import open_data_set
 from trainer.data.examples import prepare
 from trainer.data.recordings import RecordingsData
@@ -281,6 +282,11 @@ def test_configuration_that_cannot_be_is_refused(line):
     files = "" if line.startswith("files") else "files: [a.mcap]\n"
     with pytest.raises(ConfigError, match=line.split(":", maxsplit=1)[0]):
         parse_yaml(f"kind: recordings\n{files}{line}\n".encode(), RecordingsData, "run.yaml")
+
+
+def test_configuration_to_begin_with_is_whole(root):
+    config = load_yaml(root / "launch" / "train-recordings.yaml", TrainConfig)
+    assert isinstance(config.data, RecordingsData)
 
 
 def test_composite_flight_gives_back_the_pairs_it_was_made_of(tmp_path):
