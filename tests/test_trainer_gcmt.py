@@ -84,9 +84,28 @@ def test_refit_trains_the_fusion_head_alone():
     assert train_epoch(network, Gcmt(network, 20, GcmtConfig()), 25) == {"fusion"}
 
 
-def test_refit_of_a_fusion_without_weights_moves_nothing():
+def gradients_in(epoch, least_cosine):
+    network = tiny_network(tiny_spec())
+    method = Gcmt(network, 20, GcmtConfig(selector="turns", least_cosine=least_cosine))
+    batches = maker(network.spec)
+    method.begin_epoch(epoch, lambda count: [batches.probe(n) for n in range(count)])
+    network.eval()
+    method.backward(batches.training(0, 0, 0.0))
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+@pytest.mark.parametrize(("epoch", "moved"), [(4, {"iq"}), (29, {"iq", "image"})])
+def test_without_a_least_cosine_the_gradients_are_the_plain_sum(epoch, moved):
+    found, expected = gradients_in(epoch, -1.0), gradients_in(epoch, -0.999999)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name])
+    assert {name.split(".")[1] for name, one in found.items() if one is not None and "branches" in name} == moved
+
+
+@pytest.mark.parametrize("least_cosine", [-1.0, 0.0])
+def test_refit_of_a_fusion_without_weights_moves_nothing(least_cosine):
     network = tiny_network(tiny_spec("poe"))
-    assert train_epoch(network, Gcmt(network, 20, GcmtConfig()), 25) == set()
+    assert train_epoch(network, Gcmt(network, 20, GcmtConfig(least_cosine=least_cosine)), 25) == set()
 
 
 def test_probe_changes_nothing():

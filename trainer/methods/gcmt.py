@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _WARM_UP, _ALTERNATE, _REFIT = 0.2, 0.5, 0.15  # shares of the epochs; the rest consolidates
 _EMA = 0.5
+_ANY_COSINE = -1.0
 _GAIN = 0.005  # least rise of a branch's accuracy that counts as progress
 _FRUITLESS_ROUNDS = 2
 _CRITERIA = {"consistent": "most consistent gradients", "lag": "least accurate", "turns": "next in turn"}
@@ -46,7 +47,8 @@ class GcmtConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     own_loss_weight: float = 1.0
     """Of the branches' own losses in warm-up and consolidation."""
     least_cosine: float = 0.0
-    """Below it, the fused gradient loses its part along the branch's own."""
+    """Below it, the fused gradient loses its part along the branch's own; -1 never compares, which saves a backward
+    pass in every step."""
     probe_batches: int = 4
 
     def __post_init__(self) -> None:
@@ -144,10 +146,12 @@ class Gcmt:
         losses = compute_losses(self.network, batch, self._frozen)
         awake = [name for name in self.network.spec.modality_names if name not in self._frozen]
         own_loss = sum((losses.branches[name] for name in awake), torch.zeros(()))
-        if self._is_warming_up:
-            (losses.fused + self.config.own_loss_weight * own_loss).backward()  # type: ignore[no-untyped-call]
-            return losses.report(batch.labels)
         weight = self.config.own_loss_weight if not self._frozen else 1.0
+        if self._is_warming_up or self.config.least_cosine == _ANY_COSINE:
+            total = losses.fused + weight * own_loss
+            if total.requires_grad:
+                total.backward()  # type: ignore[no-untyped-call]
+            return losses.report(batch.labels)
         parameters = [one for one in self.network.parameters() if one.requires_grad]
         fused = dict(zip(parameters, gradients_of(losses.fused, parameters), strict=True))
         own = dict(zip(parameters, gradients_of(weight * own_loss, parameters), strict=True))

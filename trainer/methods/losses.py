@@ -22,7 +22,7 @@ class Losses:
     branches: dict[str, Tensor]
     """Per modality: of its own head, with its share of doubt."""
     doubts: dict[str, Tensor]
-    """Per modality: what of that is owed to outliers."""
+    """Per modality: what of that is owed to outliers; 0 for a frozen branch."""
     answer: Answer
 
     def report(self, labels: Tensor, cosines: Mapping[str, float] | None = None) -> StepReport:
@@ -43,14 +43,16 @@ def compute_losses(
 ) -> Losses:
     """Return the fused loss under the batch's mask, and each branch's own loss without it.
 
-    Branches in `frozen` run without a graph: they cost a forward pass only. A head fused beside reads detached features
-    and logits, so that the fused loss moves nothing but the head's own weights, where it has any.
+    Branches in `frozen` run without a graph and without outliers: they cost a forward pass only. A head fused beside
+    reads detached features and logits, so that the fused loss moves nothing but the head's own weights, where it has
+    any.
     """
     answers, own, doubts = {}, {}, {}
     count = len(batch.labels)
     for name in network.spec.modality_names:
-        inputs = torch.cat([batch.inputs[name], batch.outliers[name]])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and name not in frozen):
+        is_frozen = name in frozen
+        inputs = batch.inputs[name] if is_frozen else torch.cat([batch.inputs[name], batch.outliers[name]])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen):
             feature, logits = network.branch(name)(inputs)
             doubts[name] = OUTLIER_WEIGHT * doubt_loss(logits[count:])
             own[name] = cross_entropy(logits[:count], batch.labels) + doubts[name]
