@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,11 +12,14 @@ from training import Tones, tiny_network, tiny_sizes, tiny_spec, write_tiny_root
 from models.bundle import open_bundle
 from models.errors import BundleError, InputError
 from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from models.spec import ModelSpec
 from trainer.answers import NetworkModel
 from trainer.asking import BundleModel, Fused
 from trainer.cli import main
 from trainer.data.catalogue import open_data_set
+from trainer.data.pairs import PairedSites, UavPair7Data
 from trainer.data.synthetic import SyntheticData
+from trainer.data.uavpair7 import UavPair7
 from trainer.evaluate import evaluate
 
 FOUR_SIGMA = 0.12  # of a share of about 0.9 in 160 examples
@@ -52,6 +56,66 @@ def test_each_share_is_of_its_own_case():
     assert evaluation.without == {"iq": 1, "image": 0}
     assert evaluation.recall == {"a": 1, "b": 1, "c": 1}
     assert evaluation.metrics()["accuracy_without_image"] == 0
+
+
+def test_what_happens_to_a_sensor_shows_whom_the_model_follows():
+    told = evaluate(Told(), Tones().validation_examples(), lambda done: None).as_json()
+    assert told["swapped"]["image"] == {"swapped": 1, "others": 0, "neither": 0}
+    assert told["swapped"]["iq"] == {"swapped": 0, "others": 1, "neither": 0}
+    assert told["corrupted"]["iq"] == {"noise": 1, "frozen": 1, "masked": 1}
+    labels = np.array([example.label for example in Tones().validation_examples()])
+    of_grey = (labels == 2).mean()  # Told calls any grey by the last plane
+    assert told["corrupted"]["image"] == {
+        "black": pytest.approx(of_grey, abs=1e-4),
+        "overexposed": pytest.approx(of_grey, abs=1e-4),
+        "blank": pytest.approx(of_grey, abs=1e-4),
+        "frozen": pytest.approx(1 / 3, abs=1e-4),
+        "masked": 0,
+    }
+    assert np.array(told["confusion"]).sum() == np.trace(told["confusion"]) == 60
+    assert told["kappa"] == told["macro_f1"] == told["average_accuracy"] == 1
+
+
+def test_every_example_is_encoded_once():
+    class Counting(Told):
+        asked = 0
+
+        def ask_branch(self, name, inputs):
+            self.asked += len(inputs)
+            return super().ask_branch(name, inputs)
+
+    model = Counting()
+    evaluate(model, Tones().validation_examples(), lambda done: None)
+    dead = 64 + 1 + 1 + 15  # windows of noise; black, white, grey levels
+    assert model.asked == 2 * 60 + dead
+
+
+def test_weights_are_ranked_against_known_quality_alone():
+    class Trusting(Told):
+        def fuse(self, answers, mask):
+            logits = super().fuse(answers, mask).logits
+            trust = np.linspace(0, 1, len(logits))
+            return Fused(logits, np.stack([trust, 1 - trust], axis=1).astype(np.float32))
+
+    examples = [
+        dataclasses.replace(example, quality={"iq": float(n)})
+        for n, example in enumerate(Tones().validation_examples())
+    ]
+    assert evaluate(Trusting(), examples, print).as_json()["weight_spearman"] == {"iq": 1}
+    assert evaluate(Told(), examples, print).as_json()["weight_spearman"] == {"iq": None}
+
+
+def test_rows_say_what_was_answered_to_each_example():
+    rows = evaluate(Told(), Tones().validation_examples(), lambda done: None).rows.as_json()
+    assert rows["answers"]["fused"] == rows["labels"]
+    assert rows["answers"]["without_image"] == [(label + 1) % 3 for label in rows["labels"]]
+    right, wrong = np.exp([1.0, 0.5])
+    assert rows["truth_probability"] == pytest.approx([right / (right + wrong + 1)] * 60, abs=1e-5)
+
+
+def test_examples_of_one_class_cannot_be_swapped():
+    examples = [example for example in Tones().validation_examples() if example.label == 1]
+    assert evaluate(Told(), examples, lambda done: None).swapped == {}
 
 
 def test_nothing_to_evaluate_is_refused():
@@ -109,7 +173,23 @@ def test_data_of_other_classes_are_refused(checkpoint, capsys):
     [
         (["--checkpoint", "none.safetensors", "--data", "uavpair7"], 7, "no such checkpoint"),
         (["--bundle", "none.uavb", "--data", "uavpair7"], 3, "no such bundle folder"),
-        (["--bundle", "none.uavb", "--data", "synthetic", "--pairs", "x.csv"], 2, "--pairs goes with --data uavpair7"),
+        (
+            ["--bundle", "none.uavb", "--data", "synthetic", "--pairs", "x.csv"],
+            2,
+            "--pairs: synthetic has no such thing",
+        ),
+        (
+            ["--bundle", "none.uavb", "--data", "uavpair7", "--preset", "mid", "--pairs", "x"],
+            2,
+            "leave one of them out",
+        ),
+        (
+            ["--bundle", "none.uavb", "--data", "pairxor3", "--preset", "mid-imb10"],
+            2,
+            "known for combinations are easy",
+        ),
+        (["--bundle", "none.uavb", "--data", "uavpear7"], 2, "uavpear7"),
+        (["--bundle", "none.uavb", "--data", "{kind: houston2013, fould: 1}"], 2, "did you mean fold?"),
     ],
 )
 def test_unusable_arguments_end_with_their_exit_code(arguments, code, message, capsys):
@@ -156,7 +236,61 @@ def test_fit_then_evaluate_from_the_command_line(run, capsys):
     assert main(["evaluate", *arguments]) == 0
     evaluated = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {"accuracy", "accuracy_iq", "accuracy_image", "accuracy_without_iq", "recall"} <= set(evaluated)
-    assert all(evaluated[name] == fitted[name] for name in evaluated if name != "model")
+    assert all(evaluated[name] == fitted[name] for name in set(evaluated) & set(fitted))
+
+
+@pytest.fixture
+def sites_checkpoint(tmp_path):
+    from models.nets.multimodal import MultimodalNet
+    from models.schema import parse_yaml
+    from trainer.config import TrainConfig
+
+    config = parse_yaml(FIT.format(out=tmp_path, root=tmp_path).encode(), TrainConfig, "test")
+    spec = ModelSpec(classes=PairedSites.classes, modalities=config.modalities, fusion=config.fusion)
+    network = MultimodalNet(spec, config.sizes)
+    header = CheckpointHeader(
+        spec=spec, sizes=config.sizes, description="", licence="", reproduce=(), metrics={}, tools={}, temperature=2.0
+    )
+    write_checkpoint(tmp_path / "c.safetensors", Checkpoint(header=header, network=network, golden={}))
+    return tmp_path / "c.safetensors"
+
+
+def test_a_held_root_is_asked_by_its_pairs_file_bit_for_bit(sites_checkpoint, tmp_path, capsys):
+    root = tmp_path / "held"
+    pairs = write_tiny_root(root, suffix="held")
+    moved = pairs.rename(tmp_path / "pairs.csv")
+    data = UavPair7(root)
+    sites = PairedSites(UavPair7Data(root=str(root), pairs=str(moved)), ())
+    for row, (pair, example) in enumerate(zip(data.read_pairs(moved), sites.validation_examples(), strict=True)):
+        made = data.example(pair, np.random.default_rng([20251, row]))
+        np.testing.assert_array_equal(example.sensors["iq"], made.iq)
+        np.testing.assert_array_equal(example.sensors["image"], made.image)
+        assert example.quality == {"iq": -3.5, "image": -0.25}
+    arguments = ["--checkpoint", str(sites_checkpoint), "--data", "uavpair7", "--root", str(root)]
+    assert main(["evaluate", *arguments, "--pairs", str(moved), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["examples"] == 7
+    assert found["calibration"]["stored_temperature"] == 2
+    assert not {"unknown", "quiet_windows"} & set(found)  # this root has none
+
+
+def test_the_page_holds_its_pictures_and_loads_nothing(sites_checkpoint, tmp_path, capsys):
+    write_tiny_root(tmp_path / "data")
+    page = tmp_path / "page.html"
+    arguments = ["--checkpoint", str(sites_checkpoint), "--data", "uavpair7", "--root", str(tmp_path / "data")]
+    assert main(["evaluate", *arguments, "--html", str(page)]) == 0
+    text = page.read_text()
+    assert text.count("<svg") == 5  # quality is the same for all rows: no grid
+    assert "iq noise, no mask" in text
+    assert not re.search(r"""(src|href)=["'](?!#|data:)|url\((?!#)|@import""", text)
+
+
+def test_a_page_that_cannot_be_written_is_refused(sites_checkpoint, tmp_path, capsys):
+    write_tiny_root(tmp_path / "data")
+    (tmp_path / "file").write_text("")
+    arguments = ["--checkpoint", str(sites_checkpoint), "--data", "uavpair7", "--root", str(tmp_path / "data")]
+    assert main(["evaluate", *arguments, "--html", str(tmp_path / "file" / "page.html")]) == 7
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_fit_without_the_data_says_so_with_exit_code_7(run, capsys):

@@ -37,10 +37,16 @@ class Cases:
 
     def dead(self, name: str) -> dict[str, NDArray[np.int64]]:
         """Return, by kind of death, the fused answers where a sensor is dead while the mask says that it lives."""
+        is_there = self._is_there(name)
+        return {kind: _judged(logits, is_there) for kind, logits in self.dead_logits(name).items()}
+
+    def dead_logits(self, name: str) -> dict[str, NDArray[np.float32]]:
+        """Return, by kind of death, the fused logits (examples, classes) that `dead` judges."""
         found = {}
         for kind, inputs in dead_inputs(self.model.spec.modality(name).recipe).items():
             rows = np.arange(len(self.asked.labels)) % len(inputs)
-            found[kind] = self._fused(name, self.asked.replaced(name, self.model.ask_branch(name, inputs), rows))
+            answers = self.asked.replaced(name, self.model.ask_branch(name, inputs), rows)
+            found[kind] = self.model.fuse(answers, self.asked.present).logits
         return found
 
     def frozen(self, name: str) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trainer import confidence, metrics
 from trainer.asking import Asked, Model, ask
+from trainer.cases import Cases
 from trainer.data.examples import DataSet, HasQuietWindows, HasUnknowns
 from trainer.evaluation import as_json
 
@@ -29,6 +30,8 @@ class Controls:
     """
 
     known: Entropies
+    dead: Entropies
+    """By sensor and kind of death, `image: black`: of the fused answer."""
     unknown: Entropies
     kinds: tuple[str, ...]
     """Of what is unknown, an element for each example."""
@@ -58,10 +61,9 @@ def ask_controls(model: Model, asked: Asked, data: DataSet, on_done: Callable[[i
         InputError: as `ask`.
     """
     kinds: tuple[str, ...] = ()
-    known, unknown, quiet = {}, {}, {}
+    unknown, quiet = {}, {}
     if isinstance(data, HasUnknowns) and (pairs := list(data.unknown_examples())):
         kinds = tuple(kind for kind, _ in pairs)
-        known = entropies(model, asked)
         unknown = entropies(model, ask(model, (example for _, example in pairs), on_done))
     if isinstance(data, HasQuietWindows):
         for snr_db in QUIET_SNR_DB:
@@ -72,7 +74,13 @@ def ask_controls(model: Model, asked: Asked, data: DataSet, on_done: Callable[[i
             said = heard.branches["iq"][1].argmax(axis=1)
             counts = metrics.confusion(heard.labels, said, len(model.spec.classes))
             quiet[f"{snr_db}_db"] = metrics.average_accuracy(counts)
-    return Controls(known=known, unknown=unknown, kinds=kinds, quiet_accuracy=quiet)
+    return Controls(
+        known=entropies(model, asked),
+        dead=dead_entropies(model, asked),
+        unknown=unknown,
+        kinds=kinds,
+        quiet_accuracy=quiet,
+    )
 
 
 def entropies(model: Model, asked: Asked) -> Entropies:
@@ -84,3 +92,14 @@ def entropies(model: Model, asked: Asked) -> Entropies:
         mask[:, m] = 0.0
         found[f"without_{name}"] = model.fuse(asked.branches, mask).logits
     return {who: confidence.entropies(logits / model.temperature) for who, logits in found.items()}
+
+
+def dead_entropies(model: Model, asked: Asked) -> Entropies:
+    """Return how much each fused answer doubts while a sensor is dead, by sensor and kind of death."""
+    cases = Cases(model=model, asked=asked)
+    return {
+        f"{name}: {kind}": confidence.entropies(logits / model.temperature)
+        for m, name in enumerate(model.spec.modality_names)
+        if asked.present[:, m].any()
+        for kind, logits in cases.dead_logits(name).items()
+    }
