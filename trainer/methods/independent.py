@@ -3,7 +3,8 @@
     loss = sum_m L_m
 
 One run holds each modality trained alone, and, by the forms of fusion that only combine answers (`poe`, `mean`,
-`entropy`), late fusion. A form with weights learns beside, from features and logits that it cannot move.
+`entropy`), late fusion. A form with weights learns beside, from features and logits that it cannot move. The one thing
+that branches share is the loop's limit on the length of the whole gradient.
 """
 
 from typing import Any

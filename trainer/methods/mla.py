@@ -10,7 +10,8 @@ so that the head's answers on the features it saw before change little.
 
 Source: Zhang et al., "Multimodal representation learning by alternating unimodal adaptation" (CVPR 2024); its weights
 at test time are the fusion form `entropy`. Ours: P starts anew with each epoch, since the encoders move on and a
-projector that never forgets ends by holding the head still; any other fusion form learns from detached features beside.
+projector that never forgets ends by holding the head still; any other fusion form learns from detached features beside;
+Adam scales each weight of the projected gradient, which turns it back a little towards what was blocked.
 """
 
 from typing import Any
