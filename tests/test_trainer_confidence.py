@@ -57,10 +57,22 @@ def test_certainty_of_one_falls_into_the_last_bin():
 
 def test_each_half_is_scaled_by_what_the_other_half_shows():
     logits, labels = drawn(2000)
-    logits[1::2] *= 4  # only odd rows are too sure, so even rows are to be softened and odd ones hardly
+    order = np.argsort(labels, kind="stable")
+    logits, labels = logits[order], labels[order]
+    starts = np.searchsorted(labels, labels)
+    is_odd = (np.arange(2000) - starts) % 2 == 1
+    logits[is_odd] *= 4  # only odd rows are too sure, so even rows are to be softened and odd ones hardly
     scaled = confidence.cross_fitted(logits, labels)
-    assert (logits[::2] / scaled[::2]).mean() == pytest.approx(4, rel=0.1)
-    assert (logits[1::2] / scaled[1::2]).mean() == pytest.approx(1, rel=0.1)
+    assert (logits[~is_odd] / scaled[~is_odd]).mean() == pytest.approx(4, rel=0.1)
+    assert (logits[is_odd] / scaled[is_odd]).mean() == pytest.approx(1, rel=0.1)
+
+
+def test_halves_hold_every_class_even_where_rows_go_through_classes_in_turn():
+    logits, labels = np.zeros((40, 4)), np.arange(40) % 4
+    logits[np.arange(40), labels] = 1.0 + labels  # classes differ in certainty: halves of other classes would differ
+    scaled = confidence.cross_fitted(logits, labels)
+    ratio = (logits[np.arange(40), labels] / scaled[np.arange(40), labels]).reshape(10, 4)
+    assert ratio.max() == pytest.approx(ratio.min())
 
 
 def test_a_single_example_keeps_its_logits():

@@ -91,12 +91,17 @@ def fit_temperatures(logits: Mapping[str, _Logits], truth: NDArray[np.integer]) 
 
 
 def cross_fitted(logits: _Logits, truth: NDArray[np.integer]) -> _Logits:
-    """Return logits over temperatures, each half's fitted on the other half: even rows by odd ones and the reverse.
+    """Return logits over temperatures, each half's fitted on the other half: the even and the odd rows of each class.
 
-    A single example, of which no half is left to fit on, keeps its logits.
+    Of each class, because data sets list classes in turn: even rows alone could hold every other class. Where a half is
+    empty, logits stay.
     """
     scaled = np.array(logits, np.float64)
-    if len(truth) > 1:
-        for half in (0, 1):
-            scaled[half::2] /= fit_temperature(logits[1 - half :: 2], truth[1 - half :: 2])
+    order = np.argsort(truth, kind="stable")
+    starts = np.searchsorted(truth[order], truth)  # where each row's class begins
+    is_odd = np.empty(len(truth), np.bool_)
+    is_odd[order] = (np.arange(len(truth)) - starts[order]) % 2 == 1
+    if is_odd.any():
+        for half in (is_odd, ~is_odd):
+            scaled[half] /= fit_temperature(logits[~half], truth[~half])
     return scaled

@@ -20,7 +20,7 @@ Keys of the JSON; every share is 0 to 1, null where it cannot be told:
                                in dB; image: less its severity), where the data set knows it
     calibration                bins (of equal width), temperature (fitted on the examples' NLL), stored_temperature (the
                                model's own, applied in flight); ece_before, nll_before (temperature 1); ece_after,
-                               nll_after (cross-fitted: even rows by the odd ones' temperature and the reverse);
+                               nll_after (cross-fitted: each class's even rows by the odd ones' and the reverse);
                                ece_stored, nll_stored (by the model's own)
 """
 
