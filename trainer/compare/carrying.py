@@ -3,7 +3,6 @@
 import functools
 import multiprocessing
 import os
-import shlex
 import shutil
 import threading
 import time
@@ -17,17 +16,17 @@ from typing import Any
 import msgspec
 
 from models.errors import DeviceError, InputError
-from models.nets.checkpoint import read_checkpoint
 from models.nets.multimodal import MultimodalNet
+from models.nets.sizes import BranchSizes
 from models.spec import FusionSpec, ModalitySpec
 from trainer.answers import NetworkModel
 from trainer.compare.plan import FormWithoutWeights, Task
 from trainer.data.catalogue import DataConfig, open_data_set
 from trainer.data.examples import DataSet, Example
 from trainer.evaluate import evaluate
-from trainer.evaluation import Evaluation
-from trainer.loop import RESUME, fit
+from trainer.loop import Trainer, train
 from trainer.methods.method import StepReport
+from trainer.resume import RESUME
 
 RESULT = "result.json"
 _FINGERPRINT = "fingerprint"
@@ -44,7 +43,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     also: dict[str, dict[str, Any]] = {}
     """By fusion form: the same branches, fused otherwise."""
     cpu_seconds: float | None = None
-    """Of training and evaluation; None where the run was interrupted and taken up again."""
+    """Of training; None where the run was interrupted and taken up again."""
     parameters: int = 0
 
     @property
@@ -70,16 +69,17 @@ def carry_out(task: Task) -> Record:
     resumes = (folder / RESUME).is_file()
     started = time.process_time()
     try:
-        path, evaluation = fit(config, data, shlex.join(["uav-train", "compare"]), _Nobody(), resume=resumes)
+        trainer = Trainer(config, data)
+        train(trainer, _Nobody(), resume=resumes)
     except InputError as error:
         return Record(name=task.name, fingerprint=task.fingerprint, problem=str(error))
     seconds = None if resumes else round(time.process_time() - started, 2)
-    network = read_checkpoint(path).network
+    network = trainer.network.cpu()
     return Record(
         name=task.name,
         fingerprint=task.fingerprint,
-        evaluation=_told(evaluation),
-        also={form: _told(_fused_by(form, network, data, task)) for form in task.also_fused_by},
+        evaluation=_judged(network, data),
+        also={form: _judged(_fused_by(form, network, config.sizes), data) for form in task.also_fused_by},
         cpu_seconds=seconds,
         parameters=sum(one.numel() for one in network.parameters()),
     )
@@ -189,16 +189,16 @@ def _data_set(config: bytes, modalities: bytes) -> DataSet:
     )
 
 
-def _fused_by(form: FormWithoutWeights, network: MultimodalNet, data: DataSet, task: Task) -> Evaluation:
-    """Judge a network's branches under a fusion form that has no weights."""
-    spec = msgspec.structs.replace(network.spec, fusion=FusionSpec(method=form))
-    other = MultimodalNet(spec, task.config.sizes)
+def _fused_by(form: FormWithoutWeights, network: MultimodalNet, sizes: dict[str, BranchSizes]) -> MultimodalNet:
+    """Return a network with the same branches under a fusion form that has no weights."""
+    other = MultimodalNet(msgspec.structs.replace(network.spec, fusion=FusionSpec(method=form)), sizes)
     other.branches.load_state_dict(network.branches.state_dict())
-    return evaluate(NetworkModel(other), data.validation_examples(), _Nobody().on_evaluation)
+    return other
 
 
-def _told(evaluation: Evaluation) -> dict[str, Any]:
-    """Return figures, and the answers to each example for paired tests."""
+def _judged(network: MultimodalNet, data: DataSet) -> dict[str, Any]:
+    """Return figures as training left them, no temperature fitted, and the answers to each example for paired tests."""
+    evaluation = evaluate(NetworkModel(network), data.validation_examples(), _Nobody().on_evaluation)
     return {**evaluation.as_json(), "rows": evaluation.rows.as_json()}
 
 
