@@ -8,7 +8,7 @@ from models.spec import ModalitySpec, ModelSpec, VectorRecipe
 from trainer.asking import Fused
 from trainer.data.catalogue import open_data_set
 from trainer.data.examples import prepare, presence
-from trainer.data.houston2013 import ALWAYS_TRAINED, CLASSES, Houston2013Data, deal_regions
+from trainer.data.houston2013 import ALWAYS_TRAINED, CLASSES, Houston2013Data, deal_regions, way_through_bins
 from trainer.evaluate import evaluate
 
 HSI = ModalitySpec(name="hsi", recipe=VectorRecipe(values=144, mean=(0.1,), std=(0.1,)), feature_size=4)
@@ -150,7 +150,29 @@ def test_absent_file_and_foreign_modality_are_refused(tmp_path):
         open_data_set(Houston2013Data(root=str(tmp_path)), (IQ, LIDAR))
 
 
-@pytest.mark.parametrize("line", ["folds: 1", "fold: 2", "fold: -1", "split_seed: -1", "validation: pixels"])
+@pytest.mark.parametrize(
+    "line", ["folds: 1", "fold: 2", "fold: -1", "split_seed: -1", "validation: pixels", "lidar_bins: 0"]
+)
 def test_split_that_cannot_be_is_refused(line):
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         parse_yaml(f"kind: houston2013\n{line}\n".encode(), Houston2013Data, "run.yaml")
+
+
+def test_lidar_value_is_given_as_its_way_through_each_bin():
+    edges = np.array([[0.0, 0.25, 0.25, 1.0]])
+    rows = np.array([[0.0], [0.125], [0.25], [1.0]])
+    expected = [[0, 0, 0], [0.5, 0, 0], [1, 0, 0], [1, 1, 1]]
+    assert way_through_bins(rows, edges).tolist() == expected
+
+
+def test_bins_follow_from_training_pixels_alone_and_are_the_officials_too(tmp_path):
+    write_pixels(tmp_path)
+    coded = (HSI, ModalitySpec(name="lidar", recipe=VectorRecipe(values=84), feature_size=4))
+    halves = [open_data_set(Houston2013Data(root=str(tmp_path), fold=fold, lidar_bins=4), coded) for fold in (0, 1)]
+    rng = np.random.default_rng(1)
+    assert halves[0].training_example(rng, 0.0).sensors["lidar"].shape == (84,)
+    assert not np.array_equal(halves[0]._lidar, halves[1]._lidar)
+    official = Houston2013Data(root=str(tmp_path), lidar_bins=4, validation="official")
+    example = next(open_data_set(official, coded).validation_examples())
+    assert example.sensors["lidar"].shape == (84,)
+    assert 0 <= example.sensors["lidar"].min() <= example.sensors["lidar"].max() <= 1

@@ -1,6 +1,8 @@
 """Houston2013: pixels of a university campus by 144 hyperspectral bands and 21 LiDAR values, fifteen classes of cover.
 
-An example is one pixel: hsi (144,) float32 reflectance, lidar (21,) float32, 0 to 1; both of recipe kind vector.
+An example is one pixel: hsi (144,) float32 reflectance, lidar (21,) float32, 0 to 1; both of recipe kind vector. With
+`lidar_bins`, each LiDAR value is given as how far it lies through each of so many bins: heights of one kind of cover
+are intervals, which a small network finds more easily so.
 
 Split: by connected training region, never by pixel, since neighbours are all but copies (pixels at random: LiDAR alone
 0.99 right against 0.5 by region). Each class deals its regions to the folds; one fold validates, the others train. The
@@ -70,6 +72,9 @@ class Houston2013Data(
     """The part that validates, from 0."""
     split_seed: int = 0
     """Of the dealing."""
+    lidar_bins: int = 1
+    """Numbers that a LiDAR value is given as: its way through each of so many quantile bins of the training pixels, 0
+    to 1; with 1 the value itself."""
     validation: Literal["regions", "official"] = "regions"
     """regions: the fold, both modalities; official: the test pixels of the contest, hsi missing."""
 
@@ -78,6 +83,8 @@ class Houston2013Data(
             raise ValueError(f"fold {self.fold} of {self.folds}: expected folds 2 to 20, and fold from 0 below it")
         if not 0 <= self.split_seed < 2**31:
             raise ValueError(f"split_seed is {self.split_seed}: expected 0 to 2147483647")
+        if not 1 <= self.lidar_bins <= 64:
+            raise ValueError(f"lidar_bins is {self.lidar_bins}: expected 1 to 64")
 
 
 class Houston2013:
@@ -94,7 +101,7 @@ class Houston2013:
             ConfigError: the modalities are not the data set's.
         """
         for modality in modalities:
-            _check_modality(modality)
+            _check_modality(modality, config.lidar_bins)
         path = Path(config.root) / "houston2013" / "houston2013.npz"
         arrays = _checked_arrays(path)
         self.config = config
@@ -102,14 +109,13 @@ class Houston2013:
         self.regions = arrays["roi_train"]
         """Training region of each pixel: split by this, never by pixel."""
         self.test_labels = arrays["y_test"].astype(np.int64) - 1
-        self._hsi = arrays["hsi_train"].astype(np.float32)
-        self._lidar = arrays["lidar_train"].astype(np.float32) / 255
-        self._test_lidar = arrays["lidar_test"].astype(np.float32) / 255
         folds = deal_regions(self.labels, self.regions, config.folds, config.split_seed)
         self.validation = np.flatnonzero(folds == config.fold)
         """Pixels that validate."""
         self.training = np.flatnonzero(folds != config.fold)
         """Pixels that train."""
+        self._hsi = arrays["hsi_train"].astype(np.float32)
+        self._lidar, self._test_lidar = self._lidar_rows(arrays["lidar_train"] / 255, arrays["lidar_test"] / 255)
         self._of_label = [self.training[self.labels[self.training] == label] for label in range(len(CLASSES))]
 
     def training_example(self, rng: np.random.Generator, progress: float) -> Example:
@@ -124,6 +130,13 @@ class Houston2013:
             return
         for label, lidar in zip(self.test_labels, self._test_lidar, strict=True):
             yield Example(label=int(label), sensors={"hsi": None, "lidar": lidar})
+
+    def _lidar_rows(self, *parts: NDArray[np.float64]) -> tuple[NDArray[np.float32], ...]:
+        """Return rows as the branch takes them; what a bin is follows from the training pixels of the first part."""
+        if self.config.lidar_bins > 1:
+            edges = np.quantile(parts[0][self.training], np.linspace(0, 1, self.config.lidar_bins + 1), axis=0).T
+            parts = tuple(way_through_bins(rows, edges) for rows in parts)
+        return tuple(rows.astype(np.float32) for rows in parts)
 
     def _example(self, pixel: int) -> Example:
         sensors = {"hsi": self._hsi[pixel], "lidar": self._lidar[pixel]}
@@ -154,10 +167,25 @@ def deal_regions(labels: NDArray[Any], regions: NDArray[Any], folds: int, seed: 
     return dealt
 
 
-def _check_modality(modality: ModalitySpec) -> None:
+def way_through_bins(rows: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each value lies through each of its bins: 1 above, 0 below, between them in proportion.
+
+    Args:
+        rows: (pixels, values), 0 to 1 in steps of 1 / 255.
+        edges: (values, bins + 1), ascending; an empty bin is a step.
+    Returns:
+        (pixels, values x bins).
+    """
+    low, high = edges[:, :-1], edges[:, 1:]
+    ways: NDArray[np.float64] = np.clip((rows[:, :, None] - low) / np.maximum(high - low, 1 / 255), 0.0, 1.0)
+    return ways.reshape(len(rows), -1)
+
+
+def _check_modality(modality: ModalitySpec, lidar_bins: int) -> None:
     recipe = modality.recipe
-    if not isinstance(recipe, VectorRecipe) or VALUES.get(modality.name) != recipe.values:
-        expected = " and ".join(f"`{name}` of kind vector with {values} values" for name, values in VALUES.items())
+    delivered = {"hsi": VALUES["hsi"], "lidar": VALUES["lidar"] * lidar_bins}
+    if not isinstance(recipe, VectorRecipe) or delivered.get(modality.name) != recipe.values:
+        expected = " and ".join(f"`{name}` of kind vector with {values} values" for name, values in delivered.items())
         raise ConfigError(f"modality {modality.name} with {recipe}: Houston2013 delivers {expected}")
 
 
