@@ -39,6 +39,46 @@ def test_emitters_of_training_never_serve_evaluation():
     assert not set(EMITTERS) & {*TRAINED, *ASKED}
 
 
+def test_outliers_of_the_radio_come_from_emitters_of_training_in_the_asked_share(tiny, monkeypatch):
+    drawn = []
+    true = ForeignRadio.unknown
+    monkeypatch.setattr(ForeignRadio, "unknown", lambda *given: drawn.append(given[1]) or true(*given))
+    sites = PairedSites(UavPair7Data(root=str(tiny), unknown_share=0.5), ())
+    outliers = [sites.outlier("iq", np.random.default_rng(n)) for n in range(200)]
+    assert set(drawn) == {"waveman"}
+    assert sum(one is not None for one in outliers) == len(drawn) == pytest.approx(100, abs=4 * np.sqrt(50))
+    assert all(one.shape == (8192, 2) for one in outliers if one is not None)
+    assert sites.outlier("image", np.random.default_rng(1)) is None
+    plain = PairedSites(UavPair7Data(root=str(tiny)), ())
+    rng = np.random.default_rng(1)
+    assert plain.outlier("iq", rng) is None
+    assert rng.random() == np.random.default_rng(1).random()  # nothing is drawn: runs of old keep their bits
+
+
+def test_batches_hold_the_outliers_of_the_data_set(tiny):
+    pytest.importorskip("torch")
+    from models.spec import FusionSpec, ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
+    from trainer.batches import BatchMaker
+    from trainer.data.uavpair7 import CLASSES
+
+    iq = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=8192, sample_rate_hz=250_000), feature_size=8)
+    image = ModalitySpec(name="image", recipe=ImageRecipe(height_px=16, width_px=16), feature_size=8)
+    spec = ModelSpec(classes=CLASSES, modalities=(iq, image), fusion=FusionSpec())
+    outliers = {}
+    for share in (0.0, 1.0):
+        data = PairedSites(UavPair7Data(root=str(tiny), unknown_share=share), spec.modalities)
+        maker = BatchMaker(data=data, spec=spec, seed=3, batch=4, modality_dropout=0.0, outlier_share=0.5)
+        outliers[share] = maker.training(0, 0, 1.0).outliers
+    assert outliers[1.0]["iq"].shape == (2, 2, 8192)
+    assert not outliers[1.0]["iq"].equal(outliers[0.0]["iq"])
+    assert outliers[1.0]["image"].equal(outliers[0.0]["image"])
+
+
+def test_a_share_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"unknown_share is 1.5: expected 0 to 1"):
+        UavPair7Data(unknown_share=1.5)
+
+
 def test_an_unknown_example_differs_from_the_known_one_by_its_radio_alone(tiny):
     sites = PairedSites(UavPair7Data(root=str(tiny)), ())
     known, unknown = list(sites.validation_examples()), list(sites.unknown_examples())

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.errors import InputError
-from models.spec import ModelSpec, Recipe
-from trainer.data.examples import DataSet, Example, prepare
+from models.preprocess import preprocess
+from models.spec import ModalitySpec, ModelSpec
+from trainer.data.examples import DataSet, Example, HasOutliers, prepare
 from trainer.data.outliers import draw_outlier
 from trainer.methods.method import Batch
 from trainer.ranks import ALONE, Place
@@ -52,9 +53,7 @@ class BatchMaker:
             inputs=inputs,
             labels=labels,
             mask=torch.from_numpy(mask[rows]),
-            outliers={
-                one.name: self._outliers(n, one.recipe, epoch, step) for n, one in enumerate(self.spec.modalities)
-            },
+            outliers={one.name: self._outliers(n, one, epoch, step) for n, one in enumerate(self.spec.modalities)},
         )
 
     def probe(self, number: int) -> Batch:
@@ -88,11 +87,18 @@ class BatchMaker:
             raise InputError(f"{where}: {error}") from error
         return {name: torch.from_numpy(stack) for name, stack in inputs.items()}, torch.from_numpy(labels)
 
-    def _outliers(self, modality: int, recipe: Recipe, epoch: int, step: int) -> Tensor:
+    def _outliers(self, place: int, modality: ModalitySpec, epoch: int, step: int) -> Tensor:
+        """Return outliers of a modality: the data set's own where it has any, else dead sensors."""
         share = round(self.outlier_share * self.batch / self.place.ranks)
-        stack = np.zeros((share, *recipe.input_shape), np.float32)
+        own = self.data if isinstance(self.data, HasOutliers) else None
+        stack = np.zeros((share, *modality.recipe.input_shape), np.float32)
         for row, out in enumerate(stack, start=self.place.rank * share):
-            out[:] = draw_outlier(recipe, self._rng(_OUTLIER, epoch, step, modality, row))
+            rng = self._rng(_OUTLIER, epoch, step, place, row)
+            drawn = None if own is None else own.outlier(modality.name, rng)
+            if drawn is None:
+                out[:] = draw_outlier(modality.recipe, rng)
+            else:
+                preprocess(drawn, modality.recipe, out)
         return torch.from_numpy(stack)
 
 

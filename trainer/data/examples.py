@@ -52,6 +52,14 @@ class DataSet(Protocol):
 
 
 @runtime_checkable
+class HasOutliers(Protocol):
+    """A data set with inputs of its own that a branch must answer with doubt."""
+
+    def outlier(self, modality: str, rng: np.random.Generator) -> NDArray[Any] | None:
+        """Draw what a sensor might deliver that is of no class; None for what any data set has, a dead sensor."""
+
+
+@runtime_checkable
 class HasUnknowns(Protocol):
     """A data set that also knows what no class of it is."""
 

@@ -13,7 +13,7 @@ from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 from trainer.data.corruption import BlockDraws, corrupt_scene
 from trainer.data.examples import Example
-from trainer.data.foreign_radio import ASKED, ForeignRadio
+from trainer.data.foreign_radio import ASKED, TRAINED, ForeignRadio
 from trainer.data.uavpair7 import (
     CLASSES,
     PAIR_SEED,
@@ -48,10 +48,14 @@ class UavPair7Data(
     preset: str = "mid"
     has_curriculum: bool = True
     """Begin with strong radio and come down to the preset over the first half of training."""
+    unknown_share: float = 0.0
+    """Of the radio's outliers in training: bursts of emitters of no site, other kinds than evaluation asks about."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
+        if not 0 <= self.unknown_share <= 1:
+            raise ValueError(f"unknown_share is {self.unknown_share}: expected 0 to 1")
 
 
 class PairedSites:
@@ -99,6 +103,14 @@ class PairedSites:
     def foreign(self) -> ForeignRadio:
         """Radio of no site."""
         return ForeignRadio(self.data)
+
+    def outlier(self, modality: str, rng: np.random.Generator) -> NDArray[np.float32] | None:
+        """Draw a burst of an emitter of no site as the radio's outlier, in `unknown_share` of the draws."""
+        emitters = [name for name in TRAINED if name in self.foreign.windows] if self.config.unknown_share else []
+        if modality != "iq" or not emitters or rng.random() >= self.config.unknown_share:
+            return None
+        emitter, snr_db = emitters[rng.integers(len(emitters))], float(rng.uniform(*self.preset.snr_db))
+        return self.foreign.unknown(emitter, snr_db, rng, BlockDraws(rng))
 
     def unknown_examples(self) -> Iterator[tuple[str, Example]]:
         """Yield the validation examples with an emitter of no site in place of their own, and its name.
