@@ -1,28 +1,4 @@
-"""What an evaluation finds, as values and as JSON.
-
-Keys of the JSON; every share is 0 to 1, null where it cannot be told:
-    examples                   how many were asked
-    accuracy                   OA: share of right fused answers, every modality there that an example has
-    accuracy_<modality>        of its branch's own head
-    accuracy_without_<m>       of the fused answer, the modality masked out
-    average_accuracy           AA: mean recall of the classes that occur
-    kappa, macro_f1            Cohen's kappa; mean F1 of the classes that occur or were said
-    recall                     by class
-    classes, confusion         labels in index order; counts, a row for each truth, a column for each answer
-    corrupted.<modality>       fused accuracy with a dead sensor that the mask calls alive: `noise` (radio: white noise
-                               and nothing else), `black`, `overexposed`, `blank` (camera: one grey level), `level` (row
-                               of numbers: its mean), `frozen` (one input through all examples, mean over several such);
-                               `masked`: the same with the mask at 0, as a gate sets it that knows the sensor is dead -
-                               by what fusion heads do with a mask that is accuracy_without_<m>, whatever the death
-    swapped.<modality>         whom the fused answer follows when the modality comes from an example of another class:
-                               `swapped`, `others`, `neither`
-    weight_spearman            by modality: rank correlation of its fusion weight with its input's quality (radio: SNR
-                               in dB; image: less its severity), where the data set knows it
-    calibration                bins (of equal width), temperature (fitted on the examples' NLL), stored_temperature (the
-                               model's own, applied in flight); ece_before, nll_before (temperature 1); ece_after,
-                               nll_after (cross-fitted: each class's even rows by the odd ones' and the reverse);
-                               ece_stored, nll_stored (by the model's own)
-"""
+"""What an evaluation finds, as values and as JSON; `docs/evaluation.md` explains the keys."""
 
 import math
 from collections.abc import Mapping
@@ -120,7 +96,7 @@ class Evaluation:
         return {name: round(value, _DIGITS) for name, value in flat.items()} | {"examples": float(self.examples)}
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the rows as JSON types; the keys are listed above."""
+        """Return everything but the rows as JSON types; docs/evaluation.md explains the keys."""
         told = {
             "average_accuracy": self.average_accuracy,
             "kappa": self.kappa,

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, which opens offline")
     parser.add_argument(
-        "--json", action="store_true", help="end with one JSON object, its keys in trainer/evaluation.py"
+        "--json", action="store_true", help="end with one JSON object, its keys in docs/evaluation.md"
     )
 
 
