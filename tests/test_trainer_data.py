@@ -112,6 +112,27 @@ def test_outliers_are_finite_and_of_the_recipes_shape(recipe):
     assert len({one.tobytes() for one in outliers}) > 80
 
 
+def test_some_outliers_are_overexposed_and_some_stuck():
+    recipe, rng = ImageRecipe(height_px=64, width_px=64), np.random.default_rng(1)
+    frames = [draw_outlier(recipe, rng) for _ in range(200)]
+    white = (1 - recipe.mean[0]) / recipe.std[0]
+    burnt = [frame for frame in frames if 0.8 < (frame > white - 0.05).mean() < 0.995 and frame.min() < white - 0.5]
+    assert len(burnt) > 5
+    across = [sorted(float(frame.std(axis=axis).mean()) for axis in (1, 2)) for frame in frames]
+    assert sum(low < 0.3 * high > 0.24 for low, high in across) > 10
+
+
+def test_some_radio_outliers_repeat_their_beginning():
+    recipe, rng = IqRecipe(window_samples=64, sample_rate_hz=1000), np.random.default_rng(1)
+    windows = [draw_outlier(recipe, rng) for _ in range(200)]
+    repeated = [
+        one
+        for one in windows
+        if one.any() and any(np.allclose(one[:, n:], one[:, :-n], atol=1e-5) for n in range(2, 8))
+    ]
+    assert 3 < len(repeated) < 40
+
+
 def test_prepared_inputs_are_normalised(tmp_path):
     write_tiny_root(tmp_path)
     data = paired_sites(tmp_path)
