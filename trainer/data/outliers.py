@@ -1,5 +1,5 @@
-"""Inputs that say nothing: a dead radio, a blank, over-exposed or stuck camera, a row of noise or of one level. Doubt is
-the only right answer to them.
+"""Inputs that say nothing: a dead radio, a blank, over-exposed or stuck camera, a row of noise or of one level. Doubt
+is the only right answer to them.
 
 A sensor that is frozen as a whole, whose last frame comes again and again, shows what was there: nothing in one frame
 tells it, so the quality gate looks for it. What is frozen within a frame or window is here: a line that is read out
