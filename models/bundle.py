@@ -4,7 +4,7 @@
     manifest.yaml      what the model is, and the SHA-256 of every other file
     manifest.sha256    SHA-256 of manifest.yaml: damage is told apart from a bad manifest
     onnx/<role>.<precision>.onnx
-    golden/io.npz      inputs with FP32 outputs, for the self-test at start
+    golden/io.npz      inputs with FP32 outputs and an entropy fusion's numbers, for the self-test at start
 """
 
 import hashlib

@@ -1,8 +1,12 @@
 """What every rival method has in common; what each one computes has tests of its own."""
 
+import re
+from typing import get_args, get_type_hints
+
 import msgspec
 import pytest
 import torch
+from house import ROOT
 from training import IMAGE, IQ, THERMAL, Tones, tiny_network, tiny_sizes, tiny_spec
 
 from models.errors import ConfigError
@@ -141,3 +145,21 @@ class ThreeSensors(Tones):
 def test_an_impossible_knob_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text.encode(), MethodConfig, "method.yaml")
+
+
+def documented(pattern):
+    return dict(re.findall(pattern, (ROOT / "docs/methods.md").read_text(), re.MULTILINE))
+
+
+def test_every_method_is_documented_with_the_epochs_that_it_runs():
+    network = tiny_network(tiny_spec("concat", MODALITIES[:2]))
+    configs = {kind(config()): config() for config in get_args(MethodConfig)}
+    epochs = {name: str(build_method(config, network, 20).epochs) for name, config in configs.items()}
+    assert documented(r"^\| `(\w+)` \|.*\| (\d+) \|$") == epochs
+
+
+def test_every_fusion_form_is_documented_with_whether_it_learns():
+    forms = get_args(get_type_hints(FusionSpec)["method"])
+    learns = {form: bool(list(tiny_network(tiny_spec(form)).fusion.parameters())) for form in forms}
+    said = documented(r"^\| `(\w+)` \| .* \| ([a-z][^|]*) \|$")
+    assert {form: text != "nothing" for form, text in said.items()} == learns
