@@ -77,6 +77,7 @@ class Trainer:
         self.network = MultimodalNet(self.spec, config.sizes).to(self.device)
         for name in self.spec.modality_names:
             self.network.branch(name).is_bf16 = config.precision == "bf16"
+            self.network.branch(name).is_channels_last = self.device.type == "cpu"
         self.method = build_method(config.method, self.network, config.epochs)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
