@@ -3,6 +3,7 @@ import pytest
 from training import write_tiny_root
 
 from models.errors import InputError
+from trainer.data.drone_id import DroneId
 from trainer.data.foreign_radio import ASKED, TRAINED, ForeignRadio
 from trainer.data.pairs import PairedSites, UavPair7Data
 from trainer.data.uavpair7 import EMITTERS, UavPair7
@@ -99,6 +100,22 @@ def test_quiet_windows_come_from_every_site_in_several_draws_without_a_scene(tin
     first, second = examples[0].sensors["iq"], examples[1].sensors["iq"]
     assert np.sqrt((first**2).sum(axis=1).mean()) == pytest.approx(1, rel=1e-5)
     assert not np.array_equal(first, second)
+
+
+def test_a_drone_is_heard_as_a_short_slice_of_its_band(tiny):
+    path = tiny / "drone_rf" / "mavic_air_2.sigmf-data"
+    path.parent.mkdir()
+    rng = np.random.default_rng(2)
+    (rng.normal(size=(200_000, 2)).astype(np.float32)).tofile(path)
+    window, power = DroneId(path).heard(np.random.default_rng(4))
+    sounding = np.flatnonzero(window.any(axis=1))
+    assert len(sounding) == sounding[-1] - sounding[0] + 1 == 1000  # 200000 samples at 50 MS/s last 4 ms
+    assert power == pytest.approx(2 / 200, rel=0.3)  # of white noise, a narrow receiver takes its share
+    sites = PairedSites(UavPair7Data(root=str(tiny)), ())
+    assert [emitter for emitter, _ in sites.unknown_examples()] == ["ec3k", "dji_droneid"] * 3 + ["ec3k"]
+    path.write_bytes(b"12345678")
+    with pytest.raises(InputError, match="1 samples"):
+        DroneId(path)
 
 
 def test_a_root_of_known_emitters_alone_asks_no_such_question(tmp_path):

@@ -55,11 +55,11 @@ class BlockDraws:
         return self.rng.uniform(low, high)
 
 
-def corrupt_radio(window: NDArray[np.uint8], noise_power: float, draws: Draws) -> NDArray[np.float32]:
+def corrupt_radio(window: NDArray[Any], noise_power: float, draws: Draws) -> NDArray[np.float32]:
     """Add receiver noise and a carrier offset, then remove DC and scale to unit RMS.
 
     Args:
-        window: (n, 2) unsigned bytes.
+        window: (n, 2) unsigned bytes, or numbers about the same zero.
         noise_power: of the complex noise, in squared byte steps.
         draws: the noise's real part is drawn first, then its imaginary part, then the offset.
     Returns:

@@ -1,8 +1,7 @@
 """Radio of none of UAVPair-7's sites: emitters of other kinds, and windows in which nobody sends.
 
 Unknown emitters come through the same corruption as known ones, at the same SNR. They are split by kind: those that may
-serve training as outliers never serve evaluation. The recordings of `drone_rf` are not among them: at 40 and 50 MS/s
-they last 4.5 ms at most, an eighth of a window of 250 kS/s.
+serve training as outliers never serve evaluation, which also asks about a drone's own signal (`drone_id.py`).
 
 Quiet windows ask another thing: every kind of emitter was recorded by its own receiver, so a network could know the
 class by the receiver's floor. One that was trained on bursts must know nothing about windows without one.
@@ -16,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
-from trainer.data.corruption import Draws, corrupt_radio
+from trainer.data.corruption import ZERO_LEVEL, Draws, corrupt_radio
+from trainer.data.drone_id import FILE as DRONE_FILE
+from trainer.data.drone_id import DroneId
 from trainer.data.uavpair7 import EMITTERS, WINDOW_SAMPLES, UavPair7
 
 TRAINED = ("waveman", "dsc", "lacrosse")
 """Emitters of no site that training may see."""
 ASKED = ("silvercrest", "ec3k", "door_bell")
 """Emitters of no site that only evaluation sees."""
+DRONE = "dji_droneid"
+"""What a root with the recording of a drone's signal is asked about as well."""
 QUIET_PER_CLASS = 16
 QUIET_DRAWS = 3
 _ARRAYS = ("y", "classes", "bg_iq", "bg_rec", "bg_src_class")
@@ -55,6 +58,10 @@ class ForeignRadio:
         windows = {name: np.flatnonzero(arrays["y"] == code) for code, name in enumerate(kinds)}
         self.windows = {name: windows[name] for name in (*TRAINED, *ASKED) if len(windows.get(name, ()))}
         """Windows of each emitter of no site."""
+        drone = data.root / DRONE_FILE
+        self._drone = DroneId(drone) if drone.is_file() else None
+        self.asked = (*(name for name in ASKED if name in self.windows), *([DRONE] if self._drone else []))
+        """What evaluation asks about."""
         self._quiet = arrays.get("bg_iq", np.empty((0, WINDOW_SAMPLES, 2), np.uint8))
         self._quiet_recordings = [str(name) for name in arrays.get("bg_rec", ())]
         senders = [kinds[code] for code in arrays.get("bg_src_class", ())]
@@ -71,6 +78,9 @@ class ForeignRadio:
 
     def unknown(self, emitter: str, snr_db: float, rng: np.random.Generator, draws: Draws) -> NDArray[np.float32]:
         """Return a window of an emitter of no site, corrupted as those of the sites are."""
+        if emitter == DRONE and self._drone is not None:
+            heard, power = self._drone.heard(rng)
+            return corrupt_radio(heard + ZERO_LEVEL, power / 10 ** (snr_db / 10), draws)
         window = int(rng.choice(self.windows[emitter]))
         power = self._data.burst_power(self._data.recordings[window])
         return corrupt_radio(self._data.windows[window], power / 10 ** (snr_db / 10), draws)

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from trainer.data.augmentation import aerial_part
 from trainer.data.corruption import BlockDraws, corrupt_scene
 from trainer.data.examples import Example
-from trainer.data.foreign_radio import ASKED, TRAINED, ForeignRadio
+from trainer.data.foreign_radio import TRAINED, ForeignRadio
 from trainer.data.uavpair7 import (
     CLASSES,
     PAIR_SEED,
     PRESETS,
     SAMPLE_RATE_HZ,
-    SCENE_PX,
     WINDOW_SAMPLES,
     Pair,
     PairedExample,
@@ -32,7 +32,8 @@ from trainer.data.uavpair7 import (
 LICENCE = "none stated by the origin of the recordings: local use only, do not distribute"
 
 _EASY_SNR_DB = (-3.0, 8.0)  # where the curriculum begins: the radio must hear bursts before it can learn faint ones
-_LEAST_CROP_PX = 96
+_LEAST_PART = 0.75
+"""Of a scene that training shows."""
 
 
 class UavPair7Data(
@@ -117,7 +118,7 @@ class PairedSites:
 
         Scene, severity and SNR stay: an unknown sender at a place of a known kind, and nothing else differs.
         """
-        emitters = [name for name in ASKED if name in self.foreign.windows]
+        emitters = self.foreign.asked
         for row, pair in enumerate(self.pairs):
             if not emitters:
                 return
@@ -157,7 +158,7 @@ def eased(preset: Preset, progress: float) -> Preset:
 
 def draw_example(data: UavPair7, pair: Pair, rng: np.random.Generator) -> Example:
     """Return a training example of a pair: its scene mirrored, turned and cropped, its window turned in time."""
-    made = data.example(pair, BlockDraws(rng), lambda scene: _turned(scene, rng))
+    made = data.example(pair, BlockDraws(rng), lambda scene: aerial_part(scene, _LEAST_PART, rng))
     iq = np.roll(made.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
     return Example(label=made.label, sensors={"iq": iq, "image": made.image}, source=source_of(pair))
 
@@ -165,14 +166,6 @@ def draw_example(data: UavPair7, pair: Pair, rng: np.random.Generator) -> Exampl
 def source_of(pair: Pair) -> str:
     """Return where a pair comes from, in words."""
     return f"window {pair.window} of {pair.recording}, scene {pair.scene}"
-
-
-def _turned(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a random square part of a scene in one of its eight orientations: the ground has no up."""
-    size = int(rng.integers(_LEAST_CROP_PX, SCENE_PX + 1))
-    y, x = rng.integers(SCENE_PX - size + 1, size=2)
-    part = np.rot90(frame[y : y + size, x : x + size], int(rng.integers(4)))
-    return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
 
 
 def check_modality(modality: ModalitySpec) -> None:
