@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_WORDS = ' class="words"'
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
@@ -14,7 +15,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #9aa4ae; font-weight: 600 }
 tr.ours td { background: #eef6ee; font-weight: 600 } svg { max-width: 100%; height: auto }
-.wide { overflow-x: auto }
+.wide { overflow-x: auto } pre { font-size: 12px; background: #f6f6f6; padding: 1rem; overflow-x: auto }
+td.words { text-align: left; white-space: normal }
 """
 
 
@@ -33,12 +35,20 @@ class Page:
         """Add a paragraph."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
+    def preformatted(self, text: str) -> None:
+        """Add text whose lines stay as they are."""
+        self._parts.append(f"<pre>{html.escape(text)}</pre>")
+
     def table(self, heads: Sequence[str], lines: Iterable[Sequence[str]], highlighted: str | None = None) -> None:
-        """Add a table; the line whose first cell is `highlighted` stands out."""
-        rows = [f"<tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>"]
+        """Add a table; the line whose first cell is `highlighted` stands out, columns headed `why` hold sentences."""
+        rows = [f"<tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>"] if heads else []
         for line in lines:
             mark = ' class="ours"' if line[0] == highlighted else ""
-            rows.append(f"<tr{mark}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>")
+            cells = "".join(
+                f"<td{_WORDS if place < len(heads) and heads[place] == 'why' else ''}>{html.escape(cell)}</td>"
+                for place, cell in enumerate(line)
+            )
+            rows.append(f"<tr{mark}>{cells}</tr>")
         self._parts.append(f'<div class="wide"><table>{"".join(rows)}</table></div>')
 
     def picture(self, figure: Any) -> None:
@@ -52,11 +62,13 @@ class Page:
         self._parts.append(svg[svg.index("<svg") :])
 
     def write(self, path: Path) -> None:
-        """Write the file."""
+        """Write the file; it appears whole or not at all."""
         body = "\n".join(self._parts)
         head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n')
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n')
+        partial.replace(path)
 
 
 def new_figure(width_in: float, height_in: float) -> Any:

@@ -1,10 +1,8 @@
-"""Pictures of a run, as SVG to stand in a page: what a log says, over epochs."""
+"""Pictures of a run, what a log says, over epochs."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,7 +17,7 @@ _QUANTITIES = (
 )
 
 
-def draw_decisions(lines: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> str:
+def draw_decisions(lines: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> Figure:
     """Return what each probe measured (dots) and the selector saw (lines), over the timeline of who trained."""
     colours = _colours_of(lines)
     figure = Figure(figsize=(9, 7.5), layout="constrained")
@@ -41,10 +39,10 @@ def draw_decisions(lines: Sequence[dict[str, Any]], decisions: Sequence[dict[str
     axes[0].axhline(0, color="#999999", linewidth=0.6)
     axes[0].legend(loc="lower left", fontsize=8, ncols=2)
     _draw_timeline(axes[-1], lines, colours)
-    return _as_svg(figure)
+    return figure
 
 
-def draw_progress(lines: Sequence[dict[str, Any]]) -> str:
+def draw_progress(lines: Sequence[dict[str, Any]]) -> Figure:
     """Return losses and accuracies over epochs, and who trained."""
     colours = _colours_of(lines)
     figure = Figure(figsize=(9, 6.5), layout="constrained")
@@ -62,7 +60,7 @@ def draw_progress(lines: Sequence[dict[str, Any]]) -> str:
     if lines:
         axes[0].legend(loc="upper right", fontsize=8)
     _draw_timeline(axes[-1], lines, colours)
-    return _as_svg(figure)
+    return figure
 
 
 def _colours_of(lines: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -94,12 +92,3 @@ def _draw_timeline(axes: Axes, lines: Sequence[dict[str, Any]], colours: dict[st
     axes.set_xlabel("epoch; bars: which branches train")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def _as_svg(figure: Figure) -> str:
-    """Return a figure as an element; equal figures give equal text."""
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "run"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
