@@ -51,7 +51,7 @@ def test_report_shows_every_decision_with_its_reason_and_needs_no_network(finish
     decisions = decisions_of(read_log(finished / "run" / LOG))
     assert len(decisions) == 8
     assert page.count("<svg") == 2
-    assert all(f"<td>{one['why']}</td>" in page for one in decisions)
+    assert all(f'<td class="words">{one["why"]}</td>' in page for one in decisions)
     assert not re.search(r"(src|href)=\"http", page)
     assert "NaN" not in page
 
