@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 from training import Tones, tiny_network, tiny_sizes, tiny_spec, write_tiny_root
@@ -144,6 +145,17 @@ def test_bundle_and_its_own_figures_agree_on_fresh_examples(root):
     found = evaluate(BundleModel(bundle), data.validation_examples(), lambda done: None)
     assert found.accuracy == pytest.approx(bundle.manifest.metrics["accuracy"], abs=FOUR_SIGMA)
     assert found.accuracy > max(found.alone.values())
+
+
+def test_a_bundle_is_judged_by_the_temperature_that_flies(root):
+    whole = open_bundle(root / "models" / "bundles" / "demo-1.uavb")
+    softened = dataclasses.replace(whole, manifest=msgspec.structs.replace(whole.manifest, temperature=3.0))
+    data = open_data_set(SyntheticData(validation_examples=40), whole.spec.modalities)
+    plain, soft = (evaluate(BundleModel(one), data.validation_examples(), print) for one in (whole, softened))
+    assert soft.calibration.stored_temperature == 3
+    assert plain.calibration.ece_stored == plain.calibration.ece_before == soft.calibration.ece_before
+    assert soft.calibration.nll_stored > soft.calibration.nll_before
+    assert soft.accuracy == plain.accuracy
 
 
 def test_bundle_with_a_graph_that_does_not_load_is_refused(root):

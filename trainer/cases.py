@@ -70,7 +70,8 @@ class Cases:
         if len(np.unique(labels[is_there])) < 2:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         rng = np.random.default_rng([_SEED, self._place(name)])
-        rows = np.array([rng.choice(np.flatnonzero(is_there & (labels != label))) for label in labels])
+        others = {label: np.flatnonzero(is_there & (labels != label)) for label in np.unique(labels)}
+        rows = np.array([others[label][rng.integers(len(others[label]))] for label in labels])
         return self._fused(name, self.asked.replaced(name, self.asked.branches[name], rows)), labels[rows]
 
     def _place(self, name: str) -> int:
