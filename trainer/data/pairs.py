@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
-from trainer.data.augmentation import aerial_part
+from trainer.data.augmentation import aerial_part, turned_in_time
 from trainer.data.corruption import BlockDraws, corrupt_scene
 from trainer.data.examples import Example
 from trainer.data.foreign_radio import TRAINED, ForeignRadio
@@ -159,8 +159,9 @@ def eased(preset: Preset, progress: float) -> Preset:
 def draw_example(data: UavPair7, pair: Pair, rng: np.random.Generator) -> Example:
     """Return a training example of a pair: its scene mirrored, turned and cropped, its window turned in time."""
     made = data.example(pair, BlockDraws(rng), lambda scene: aerial_part(scene, _LEAST_PART, rng))
-    iq = np.roll(made.iq, int(rng.integers(WINDOW_SAMPLES)), axis=0)
-    return Example(label=made.label, sensors={"iq": iq, "image": made.image}, source=source_of(pair))
+    return Example(
+        label=made.label, sensors={"iq": turned_in_time(made.iq, rng), "image": made.image}, source=source_of(pair)
+    )
 
 
 def source_of(pair: Pair) -> str:
