@@ -89,6 +89,7 @@ def test_moments_hold_the_window_and_frame_of_one_time_and_its_truth(flights):
     examples = list(data.validation_examples())
     assert [example.label for example in examples] == [0, 1, 0, 1]
     assert [numbers(example) for example in examples] == [(n, n) for n in range(4)]
+    assert examples[2].source == f"{flights / 'two.mcap'}: radio 2, camera 2"
     inputs, _ = prepare(examples, ModelSpec(classes=data.classes, modalities=(IQ, IMAGE)))
     assert inputs["iq"].shape == (4, 2, WINDOW)
 

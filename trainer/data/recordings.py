@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from edge.recording.feeding import fed_modalities
 from edge.recording.reader import Recording, open_recording
 from edge.transport.sensors import decode_frame
-from edge.transport.wire import Reason, as_array
+from edge.transport.wire import Header, Reason, as_array
 from models.errors import ConfigError, InputError
-from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec, Recipe
 from trainer.data.augmentation import aerial_part, turned_in_time, upright_part
 from trainer.data.examples import Example
 from trainer.data.flights import Flight, Moment, cut_flight
@@ -119,9 +119,8 @@ class Recordings:
         flights = self.training[rng.integers(len(self.classes))]
         cuts = flights[rng.integers(len(flights))]
         drawn = self._example(cuts[rng.integers(len(cuts))], rng)
-        return Example(
-            label=drawn.label, sensors={name: self._augmented(one, rng) for name, one in drawn.sensors.items()}
-        )
+        sensors = {name: self._augmented(one, rng) for name, one in drawn.sensors.items()}
+        return Example(label=drawn.label, sensors=sensors, source=drawn.source)
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield moments of the recordings that training leaves, evenly spread where there are too many."""
@@ -136,29 +135,15 @@ class Recordings:
 
     def _example(self, cut: Cut, rng: np.random.Generator | None) -> Example:
         """Return a moment's example: any of its messages and windows by `rng`, without one the nearest and newest."""
-        sensors = {}
+        sensors, sources = {}, []
         for name, places in cut.moment.places.items():
-            place = int(places[rng.integers(len(places)) if rng else 0])
-            sensors[name] = self._sensed(cut.recording, place, name, rng)
-        return Example(label=cut.label, sensors=sensors)
-
-    def _sensed(self, recording: Recording, place: int, name: str, rng: np.random.Generator | None) -> NDArray[Any]:
-        event, recipe = recording.event(place), self._recipes[name]
-        if event.header is None:
-            raise InputError(f"{recording.path}: it was changed while it was in use: start again")
-        where = f"{recording.path}: stream {event.stream}, sequence {event.header.sequence}"
-        if isinstance(recipe, ImageRecipe):
-            frame = decode_frame(event.header, event.payload, MAX_FRAME_PX)
-            if isinstance(frame, Reason):
-                raise InputError(f"{where}: no image can be made of it ({frame}): leave this recording out")
-            return frame
-        samples = as_array(event.header, event.payload)
-        spare = len(samples) - recipe.input_shape[1]
-        first = int(rng.integers(spare + 1)) if rng else spare
-        window = samples[first : first + recipe.input_shape[1]]
-        if not np.isfinite(window).all():
-            raise InputError(f"{where}: NaN or infinity among its samples: leave this recording out")
-        return window
+            event = cut.recording.event(int(places[rng.integers(len(places)) if rng else 0]))
+            if event.header is None:
+                raise InputError(f"{cut.recording.path}: it was changed while it was in use: start again")
+            sources.append(f"{event.stream} {event.header.sequence}")
+            where = f"{cut.recording.path}: stream {event.stream}, sequence {event.header.sequence}"
+            sensors[name] = _sensed(event.header, event.payload, self._recipes[name], where, rng)
+        return Example(label=cut.label, sensors=sensors, source=f"{cut.recording.path}: {', '.join(sources)}")
 
     def _augmented(self, sensed: NDArray[Any] | None, rng: np.random.Generator) -> NDArray[Any] | None:
         if sensed is None or self.config.augmentation == "none":
@@ -166,6 +151,24 @@ class Recordings:
         if sensed.ndim == 2:
             return turned_in_time(sensed, rng)
         return (aerial_part if self.config.augmentation == "aerial" else upright_part)(sensed, LEAST_PART, rng)
+
+
+def _sensed(
+    header: Header, payload: bytes, recipe: Recipe, where: str, rng: np.random.Generator | None
+) -> NDArray[Any]:
+    """Return the frame of a message, or a window of its samples: any by `rng`, without one the newest."""
+    if isinstance(recipe, ImageRecipe):
+        frame = decode_frame(header, payload, MAX_FRAME_PX)
+        if isinstance(frame, Reason):
+            raise InputError(f"{where}: no image can be made of it ({frame}): leave this recording out")
+        return frame
+    samples = as_array(header, payload)
+    spare = len(samples) - recipe.input_shape[1]
+    first = int(rng.integers(spare + 1)) if rng else spare
+    window = samples[first : first + recipe.input_shape[1]]
+    if not np.isfinite(window).all():
+        raise InputError(f"{where}: NaN or infinity among its samples: leave this recording out")
+    return window
 
 
 def _of_label(flights: Sequence[Sequence[Cut]], label: int) -> list[list[Cut]]:
