@@ -16,7 +16,7 @@ from training import IMAGE, IQ, Silent, Tones, run_config
 from models.errors import InputError, RecordingError
 from models.nets.checkpoint import read_checkpoint
 from models.spec import FusionSpec
-from trainer.diary import LOG, Diary, read_log
+from trainer.diary import LOG, Diary, read_log, write_whole
 from trainer.loop import CHECKPOINT, RESUME, Trainer, fit
 from trainer.methods.catalogue import MethodConfig
 
@@ -155,6 +155,16 @@ def test_log_on_a_full_disk_is_named_and_the_state_stays(interrupted):
     with pytest.raises(RecordingError, match=r"log.jsonl: cannot be written \(No space left on device\): make room"):
         diary.write({"epoch": 2})
     assert (interrupted / RESUME).read_bytes() == before
+
+
+def test_text_on_a_full_disk_leaves_what_was_there_and_no_remains(tmp_path):
+    path = tmp_path / LOG
+    path.write_text("before")
+    (tmp_path / f".{LOG}.partial").symlink_to("/dev/full")
+    with pytest.raises(RecordingError, match="No space left on device"):
+        write_whole(path, "after")
+    assert path.read_text() == "before"
+    assert [one.name for one in tmp_path.iterdir()] == [LOG]
 
 
 def test_state_on_a_full_disk_is_named_and_the_one_before_stays(tmp_path):

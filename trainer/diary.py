@@ -20,14 +20,7 @@ class Diary:
         """
         self.path = path
         kept = [line for line in read_log(path) if line["epoch"] < epochs_behind]
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            partial.replace(path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: dict[str, Any]) -> None:
         """Add an epoch.
@@ -56,6 +49,22 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             return lines
         lines.append(line)
     return lines
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file by renaming a finished one into place.
+
+    Raises:
+        RecordingError: the disk is full, or gone.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _unwritable(path: Path, error: OSError) -> RecordingError:

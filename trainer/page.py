@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.diary import write_whole
+
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _WORDS = ' class="words"'
 _STYLE = """
@@ -66,9 +68,7 @@ class Page:
         body = "\n".join(self._parts)
         head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n')
-        partial.replace(path)
+        write_whole(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n')
 
 
 def new_figure(width_in: float, height_in: float) -> Any:
