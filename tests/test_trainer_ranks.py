@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_on_ranks import gradient_of
+from train_on_ranks import METHODS, gradient_of
 from training import Tones, run_config, tiny_spec
 
 from models.errors import ConfigError
@@ -48,6 +48,14 @@ def test_both_processes_end_with_the_same_weights_and_stages(two_ranks):
     assert stages[0] == stages[1]
     assert {"warm-up", "refit", "consolidate"} < set(stages[0])
     assert [line["stage"] for line in read_log(two_ranks / LOG)] == stages[0]
+
+
+def test_both_processes_agree_whatever_the_method(two_ranks):
+    first, second = (torch.load(two_ranks / f"methods{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first.keys() == second.keys() == {type(one).__name__ for one in METHODS}
+    assert {name: (first[name] - second[name]).abs().max().item() <= 1e-5 for name in first} == dict.fromkeys(
+        first, True
+    )
 
 
 def test_only_the_first_process_writes(two_ranks):

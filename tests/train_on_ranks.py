@@ -1,16 +1,20 @@
-"""What torchrun starts in the tests of several processes: train, then leave weights, stages and a gradient."""
+"""What torchrun starts in the tests of several processes: train, by every method, and leave what came of it."""
 
 import json
 import sys
+import typing
 from pathlib import Path
 
 import torch
 from training import Silent, Tones, run_config
 
 from trainer.loop import Trainer, finish, train
+from trainer.methods.catalogue import MethodConfig
 from trainer.methods.gradients import gradients_of
 from trainer.methods.losses import compute_losses
 from trainer.ranks import joined_ranks
+
+METHODS = [kind() for kind in typing.get_args(MethodConfig)]
 
 
 def main(folder: Path) -> None:
@@ -22,8 +26,17 @@ def main(folder: Path) -> None:
         state = {name: value.clone() for name, value in trainer.network.state_dict().items()}
         torch.save({**state, "gradient": gradient_of(trainer, batch)}, folder / f"rank{place.rank}.pt")
         (folder / f"rank{place.rank}.json").write_text(json.dumps(seen.stages))
+        torch.save({type(one).__name__: trained_by(one, place) for one in METHODS}, folder / f"methods{place.rank}.pt")
         if place.is_first:
             finish(trainer, "", seen)
+
+
+def trained_by(method, place):
+    """Return all weights and statistics after two epochs."""
+    trainer = Trainer(run_config(Path("unused"), method=method), Tones(), place)
+    for _ in range(2):
+        trainer.run_epoch(Silent())
+    return torch.cat([value.float().flatten() for value in trainer.network.state_dict().values()])
 
 
 def gradient_of(trainer, batch):
