@@ -113,7 +113,7 @@ def _sensitivity(summary: Summary) -> Table:
 
 def _cost(summary: Summary) -> Table:
     seconds = summary.cpu_seconds
-    least = min(seconds.values(), default=1.0)
+    least = max(min(seconds.values(), default=1.0), 0.01)  # of tiny networks even that rounds to 0
     lines = [[entry, f"{value:.0f}", f"{value / least:.2f}"] for entry, value in seconds.items()]
     return "Cost of a run", ["", "CPU seconds, median", "times the cheapest"], lines
 
