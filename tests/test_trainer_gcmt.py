@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training import Tones, tiny_network, tiny_spec
+from training import IMAGE, IQ, THERMAL, Tones, tiny_network, tiny_spec
 
 from trainer.batches import BatchMaker, draw_mask
 from trainer.methods.gcmt import Gcmt, GcmtConfig, plan_stages
@@ -43,10 +43,18 @@ def train_epoch(network, method, epoch):
 
 
 def test_alternating_epochs_count_twice_and_stages_follow_each_other():
-    stages = plan_stages(20)
-    assert (stages.warm_up, stages.alternate, stages.refit, stages.consolidate) == (4, 24, 27, 30)
-    shortest = plan_stages(1)
+    stages = plan_stages(20, 2)
+    assert (stages.warm_up, stages.alternate, stages.refit, stages.consolidate) == (4, 24, 25, 31)
+    shortest = plan_stages(1, 2)
     assert shortest.warm_up < shortest.refit < shortest.consolidate
+
+
+def test_budget_is_spent_by_updates_of_branches():
+    method = Gcmt(tiny_network(tiny_spec()), 20, GcmtConfig())
+    assert [method.spent(epoch) for epoch in (0, 4, 14, 24, 25, 31)] == pytest.approx([0, 0.2, 0.45, 0.7, 0.7, 1])
+    three = Gcmt(tiny_network(tiny_spec(modalities=(IQ, IMAGE, THERMAL))), 20, GcmtConfig())
+    assert three.epochs == 4 + 3 * 10 + 1 + 6
+    assert three.spent(three.epochs) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("epoch", [0, 29])
@@ -81,7 +89,7 @@ def test_branch_just_trained_is_held_despite_the_optimizers_memory():
 
 def test_refit_trains_the_fusion_head_alone():
     network = tiny_network(tiny_spec())
-    assert train_epoch(network, Gcmt(network, 20, GcmtConfig()), 25) == {"fusion"}
+    assert train_epoch(network, Gcmt(network, 20, GcmtConfig()), 24) == {"fusion"}
 
 
 def gradients_in(epoch, least_cosine):
@@ -105,7 +113,7 @@ def test_without_a_least_cosine_the_gradients_are_the_plain_sum(epoch, moved):
 @pytest.mark.parametrize("least_cosine", [-1.0, 0.0])
 def test_refit_of_a_fusion_without_weights_moves_nothing(least_cosine):
     network = tiny_network(tiny_spec("poe"))
-    assert train_epoch(network, Gcmt(network, 20, GcmtConfig(least_cosine=least_cosine)), 25) == set()
+    assert train_epoch(network, Gcmt(network, 20, GcmtConfig(least_cosine=least_cosine)), 24) == set()
 
 
 def test_probe_changes_nothing():
@@ -181,7 +189,7 @@ def test_steps_report_the_cosines_of_the_branches_that_learn():
     method, batch = Gcmt(network, 20, GcmtConfig(selector="turns")), maker(network.spec).training(0, 0, 0.0)
     probe = lambda count: [maker(network.spec).probe(n) for n in range(count)]  # noqa: E731
     seen = {}
-    for epoch in (0, 4, 25, 29):
+    for epoch in (0, 4, 24, 29):
         stage = method.begin_epoch(epoch, probe)
         seen[stage] = method.backward(batch).cosines
     assert {stage: sorted(cosines) for stage, cosines in seen.items()} == {

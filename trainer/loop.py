@@ -27,7 +27,7 @@ from trainer.early_stop import Best, first_judged_epoch, validation_loss
 from trainer.evaluate import judge
 from trainer.evaluation import Evaluation
 from trainer.methods.catalogue import build_method
-from trainer.methods.method import Batch, StepReport
+from trainer.methods.method import Batch, Budgeted, StepReport
 from trainer.ranks import ALONE, Place, average, average_gradients, average_statistics, from_first
 from trainer.resume import RESUME, Movable, Position, as_json, load_state, save_state
 
@@ -109,7 +109,7 @@ class Trainer:
             torch.manual_seed(seed * self.place.ranks + self.place.rank)
         reports = []
         for step, batch in enumerate(prefetched(self._batch, self.steps)):
-            self._set_learning_rate(self._done(step))
+            self._set_learning_rate(self._spent(step))
             self.optimizer.zero_grad(set_to_none=True)
             reports.append(self.method.backward(batch.to(self.device)))
             average_gradients(self.network)
@@ -160,10 +160,17 @@ class Trainer:
         return has_stalled or self.epoch >= self.method.epochs
 
     def _done(self, step: int) -> float:
+        """Return the share of all steps that is behind."""
         return (self.epoch * self.steps + step) / (self.method.epochs * self.steps)
 
+    def _spent(self, step: int) -> float:
+        """Return the share of the budget that is behind: what learning rate and curriculum go by."""
+        if isinstance(self.method, Budgeted):
+            return self.method.spent(self.epoch + step / self.steps)
+        return self._done(step)
+
     def _batch(self, step: int) -> Batch:
-        return self.batches.training(self.epoch, step, self._done(step))
+        return self.batches.training(self.epoch, step, self._spent(step))
 
     def _probe(self, count: int) -> list[Batch]:
         return [self.batches.probe(number).to(self.device) for number in range(count)]

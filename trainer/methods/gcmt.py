@@ -25,7 +25,8 @@ from trainer.ranks import from_first
 
 log = logging.getLogger(__name__)
 
-_WARM_UP, _ALTERNATE, _REFIT = 0.2, 0.5, 0.15  # shares of the epochs; the rest consolidates
+_WARM_UP, _CONSOLIDATE = 0.2, 0.3  # shares of the budget; between them, branches alternate
+_REFIT = 0.05  # of the budget's epochs, beside it: no branch is updated
 _EMA = 0.5
 _ANY_COSINE = -1.0
 _GAIN = 0.005  # least rise of a branch's accuracy that counts as progress
@@ -105,12 +106,16 @@ class RoundState(msgspec.Struct, kw_only=True):
     fruitless: dict[str, int] = {}
 
 
-def plan_stages(epochs: int) -> Stages:
-    """Split a budget of epochs; alternating epochs train one branch only, so twice their share is run."""
+def plan_stages(epochs: int, branches: int) -> Stages:
+    """Split a budget of epochs so that branches are updated in as many as under joint training, on average.
+
+    An alternating epoch updates one branch of several, so it counts as a part; refitting updates none, so it is free.
+    """
     warm_up = max(1, round(_WARM_UP * epochs))
-    alternate = warm_up + 2 * round(_ALTERNATE * epochs)
+    consolidation = max(1, round(_CONSOLIDATE * epochs))
+    alternate = warm_up + branches * max(0, epochs - warm_up - consolidation)
     refit = alternate + max(1, round(_REFIT * epochs))
-    return Stages(warm_up=warm_up, alternate=alternate, refit=refit, consolidate=refit + max(1, round(_REFIT * epochs)))
+    return Stages(warm_up=warm_up, alternate=alternate, refit=refit, consolidate=refit + consolidation)
 
 
 class Gcmt:
@@ -119,7 +124,7 @@ class Gcmt:
     def __init__(self, network: MultimodalNet, epochs: int, config: GcmtConfig) -> None:
         self.network = network
         self.config = config
-        self.stages = plan_stages(epochs)
+        self.stages = plan_stages(epochs, len(network.spec.modalities))
         self.selection = RoundState()
         self._frozen: frozenset[str] = frozenset()
         self._is_warming_up = False
@@ -128,6 +133,21 @@ class Gcmt:
     def epochs(self) -> int:
         """Epochs to run."""
         return self.stages.consolidate
+
+    def spent(self, epochs: float) -> float:
+        """Return the share of the budget that the first epochs spend: alternating ones less, refitting none."""
+        stages = self.stages
+        costs = (
+            (stages.warm_up, 1.0),
+            (stages.alternate - stages.warm_up, 1.0 / len(self.network.spec.modalities)),
+            (stages.refit - stages.alternate, 0.0),
+            (stages.consolidate - stages.refit, 1.0),
+        )
+        behind, left = 0.0, epochs
+        for length, cost in costs:
+            behind += cost * min(length, left)
+            left -= min(length, left)
+        return behind / sum(length * cost for length, cost in costs)
 
     def begin_epoch(self, epoch: int, probe: ProbeBatches) -> str:
         """Pick the branch where a round begins, then freeze what this epoch leaves alone."""

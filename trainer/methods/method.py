@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -71,3 +71,11 @@ class Method(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what `state` returned."""
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A method whose epochs are not all worth the same."""
+
+    def spent(self, epochs: float) -> float:
+        """Return the share of the budget of updates, 0 to 1, that the first `epochs` epochs spend."""
