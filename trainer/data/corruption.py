@@ -82,14 +82,15 @@ def corrupt_radio(window: NDArray[Any], noise_power: float, draws: Draws) -> NDA
 def corrupt_scene(frame: NDArray[np.uint8], severity: float, draws: Draws) -> NDArray[np.uint8]:
     """Blur, darken and add noise to a BGR frame; severity 0 leaves it as it is."""
     cv2 = opencv()
-    rgb = frame[:, :, ::-1].astype(np.float32)
+    rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.float32)
     if severity > 0:
         rgb = cv2.GaussianBlur(rgb, (0, 0), 0.01 + 2.5 * severity)
     noisy = draws.normal(0.0, 18 * severity, frame.shape)
     rgb *= np.float32(1 - 0.6 * severity)
     noisy += rgb
     np.clip(np.rint(noisy, out=noisy), 0, 255, out=noisy)
-    return np.ascontiguousarray(noisy[:, :, ::-1], np.uint8)
+    turned: NDArray[np.uint8] = cv2.cvtColor(noisy.astype(np.uint8), cv2.COLOR_RGB2BGR)
+    return turned
 
 
 def _carrier(offset: float, samples: NDArray[Any]) -> NDArray[Any]:
