@@ -35,9 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--pairs", type=Path, help="uavpair7: pairs CSV, as hard as it is written (default: the root's)"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, which opens offline")
-    parser.add_argument(
-        "--json", action="store_true", help="end with one JSON object, its keys in docs/evaluation.md"
-    )
+    parser.add_argument("--json", action="store_true", help="end with one JSON object, its keys in docs/evaluation.md")
 
 
 def run(args: argparse.Namespace) -> int:

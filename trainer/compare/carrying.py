@@ -148,13 +148,13 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Record]:
 
 
 class _KeptExamples:
-    """A data set that makes its validation examples once."""
+    """A data set that makes its validation examples once, and is itself in all else."""
 
     def __init__(self, data: DataSet) -> None:
-        self.classes = data.classes
-        self.licence = data.licence
-        self.training_example = data.training_example
         self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
 
     @cached_property
     def _kept(self) -> list[Example]:
