@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 
 from models.errors import DeviceError
+from models.nets.multimodal import MultimodalNet
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -23,3 +24,10 @@ def pick_device(asked: Device) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def as_flown(network: MultimodalNet) -> MultimodalNet:
+    """Move a network to the CPU, in float32: as it is judged, and as it will fly; return it."""
+    for name in network.spec.modality_names:
+        network.branch(name).is_bf16 = False
+    return network.cpu()
