@@ -18,7 +18,7 @@ from training import write_tiny_root
 
 from models.errors import ConfigError, InputError
 from trainer.cli import main
-from trainer.compare.carrying import Record, carry_out, read_record, write_record
+from trainer.compare.carrying import carry_out
 from trainer.compare.comparison import Comparison
 from trainer.compare.plan import (
     compared_runs,
@@ -28,8 +28,11 @@ from trainer.compare.plan import (
     task_of,
     tuning_runs,
 )
+from trainer.compare.records import Record, read_record, write_record
 from trainer.compare.tables import Cell, pair, summarise
-from trainer.compare.text import markdown
+from trainer.compare.text import about, markdown
+from trainer.loop import Trainer
+from trainer.resume import RESUME
 
 BASE = """
 description: base
@@ -66,6 +69,7 @@ sensitivity: {{fractions: [0.5], data: [mid]}}
 ours: joint
 alone: apart
 """
+PATIENCE_S = 240.0
 RUNS = 4 + 8 + 4  # tuning, compared, sensitivity
 
 
@@ -125,20 +129,45 @@ def test_command_runs_everything_once_and_tells_it_in_all_forms(plan, tmp_path, 
 def test_kill_9_repeats_no_finished_run_and_leaves_no_process(plan, tmp_path, root):
     command = [sys.executable, "-m", "trainer.cli", "compare", "--config", str(plan), "--workers", "1"]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline_s = time.monotonic() + 60
-        while len(finished := results(tmp_path)) < 2 and time.monotonic() < deadline_s:
-            time.sleep(0.02)
+        await_that(lambda: len(results(tmp_path)) >= 2)
         workers = children(process.pid)
         os.kill(process.pid, signal.SIGKILL)
     finished = results(tmp_path)
     assert 2 <= len(finished) < RUNS
-    while any(Path(f"/proc/{pid}/stat").exists() for pid in workers) and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}/stat").exists()]
+    await_that(lambda: not any(map(is_running, workers)))
     again = Counter()
     Comparison(*read_plan(plan)).carry_out(again, workers=2, cluster=None)
     assert len(again.names) == RUNS - len(finished)
     assert {path: path.read_bytes() for path in finished} == finished
+
+
+def await_that(claim) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not claim():
+        assert time.monotonic() < deadline_s, "nothing happened"
+        time.sleep(0.02)  # between two looks
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there and not merely waiting for someone to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_cluster_finds_the_same_as_processes(plan, tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'uav-fusion-edge[cluster]'")
+    config, base = read_plan(changed(plan, "[0.01, 0.02]", "[0.01]"))
+    config = msgspec.structs.replace(config, data={"mid": config.data["mid"]}, sensitivity=None, seeds=(1,))
+    here = msgspec.structs.replace(config, out=str(tmp_path / "here"))
+    Comparison(config, base).carry_out(Counter(), workers=1, cluster="local")
+    Comparison(here, base).carry_out(Counter(), workers=1, cluster=None)
+    found, expected = Comparison(config, base).collected(), Comparison(here, base).collected()
+    assert len(found) == 2
+    assert {run: record.evaluation for run, record in found.items()} == {
+        run: record.evaluation for run, record in expected.items()
+    }
 
 
 def results(folder: Path) -> dict[Path, bytes]:
@@ -183,6 +212,55 @@ def test_runs_that_failed_are_counted_and_never_picked(plan):
     assert "| joint | failed | failed |" in markdown(summary, "x")
 
 
+def begun(config, base, run, monkeypatch):
+    """Leave a run in its second epoch, and return its task."""
+    task = task_of(config, base, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run_epoch", stop_in_epoch(1))
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(task)
+    assert (task.config.folder / RESUME).is_file()
+    return task
+
+
+def stop_in_epoch(epoch):
+    run_epoch = Trainer.run_epoch
+
+    def stopping(trainer, watcher):
+        if trainer.epoch == epoch:
+            raise KeyboardInterrupt
+        return run_epoch(trainer, watcher)
+
+    return stopping
+
+
+@pytest.fixture
+def two_epochs(plan):
+    config, base = read_plan(plan)
+    return config, msgspec.structs.replace(base, epochs=2)
+
+
+def test_begun_run_goes_on_although_the_comparison_was_described_anew(two_epochs, monkeypatch):
+    config, base = two_epochs
+    run = next(tuning_runs(config))
+    expected = carry_out(task_of(msgspec.structs.replace(config, out=config.out + "-whole"), base, run))
+    begun(config, base, run, monkeypatch)
+    record = carry_out(task_of(msgspec.structs.replace(config, description="renamed"), base, run))
+    assert record.problem is None
+    assert record.cpu_seconds is None
+    assert record.evaluation == expected.evaluation
+
+
+def test_begun_run_with_a_damaged_state_begins_anew(two_epochs, monkeypatch, caplog):
+    config, base = two_epochs
+    task = begun(config, base, next(tuning_runs(config)), monkeypatch)
+    state = task.config.folder / RESUME
+    state.write_bytes(state.read_bytes()[:100])
+    record = carry_out(task)
+    assert record.problem is None
+    assert "begins anew" in caplog.text
+
+
 def test_run_that_fails_by_itself_becomes_a_record(plan, tmp_path):
     (scenes,) = (tmp_path / "data").glob("*/*.zip")
     with zipfile.ZipFile(scenes) as stored:
@@ -194,6 +272,30 @@ def test_run_that_fails_by_itself_becomes_a_record(plan, tmp_path):
     record = carry_out(task_of(config, base, next(tuning_runs(config))))
     assert "no image" in record.problem
     assert record.accuracy == 0.0
+
+
+def test_modality_that_validation_never_has_is_left_out(plan):
+    config, _ = read_plan(plan)
+    rates = {"joint": 0.01, "apart": 0.01}
+    rows = {"labels": [0, 1], "answers": {"fused": [0, 0], "alone_image": [0, 0]}}
+    told = {"accuracy": 0.5, "accuracy_image": 0.5, "calibration": {"ece_after": 0.1}, "rows": rows}
+    records = {
+        run: Record(name=run.name, fingerprint="", evaluation=told, also={"mean": told})
+        for run in compared_runs(config, rates)
+    }
+    summary = summarise(config, rates, records)
+    assert summary.rows == ("joint", "apart", "apart/mean", "image alone")
+    assert "| image alone | 50.0 ± 0.0 |" in markdown(summary, "x")
+
+
+def test_table_says_when_two_versions_of_the_program_are_mixed(plan):
+    config, _ = read_plan(plan)
+    rates = {"joint": 0.01, "apart": 0.01}
+    runs = list(compared_runs(config, rates))[:2]
+    one = {run: Record(name=run.name, fingerprint="", code="a", problem="x") for run in runs}
+    assert "are mixed" not in about(summarise(config, rates, one))
+    two = {**one, runs[1]: Record(name=runs[1].name, fingerprint="", code="b", problem="x")}
+    assert "2 versions of this program are mixed" in about(summarise(config, rates, two))
 
 
 def test_best_mean_wins_the_tuning_and_the_lower_rate_a_tie(plan):
@@ -223,7 +325,7 @@ def test_pairing_is_seed_by_seed_and_its_interval_over_examples():
     assert found.p_value < 0.05
     reordered = cell(worse[::-1], (3, 2, 1))
     assert pair(ours, reordered, rng).p_value == pytest.approx(found.p_value)
-    assert pair(ours, ours, rng).p_value == 1.0
+    assert np.isnan(pair(ours, ours, rng).p_value)
 
 
 def cell(is_right: np.ndarray, seeds: tuple[int, ...]) -> Cell:
@@ -241,11 +343,25 @@ def cell(is_right: np.ndarray, seeds: tuple[int, ...]) -> Cell:
         ("[0.01, 0.02]", "[0.01, 2.0]", "learning_rate"),
         ("also_fused_by: [mean]", "also_fused_by: [concat]", "concat"),
         ("base.yaml", "absent.yaml", "absent.yaml"),
+        ("fractions: [0.5]", "fractions: [0.0]", "learning_rate"),
     ],
 )
 def test_plan_that_cannot_be_is_refused_with_the_reason(plan, old, new, complaint):
     with pytest.raises(ConfigError, match=complaint):
         read_plan(changed(plan, old, new))
+
+
+def test_base_that_chooses_among_epochs_is_refused(plan, tmp_path):
+    changed(tmp_path / "base.yaml", "seed: 1", "seed: 1\nearly_stop: {patience_epochs: 1}")
+    with pytest.raises(ConfigError, match="early_stop"):
+        read_plan(plan)
+
+
+@pytest.mark.parametrize("name", ["compare-quick", "compare-uavpair7"])
+def test_shipped_comparisons_are_valid(name, root, monkeypatch):
+    monkeypatch.chdir(root)
+    config, _ = read_plan(Path("launch") / f"{name}.yaml")
+    assert config.ours.startswith("gcmt")
 
 
 def test_table_before_tuning_is_done_names_what_is_missing(plan, capsys):

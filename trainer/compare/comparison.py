@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from models.errors import InputError
-from trainer.compare.carrying import Record, in_processes, on_cluster, read_record, write_record
 from trainer.compare.plan import (
     CompareConfig,
     Run,
@@ -17,6 +16,8 @@ from trainer.compare.plan import (
     task_of,
     tuning_runs,
 )
+from trainer.compare.records import Record, read_record, write_record
+from trainer.compare.workers import in_processes, on_cluster
 from trainer.config import TrainConfig
 
 log = logging.getLogger(__name__)

@@ -132,8 +132,12 @@ def read_plan(path: Path) -> tuple[CompareConfig, TrainConfig]:
     """
     config = load_yaml(path, CompareConfig)
     base = load_yaml(Path(config.base), TrainConfig)
-    for run in tuning_runs(config):
-        task_of(config, base, run)
+    if base.early_stop is not None:
+        raise ConfigError(f"{config.base}: early_stop chooses among epochs by validation: a comparison does without")
+    for rate in config.learning_rates:
+        every = dict.fromkeys(config.entries, rate)
+        for run in (*tuning_runs(config), *compared_runs(config, every), *sensitivity_runs(config, every)):
+            task_of(config, base, run)
     return config, base
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from trainer.compare.carrying import Record
+from trainer.compare.records import Record
 
 log = logging.getLogger(__name__)
 

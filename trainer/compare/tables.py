@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from trainer.compare.carrying import Record
 from trainer.compare.plan import CompareConfig, Run, compared_runs, sensitivity_runs, tuning_runs
+from trainer.compare.records import Record
 
 _DRAWS = 2000  # of the bootstrap
 
@@ -48,7 +48,7 @@ class Pairing:
     seeds: int
     difference: float
     p_value: float
-    """Of a paired t-test over seeds, two-sided; NaN for fewer than two."""
+    """Of a paired t-test over seeds, two-sided; NaN for fewer than two, or where all differ equally."""
     low: float
     high: float
     """95 % interval of the difference over the validation examples, by bootstrap."""
@@ -76,6 +76,10 @@ class Summary:
     """By (data, entry, fraction of the learning rate): mean accuracy, seeds."""
     cpu_seconds: Mapping[str, float]
     """By entry: median of a run."""
+    problems: Mapping[str, str]
+    """By name of run: why it has no result."""
+    programs: int
+    """Versions of this program that carried out runs: more than one do not make one table."""
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -98,6 +102,8 @@ class Summary:
             },
             "mean_rank": {row: round(rank, 2) for row, rank in self.ranks.items()},
             "cpu_seconds": dict(self.cpu_seconds),
+            "problems": dict(self.problems),
+            "programs": self.programs,
         }
 
 
@@ -119,6 +125,8 @@ def summarise(config: CompareConfig, rates: Mapping[str, float], records: Mappin
         tuned=_tuned(config, records),
         untuned=_untuned(config, rates, records),
         cpu_seconds=_cpu_seconds(config, [record for _, record in compared], [run for run, _ in compared]),
+        problems={run.name: record.problem for run, record in records.items() if record.problem is not None},
+        programs=len({record.code for record in records.values()}),
     )
 
 
@@ -140,21 +148,18 @@ def pair(ours: Cell, other: Cell, rng: np.random.Generator) -> Pairing:
 
 
 def _p_value(differences: NDArray[np.float64]) -> float:
-    if len(differences) < 2:
+    if len(differences) < 2 or not differences.std():
         return float("nan")
-    if not differences.std():
-        return 1.0 if not differences.any() else 0.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def _modalities(records: Iterable[Record]) -> tuple[str, ...]:
-    """Return the names of modalities that the records tell of, in the order of the first."""
-    prefix = "accuracy_without_"
+    """Return the names of modalities that any record tells of."""
+    names: dict[str, None] = {}
     for record in records:
-        names = tuple(key.removeprefix(prefix) for key in record.evaluation if key.startswith(prefix))
-        if names:
-            return names
-    return ()
+        found = [key.removeprefix("accuracy_") for key in record.evaluation if key.startswith("accuracy_")]
+        names |= dict.fromkeys(name for name in found if not name.startswith("without_"))
+    return tuple(names)
 
 
 def _cells(
@@ -171,7 +176,8 @@ def _cells(
                 cells[data, f"{entry}/{form}"] = _cell(chosen, form, "accuracy", "fused")
             if entry == config.alone:
                 for name in modalities:
-                    cells[data, f"{name} alone"] = _cell(chosen, None, f"accuracy_{name}", f"alone_{name}")
+                    if any(f"accuracy_{name}" in record.evaluation for _, record in chosen):
+                        cells[data, f"{name} alone"] = _cell(chosen, None, f"accuracy_{name}", f"alone_{name}")
     return cells
 
 

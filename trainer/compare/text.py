@@ -12,6 +12,8 @@ Table = tuple[str, list[str], list[list[str]]]
 def markdown(summary: Summary, command: str) -> str:
     """Return all tables as Markdown."""
     parts = [f"# {summary.config.description}\n", f"    {command}\n", f"{about(summary)}\n"]
+    for name, problem in summary.problems.items():
+        parts.append(f"- `{name}` failed: {problem}. To run it again, remove {summary.config.folder / name}.\n")
     for caption, heads, lines in tables(summary):
         parts.append(f"## {caption}\n")
         parts.append("\n".join(_line(one) for one in (heads, ["---"] + ["---:"] * (len(heads) - 1), *lines)) + "\n")
@@ -24,11 +26,15 @@ def about(summary: Summary) -> str:
     unfinished = f" {summary.planned - summary.done} runs are missing." if summary.done < summary.planned else ""
     rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
     tuning = f"{', '.join(config.tuning.data)} with seeds {', '.join(map(str, config.tuning.seeds))}"
+    picked = f"Learning rate of every entry picked from {rates} on {tuning}."
+    if len(config.learning_rates) == 1:
+        picked = f"One learning rate for all, {rates}: nothing was tuned."
+    mixed = f" Runs of {summary.programs} versions of this program are mixed: run all of them again."
     return (
         f"{summary.done} of {summary.planned} runs.{unfinished} Seeds {', '.join(map(str, config.seeds))}; mean and"
-        " standard deviation over seeds, percent, last epoch, no choice among epochs. Learning rate of every entry"
-        f" picked from {rates} on {tuning}."
-        " Same encoders, examples, batches and updates of every branch for all."
+        f" standard deviation over seeds, percent, last epoch, no choice among epochs. {picked}"
+        " Same encoders, data and batch size for all, and as many updates of the branches, on average over them;"
+        f" methods that train one branch at a time see more examples for that.{mixed if summary.programs > 1 else ''}"
     )
 
 

@@ -1,0 +1,78 @@
+"""Many runs at a time: in processes of this machine, or on the machines of a Ray cluster."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from models.errors import DeviceError, OnboardError
+from trainer.compare.carrying import carry_out
+from trainer.compare.plan import Task
+from trainer.compare.records import Record
+
+
+def in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Record]:
+    """Yield records as they come, from a pool of processes of this machine.
+
+    Raises:
+        DeviceError: a process was killed, most likely for want of memory.
+    """
+    before = {process.pid for process in multiprocessing.active_children()}
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    try:
+        for future in as_completed([pool.submit(carry_out, task) for task in tasks]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DeviceError(
+            f"one of {workers} processes was killed, perhaps for want of memory: start again with fewer --workers;"
+            " finished runs are kept"
+        ) from error
+    finally:
+        for process in multiprocessing.active_children():  # where the loop ended early, runs are under way
+            if process.pid not in before:
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[Record]:
+    """Yield records as they come, from the machines of a Ray cluster; each needs this package and the data.
+
+    Raises:
+        DeviceError: no cluster answers, or a machine of it failed.
+        InputError: a data set cannot be read there.
+    """
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise DeviceError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from error
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=2)(carry_out)
+        waiting = [remote.remote(task) for task in tasks]
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            yield from ray.get(done)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, OnboardError):
+            raise cause from error
+        raise DeviceError(
+            f"the cluster at {address} lost a run ({error}): start again, finished runs are kept"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def _end_with_parent() -> None:
+    """Watch the process that started this one, and end when it does, however it does."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
