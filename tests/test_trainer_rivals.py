@@ -19,6 +19,7 @@ from trainer.loop import Trainer
 from trainer.methods.aux import AuxConfig
 from trainer.methods.catalogue import MethodConfig, build_method
 from trainer.methods.independent import IndependentConfig
+from trainer.methods.joint import JointConfig
 from trainer.methods.mla import MlaConfig
 from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
@@ -70,6 +71,23 @@ def config(method, **changes):
 
 def kind(method):
     return msgspec.to_builtins(method)["kind"]
+
+
+@pytest.mark.parametrize("method", [JointConfig(), OgmGeConfig(), PmrConfig()], ids=kind)
+def test_outliers_move_nothing_where_no_loss_is_on_them(method):
+    def after_a_step(outlier_share):
+        network = tiny_network(tiny_spec("concat"))
+        maker = BatchMaker(
+            data=Tones(), spec=network.spec, seed=1, batch=12, modality_dropout=0.3, outlier_share=outlier_share
+        )
+        built = build_method(method, network, 3)
+        built.begin_epoch(0, lambda count: [maker.probe(n) for n in range(count)])
+        torch.manual_seed(1)  # of dropout and noise
+        built.backward(maker.training(0, 0, 0.0))
+        return {**network.state_dict(), **{name: one.grad for name, one in network.named_parameters()}}
+
+    without, beside = after_a_step(0.0), after_a_step(0.5)
+    assert [name for name in without if not torch.equal(without[name], beside[name])] == []
 
 
 @pytest.mark.parametrize("method", RIVALS, ids=kind)

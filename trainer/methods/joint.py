@@ -28,7 +28,7 @@ class Joint:
 
     def backward(self, batch: Batch) -> StepReport:
         """Back-propagate the fused loss, and the heads' own on detached features."""
-        losses = compute_losses(self.network, batch)
+        losses = compute_losses(self.network, batch, sees_outliers=False)
         (losses.fused + probe_loss(self.network, losses, batch.labels)).backward()  # type: ignore[no-untyped-call]
         return losses.report(batch.labels)
 

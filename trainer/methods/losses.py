@@ -39,19 +39,27 @@ class Losses:
 
 
 def compute_losses(
-    network: MultimodalNet, batch: Batch, frozen: Collection[str] = (), *, is_fused_beside: bool = False
+    network: MultimodalNet,
+    batch: Batch,
+    frozen: Collection[str] = (),
+    *,
+    is_fused_beside: bool = False,
+    sees_outliers: bool = True,
 ) -> Losses:
     """Return the fused loss under the batch's mask, and each branch's own loss without it.
 
     Branches in `frozen` run without a graph and without outliers: they cost a forward pass only. A head fused beside
     reads detached features and logits, so that the fused loss moves nothing but the head's own weights, where it has
-    any.
+    any. A method that has no loss on outliers must not see them: they would still move the statistics of batch
+    normalisation.
     """
     answers, own, doubts = {}, {}, {}
     count = len(batch.labels)
     for name in network.spec.modality_names:
         is_frozen = name in frozen
-        inputs = batch.inputs[name] if is_frozen else torch.cat([batch.inputs[name], batch.outliers[name]])
+        inputs = batch.inputs[name]
+        if sees_outliers and not is_frozen:
+            inputs = torch.cat([inputs, batch.outliers[name]])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen):
             feature, logits = network.branch(name)(inputs)
             doubts[name] = OUTLIER_WEIGHT * doubt_loss(logits[count:])

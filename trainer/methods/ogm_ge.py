@@ -59,7 +59,7 @@ class OgmGe:
 
     def backward(self, batch: Batch) -> StepReport:
         """Back-propagate the fused loss, then slow the convolutions of the modalities that are ahead."""
-        losses = compute_losses(self.network, batch)
+        losses = compute_losses(self.network, batch, sees_outliers=False)
         (losses.fused + probe_loss(self.network, losses, batch.labels)).backward()  # type: ignore[no-untyped-call]
         if self._is_modulating:
             ahead = leads(true_class_confidences(losses.answer.branch_logits, batch.labels))

@@ -69,7 +69,7 @@ class Pmr:
 
     def backward(self, batch: Batch) -> StepReport:
         """Back-propagate the fused loss and what pulls the modalities together."""
-        losses = compute_losses(self.network, batch)
+        losses = compute_losses(self.network, batch, sees_outliers=False)
         scores = {
             name: prototype_scores(feature, self._prototypes[name], self._is_present)
             for name, feature in losses.answer.features.items()
