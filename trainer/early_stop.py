@@ -14,8 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from models.nets.multimodal import MultimodalNet
 from trainer.data.examples import DataSet, Example, prepare, presence
-from trainer.methods.gcmt import Gcmt
-from trainer.methods.method import Method
+from trainer.methods.method import JudgedLate, Method
 
 _CHUNK = 64
 
@@ -50,12 +49,8 @@ class Best(msgspec.Struct, kw_only=True):
 
 
 def first_judged_epoch(method: Method) -> int:
-    """Return the epoch from which the validation loss may end a run.
-
-    GCMT's counts in the last stage only: before it, branches are frozen in turn and the fused loss rises and falls with
-    the plan, so a stop would leave out the stages that mend it.
-    """
-    return method.stages.refit if isinstance(method, Gcmt) else 0
+    """Return the epoch from which the validation loss may end a run: the method's own, else the first."""
+    return method.first_judged_epoch if isinstance(method, JudgedLate) else 0
 
 
 @torch.no_grad()

@@ -134,6 +134,11 @@ class Gcmt:
         """Epochs to run."""
         return self.stages.consolidate
 
+    @property
+    def first_judged_epoch(self) -> int:
+        """That of consolidation: before it, branches are frozen in turn, and the fused loss follows the plan."""
+        return self.stages.refit
+
     def spent(self, epochs: float) -> float:
         """Return the share of the budget that the first epochs spend: alternating ones less, refitting none."""
         stages = self.stages

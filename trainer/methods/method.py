@@ -79,3 +79,12 @@ class Budgeted(Protocol):
 
     def spent(self, epochs: float) -> float:
         """Return the share of the budget of updates, 0 to 1, that the first `epochs` epochs spend."""
+
+
+@runtime_checkable
+class JudgedLate(Protocol):
+    """A method whose fused answer tells nothing of the run's end before a certain epoch."""
+
+    @property
+    def first_judged_epoch(self) -> int:
+        """The epoch from which the validation loss may end a run."""

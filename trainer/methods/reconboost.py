@@ -20,6 +20,7 @@ beside (the form `poe` answers as the sum does); no pretraining: a run starts wi
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -69,6 +70,12 @@ class ReconBoost:
     def epochs(self) -> int:
         """Epochs to run, so that each branch gets as many updates as in joint training."""
         return len(self._plan)
+
+    @property
+    def first_judged_epoch(self) -> int:
+        """The last one of the last branch's first time alone: before it, not all branches have learned."""
+        begun = self._plan.index(self._names[-1])
+        return begun - 1 + sum(1 for _ in takewhile(lambda name: name == self._names[-1], self._plan[begun:]))
 
     def begin_epoch(self, epoch: int, probe: ProbeBatches) -> str:
         """Take up what the plan holds for this epoch; the position in it is all that there is to remember."""
