@@ -5,6 +5,7 @@ import re
 import sys
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from training import Silent, Tones, run_config, tiny_network, tiny_spec
@@ -13,15 +14,18 @@ from models.errors import ConfigError, DeviceError
 from models.nets.checkpoint import read_checkpoint
 from models.schema import load_yaml
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from trainer.answers import NetworkModel
 from trainer.board import FOLDER, active_branches, scalars_of
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.data.synthetic import SyntheticData
 from trainer.diary import LOG, read_log
 from trainer.early_stop import Best, EarlyStopConfig, first_judged_epoch, validation_loss
+from trainer.evaluate import evaluate
 from trainer.loop import BEST, RESUME, Trainer, fit
 from trainer.methods.gcmt import Gcmt, GcmtConfig
 from trainer.methods.joint import Joint, JointConfig
+from trainer.methods.reconboost import ReconBoost, ReconBoostConfig
 from trainer.progress import ProgressBar
 from trainer.report import REPORT, decisions_of
 
@@ -133,6 +137,15 @@ def test_early_stop_of_gcmt_counts_in_the_last_stage_only():
     assert first_judged_epoch(Joint(network, 20)) == 0
 
 
+def test_early_stop_of_reconboost_waits_until_every_branch_has_learned():
+    network = tiny_network(tiny_spec())
+    method = ReconBoost(network, 20, ReconBoostConfig())
+    stages = [method.begin_epoch(epoch, lambda count: []) for epoch in range(method.epochs)]
+    first = stages.index("alone:image")
+    assert stages[first : first_judged_epoch(method) + 1] == ["alone:image"] * first
+    assert first_judged_epoch(ReconBoost(network, 1, ReconBoostConfig())) == 1
+
+
 def test_patience_counts_from_the_best_epoch():
     best = Best()
     assert [best.take(epoch, loss) for epoch, loss in enumerate((3.0, 2.0, 2.5, 2.0))] == [True, True, False, False]
@@ -162,6 +175,12 @@ def test_bf16_encoders_learn_and_leave_everything_else_in_float32(tmp_path):
     whole = trainer.network(batch.inputs)
     assert not torch.equal(half.features["iq"], whole.features["iq"])
     torch.testing.assert_close(half.features["iq"], whole.features["iq"], rtol=0.1, atol=0.1)
+
+
+def test_bf16_run_is_judged_in_the_precision_it_flies_in(tmp_path):
+    path, evaluation = fit(run_config(tmp_path, precision="bf16"), Tones(), "", Silent(), resume=False)
+    flown = evaluate(NetworkModel(read_checkpoint(path).network), Tones().validation_examples(), lambda done: None)
+    np.testing.assert_allclose(evaluation.rows.logits, flown.rows.logits, rtol=1e-5, atol=1e-5)
 
 
 def test_cuda_where_there_is_none_is_refused_with_the_remedy(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def pick_device(asked: Device) -> torch.device:
-    """Return the device to train on; on a GPU, only algorithms that give equal bits for equal inputs.
+    """Return the device to train on; on a GPU, cuDNN is told to use its deterministic algorithms and to time none.
 
     Raises:
         DeviceError: a GPU is asked for and there is none.
@@ -27,7 +27,7 @@ def pick_device(asked: Device) -> torch.device:
 
 
 def as_flown(network: MultimodalNet) -> MultimodalNet:
-    """Move a network to the CPU, in float32: as it is judged, and as it will fly; return it."""
+    """Return a trained network as it will fly, itself moved to the CPU and to full precision: so it is judged."""
     for name in network.spec.modality_names:
         network.branch(name).is_bf16 = False
     return network.cpu()

@@ -21,7 +21,7 @@ from trainer.batches import BatchMaker
 from trainer.board import Board
 from trainer.config import TrainConfig
 from trainer.data.examples import DataSet, Example, prefetched, prepare
-from trainer.device import pick_device
+from trainer.device import as_flown, pick_device
 from trainer.diary import LOG, Diary
 from trainer.early_stop import Best, first_judged_epoch, validation_loss
 from trainer.evaluate import judge
@@ -217,16 +217,19 @@ def train(trainer: Trainer, watcher: Watcher, *, resume: bool) -> None:
     state = trainer.config.folder / RESUME
     if resume:
         trainer.load(state)
+    elif trainer.place.is_first:
+        for left in (state, trainer.config.folder / BEST):  # by a run before: not to be taken for this one's
+            left.unlink(missing_ok=True)
     try:
         _run_epochs(trainer, watcher)
     except KeyboardInterrupt:
-        if trainer.place.is_first and state.is_file():
+        if trainer.place.is_first and trainer.epoch > 0 and state.is_file():
             log.warning("stopped in epoch %d; %s holds those before: --resume goes on", trainer.epoch, state)
         raise
 
 
 def finish(trainer: Trainer, reproduce: str, watcher: Watcher) -> tuple[Path, Evaluation]:
-    """Evaluate on the CPU, as it will fly, and write the checkpoint; return its path and how well it does."""
+    """Evaluate as it will fly, and write the checkpoint; return its path and how well it does."""
     config, data = trainer.config, trainer.data
     if trainer.best.epoch >= 0:
         trainer.load(config.folder / BEST)
@@ -234,7 +237,7 @@ def finish(trainer: Trainer, reproduce: str, watcher: Watcher) -> tuple[Path, Ev
             "weights of epoch %d, chosen by their validation loss: figures from the same examples are optimistic",
             trainer.best.epoch,
         )
-    model = NetworkModel(trainer.network.cpu())
+    model = NetworkModel(as_flown(trainer.network))
     asked = ask(model, data.validation_examples(), watcher.on_evaluation)
     model.calibrate(asked)
     evaluation = judge(model, asked)
