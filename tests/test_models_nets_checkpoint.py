@@ -35,15 +35,6 @@ def test_checkpoint_comes_back_as_it_was(tmp_path):
     torch.testing.assert_close(read.network(read.golden).logits, written.network(written.golden).logits)
 
 
-def test_checkpoint_from_before_there_were_temperatures_has_them_at_1(tmp_path):
-    state = tiny_network(tiny_spec(), seed=2).state_dict()
-    del state["fusion.temperatures"]
-    network = tiny_network(tiny_spec())
-    load_weights(network, state, "old")
-    assert torch.equal(network.fusion.temperatures, torch.ones(2))
-    assert torch.equal(network.fusion.head.weight, state["fusion.head.weight"])
-
-
 def test_absent_checkpoint_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "none.safetensors")

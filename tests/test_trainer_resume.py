@@ -1,6 +1,7 @@
 """A run that ends early goes on to the same bits, however it ended, and nothing that was saved is lost."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,13 @@ import torch
 from training import IMAGE, IQ, Silent, Tones, run_config
 
 from models.errors import InputError, RecordingError
-from models.nets.checkpoint import read_checkpoint
+from models.nets.checkpoint import read_checkpoint, write_tensors
 from models.spec import FusionSpec
 from trainer.diary import LOG, Diary, read_log, write_whole
-from trainer.loop import CHECKPOINT, RESUME, Trainer, fit
+from trainer.early_stop import EarlyStopConfig
+from trainer.loop import BEST, CHECKPOINT, RESUME, Trainer, fit
 from trainer.methods.catalogue import MethodConfig
+from trainer.methods.joint import JointConfig
 
 METHODS = [kind() for kind in typing.get_args(MethodConfig)]
 HERE = Path(__file__).parent
@@ -83,6 +86,39 @@ def test_interrupted_run_says_how_to_go_on(tmp_path, caplog):
     with pytest.raises(KeyboardInterrupt):
         fit(run_config(tmp_path), Tones(), "", Silent(stop_after=1), resume=False)
     assert f"stopped in epoch 2; {tmp_path / RESUME} holds those before: --resume goes on" in caplog.text
+
+
+class StopsAtOnce(Silent):
+    def on_step(self, stage, epoch, done, report):
+        raise KeyboardInterrupt
+
+
+def test_run_that_is_started_anew_leaves_no_state_of_the_one_before(tmp_path, caplog):
+    run = run_config(tmp_path, method=JointConfig(), early_stop=EarlyStopConfig(patience_epochs=9))
+    fit(run, Tones(), "", Silent(), resume=False)
+    assert (tmp_path / BEST).exists()
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, Tones(), "", StopsAtOnce(), resume=False)
+    assert not (tmp_path / RESUME).exists()
+    assert not (tmp_path / BEST).exists()
+    assert "goes on" not in caplog.text
+
+
+def test_files_are_on_the_disk_before_they_take_their_place(tmp_path, monkeypatch):
+    seen, replace, sync = [], Path.replace, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda opened: (seen.append("synced"), sync(opened)))
+    monkeypatch.setattr(Path, "replace", lambda path, target: (seen.append("renamed"), replace(path, target)))
+    write_whole(tmp_path / "page.html", "text")
+    write_tensors(tmp_path / "state.safetensors", {"one": torch.ones(1)}, {})
+    Diary(tmp_path / LOG, 0).write({"epoch": 0})
+    assert seen == ["synced", "renamed"] * 3 + ["synced"]
+
+
+def test_page_that_finds_no_room_says_nothing_of_resuming(tmp_path):
+    (tmp_path / ".page.html.partial").symlink_to("/dev/full")
+    with pytest.raises(RecordingError, match=r"page.html: cannot be written .*: make room, or name another") as refused:
+        write_whole(tmp_path / "page.html", "text")
+    assert "--resume" not in str(refused.value)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The log of a run: one JSON object a line, one line an epoch."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ class Diary:
         try:
             with self.path.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise RecordingError(
+                f"{self.path}: cannot be written ({error.strerror}): make room, then go on with --resume; what was"
+                " saved is whole"
+            ) from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -52,22 +58,22 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file by renaming a finished one into place.
+    """Write a text file by renaming a finished one, which is on the disk, into place.
 
     Raises:
         RecordingError: the disk is full, or gone.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text)
+        with partial.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise RecordingError(
+            f"{path}: cannot be written ({error.strerror}): make room, or name another folder; what was there before is"
+            " whole"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> RecordingError:
-    return RecordingError(
-        f"{path}: cannot be written ({error.strerror}): make room, then go on with --resume; what was saved is whole"
-    )

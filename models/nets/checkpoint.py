@@ -3,6 +3,7 @@ reads it. Nothing in it is executed: no pickle.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ SCHEMA_VERSION = 1
 _HEADER = "checkpoint"
 _NETWORK = "network."
 _GOLDEN = "golden."
-_YOUNGER = {"fusion.temperatures"}  # than checkpoints that are about: there, they are all 1, as in a new network
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,7 +85,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def load_weights(network: MultimodalNet, state: dict[str, Tensor], where: str) -> None:
     """Load tensors into a network; InputError names the ones that do not fit or are not finite."""
     own = network.state_dict()
-    state = {**{name: own[name] for name in own.keys() & _YOUNGER}, **state}
     expected = {name: tuple(value.shape) for name, value in own.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -102,7 +101,8 @@ def load_weights(network: MultimodalNet, state: dict[str, Tensor], where: str) -
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file by renaming a finished one into place: what was there before stays until then.
+    """Write a safetensors file by renaming a finished one, which is on the disk, into place: what was there before
+    stays until then.
 
     Raises:
         RecordingError: the disk is full, or gone.
@@ -111,6 +111,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, partial, metadata)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
         partial.replace(path)
     except (SafetensorError, OSError) as error:
         raise RecordingError(
