@@ -297,12 +297,14 @@ def test_the_page_holds_its_pictures_and_loads_nothing(sites_checkpoint, tmp_pat
     assert not re.search(r"""(src|href)=["'](?!#|data:)|url\((?!#)|@import""", text)
 
 
-def test_a_page_that_cannot_be_written_is_refused(sites_checkpoint, tmp_path, capsys):
-    write_tiny_root(tmp_path / "data")
+@pytest.mark.parametrize("folder", ["file", "absent"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    arguments = ["--checkpoint", str(sites_checkpoint), "--data", "uavpair7", "--root", str(tmp_path / "data")]
-    assert main(["evaluate", *arguments, "--html", str(tmp_path / "file" / "page.html")]) == 7
-    assert "cannot be written" in capsys.readouterr().err
+    page = tmp_path / folder / "page.html"
+    assert main(["evaluate", "--checkpoint", "none", "--data", "uavpair7", "--html", str(page)]) == 6
+    said = capsys.readouterr().err
+    assert f"{page}: " in said
+    assert "name another path, or make room" in said
 
 
 def test_fit_without_the_data_says_so_with_exit_code_7(run, capsys):
@@ -330,10 +332,24 @@ def test_help_needs_no_torch_and_fit_names_the_extra():
     assert "torch is not installed: pip install 'uav-fusion-edge[train]'" in refused.stderr
 
 
+def test_a_bundle_is_evaluated_without_torch(root):
+    script = "import sys; sys.modules['torch'] = None; from trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    bundle = str(root / "models" / "bundles" / "demo-1.uavb")
+    data = "{kind: synthetic, validation_examples: 16}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "evaluate", "--bundle", bundle, "--data", data, "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])["examples"] == 16
+
+
 def test_shipped_configurations_are_valid(root):
     from models.schema import load_yaml
     from trainer.config import TrainConfig
 
-    for name in ("train-demo.yaml", "train-uavpair7.yaml", "train-houston2013.yaml"):
-        config = load_yaml(root / "launch" / name, TrainConfig)
-        assert {one.name for one in config.modalities} == set(config.sizes)
+    files = sorted((root / "launch").glob("train-*.yaml"))
+    assert len(files) >= 6
+    for path in files:
+        config = load_yaml(path, TrainConfig)
+        assert {one.name for one in config.modalities} == set(config.sizes), path

@@ -3,14 +3,15 @@
 import logging
 import sys
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from trainer.methods.method import StepReport
+if TYPE_CHECKING:
+    from trainer.methods.method import StepReport
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class ProgressBar:
         if self._is_shown:
             self._live.stop()
 
-    def on_step(self, stage: str, epoch: int, done: float, report: StepReport) -> None:
+    def on_step(self, stage: str, epoch: int, done: float, report: "StepReport") -> None:
         """Show stage and losses, and smoothed accuracies and cosines."""
         accuracies = {name: self._smoothed(f"accuracy {name}", value) for name, value in report.accuracies.items()}
         cosines = {name: self._smoothed(f"cosine {name}", value) for name, value in report.cosines.items()}

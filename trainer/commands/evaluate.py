@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import open_bundle
-from models.command_line import print_json
-from models.errors import ConfigError, DeviceError, InputError
+from models.command_line import check_writable, print_json
+from models.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from trainer.asking import Model
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print a table."""
+    _check_page(args.html)
     from trainer.asking import ask
     from trainer.controls import ask_controls
     from trainer.data.catalogue import open_data_set
@@ -61,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
     _print_table(evaluation, controls)
     name = str(args.checkpoint or args.bundle)
     if args.html is not None:
-        _write_page(args.html, f"{name} on {args.data}", evaluation, controls)
+        from trainer.evaluation_page import write_page
+
+        write_page(args.html, f"{name} on {args.data}", evaluation, controls)
+        print(f"page: {args.html}")
     if args.json:
         print_json({"model": name, **evaluation.as_json(), **controls.as_json()})
     return 0
@@ -102,18 +106,14 @@ def _open_model(args: argparse.Namespace) -> "Model":
     return NetworkModel(checkpoint.network, checkpoint.header.temperature)
 
 
-def _write_page(path: Path, title: str, evaluation: "Evaluation", controls: "Controls") -> None:
-    try:
-        import matplotlib as _  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[train]'") from error
-    from trainer.evaluation_page import write_page
-
-    try:
-        write_page(path, title, evaluation, controls)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): name a file in a folder of yours") from error
-    print(f"page: {path}")
+def _check_page(path: Path | None) -> None:
+    """Find out before the work whether a page can be drawn and written."""
+    check_writable(path)
+    if path is not None:
+        try:
+            import matplotlib as _  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[train]'") from error
 
 
 def _print_table(evaluation: "Evaluation", controls: "Controls") -> None:
