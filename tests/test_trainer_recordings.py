@@ -145,7 +145,7 @@ def test_long_messages_give_their_newest_window_or_any_of_it_in_training(tmp_pat
 def test_newest_part_of_a_long_message_tells_when_it_was_captured(tmp_path):
     for name in ("one", "two"):
         write_flight(tmp_path / f"{name}.mcap", samples=5 * WINDOW, camera_late_ms=0)
-    with pytest.raises(InputError, match="no examples of a, b"):
+    with pytest.raises(InputError, match="no examples to validate with"):
         opened(tmp_path)
 
 
@@ -153,8 +153,9 @@ def test_window_across_a_change_of_truth_is_left_out(tmp_path):
     long = 1000 + WINDOW  # 1 s and a little: its newest window belongs to the next truth
     for name in ("one", "two"):
         write_flight(tmp_path / f"{name}.mcap", samples=long, camera_late_ms=1000)
-    with pytest.raises(InputError, match="no examples"):
-        opened(tmp_path, max_skew_ms=50.0)
+    data = opened(tmp_path, max_skew_ms=50.0)
+    with pytest.raises(InputError, match="no examples of"):
+        data.training_example(np.random.default_rng(1), 0.0)
 
 
 def test_validation_is_spread_over_the_flights_where_there_is_too_much(flights):
@@ -219,8 +220,8 @@ def test_recording_without_moments_is_said(flights, caplog):
     [
         ({}, {"files": ("{}/absent.mcap", "{}/two.mcap")}, RecordingError, r"absent\.mcap: cannot be read"),
         ({}, {"files": ("{}/*.bag",)}, InputError, r"\*\.bag: no file of such a name"),
-        ({}, {"files": ("{}/one.mcap",), "validation": ()}, InputError, "all on one side of the split"),
-        ({}, {"validation": ("{}/*.mcap",)}, InputError, "all on one side of the split"),
+        ({}, {"files": ("{}/one.mcap",), "validation": ()}, InputError, "all of it validates: expected at least one"),
+        ({}, {"validation": ("{}/*.mcap",)}, InputError, "all of it validates: expected at least one"),
         ({}, {"files": ("{}/one.mcap",)}, InputError, r"two\.mcap: expected recordings that `files` names as well"),
         ({"told": False}, {}, InputError, "one.mcap: no truth in it"),
         ({"streams": ("camera",)}, {}, InputError, "nothing in any of them feeds iq .no such stream"),
@@ -236,7 +237,21 @@ def test_what_cannot_be_learnt_from_is_refused(tmp_path, flight, changes, error,
         write_flight(tmp_path / f"{name}.mcap", **flight)
     settings = {key: tuple(one.format(tmp_path) for one in value) for key, value in changes.items()}
     with pytest.raises(error, match=message):
-        opened(tmp_path, **settings)
+        opened(tmp_path, **settings).training_example(np.random.default_rng(1), 0.0)
+
+
+@pytest.mark.parametrize("validation", [(), ("{}/one.mcap",)])
+def test_single_flight_can_be_asked_about(tmp_path, validation):
+    write_flight(tmp_path / "one.mcap")
+    data = opened(tmp_path, validation=tuple(one.format(tmp_path) for one in validation))
+    assert [example.label for example in data.validation_examples()] == [0, 1, 0, 1]
+
+
+def test_flights_of_some_classes_can_be_asked_about(tmp_path):
+    for name in ("one", "two"):
+        write_flight(tmp_path / f"{name}.mcap", labels=(0, 0))
+    data = opened(tmp_path, validation=(str(tmp_path / "*.mcap"),), classes=("a", "b"))
+    assert [example.label for example in data.validation_examples()] == [0] * 4
 
 
 def test_truths_that_contradict_each_other_are_refused(flights):

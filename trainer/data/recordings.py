@@ -5,13 +5,15 @@ An example is what the sensors captured at one moment: for each modality a windo
 nearest, as in flight.
 
 Split: by recording, never by moment: neighbours in a flight are all but copies. Which recordings validate is listed, or
-follows from a hash of the files' names, so that a further recording moves none of the others.
+follows from a hash of the files' names, so that a further recording moves none of the others. An evaluation needs none
+to train with: `validation` may name them all, and a single recording validates.
 """
 
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +48,7 @@ class RecordingsData(
     validation: tuple[str, ...] = ()
     """Those of `files` that validate, named likewise; none named: a share by the hash of their names."""
     held_share: float = 0.25
-    """Of the recordings, for validation, where none are named; at least one is on either side."""
+    """Of the recordings, for validation, where none are named; at least one is on either side of two or more."""
     streams: dict[str, str] = {}
     """Modality that each stream feeds, others are left aside; none named: the only one of its kind, or of its name."""
     classes: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ class Recordings:
 
         Raises:
             RecordingError: a file is missing, or nothing in it is sound.
-            InputError: a truth is missing or unknown, a class or a modality has no examples, or one side no recording.
+            InputError: a truth is missing or unknown, or a modality or the validation has no examples.
             ConfigError: streams or modalities do not fit each other.
         """
         self.config = config
@@ -100,22 +102,39 @@ class Recordings:
         cut = {path: _flight(path, config, modalities) for path in sorted(held + trained)}
         _check_modalities(cut, self._recipes)
         self.classes = _classes(config, cut)
-        flights = [self._cuts(cut[path]) for path in trained]
-        self.training = [_of_label(flights, label) for label in range(len(self.classes))]
-        """Per label: the moments of each recording that has any."""
+        self._trained = [self._cuts(cut[path]) for path in trained]
         self.validation = [one for path in held for one in self._cuts(cut[path])]
         """Moments, flight by flight in the order of time."""
-        empty = [name for name, drawn in zip(self.classes, self.training, strict=True) if not drawn]
-        if empty:
-            raise InputError(
-                f"{len(trained)} recordings to train with: no examples of {', '.join(empty)}: add a recording that has"
-                " them, or leave them out of `classes`"
-            )
         if not self.validation:
             raise InputError(f"{', '.join(map(str, held))}: no examples to validate with: name others in `validation`")
 
+    @cached_property
+    def training(self) -> list[list[list[Cut]]]:
+        """Per label: the moments of each recording that has any.
+
+        Raises:
+            InputError: no recording is left to train with, or a class has no examples in those that are.
+        """
+        if not self._trained:
+            raise InputError(
+                f"{', '.join(self.config.files)}: all of it validates: expected at least one recording to train with"
+                " and another to validate with, the split is never within a flight"
+            )
+        drawn = [_of_label(self._trained, label) for label in range(len(self.classes))]
+        empty = [name for name, flights in zip(self.classes, drawn, strict=True) if not flights]
+        if empty:
+            raise InputError(
+                f"{len(self._trained)} recordings to train with: no examples of {', '.join(empty)}: add a recording"
+                " that has them, or leave them out of `classes`"
+            )
+        return drawn
+
     def training_example(self, rng: np.random.Generator, progress: float) -> Example:
-        """Draw a class, one of its recordings, and a moment of it; there is no curriculum."""
+        """Draw a class, one of its recordings, and a moment of it; there is no curriculum.
+
+        Raises:
+            InputError: as `training`, or what was drawn is no image or not finite.
+        """
         flights = self.training[rng.integers(len(self.classes))]
         cuts = flights[rng.integers(len(flights))]
         drawn = self._example(cuts[rng.integers(len(cuts))], rng)
@@ -189,14 +208,8 @@ def _split(config: RecordingsData) -> tuple[list[Path], list[Path]]:
         ranks = {path: _rank(path) for path in files}
         ordered = sorted(files, key=lambda path: (ranks[path], str(path)))
         count = sum(rank < config.held_share for rank in ranks.values())
-        held = ordered[: min(max(count, 1), len(files) - 1)]
-    trained = [path for path in files if path not in held]
-    if not held or not trained:
-        raise InputError(
-            f"{', '.join(map(str, files))}: all on one side of the split: expected at least one recording to train with"
-            " and another to validate with, the split is never within a flight"
-        )
-    return held, trained
+        held = ordered[: max(1, min(count, len(files) - 1))]
+    return held, [path for path in files if path not in held]
 
 
 def _rank(path: Path) -> float:
