@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.confidence import log_softmax
+
 _DIGITS = 4
 
 
@@ -47,9 +49,7 @@ class Rows:
     @property
     def truth_probability(self) -> NDArray[np.float64]:
         """Probability of the truth in the fused answer, before any temperature."""
-        shifted = np.asarray(self.logits, np.float64) - self.logits.max(axis=1, keepdims=True)
-        powers = np.exp(shifted)
-        return np.asarray(powers[np.arange(len(self.labels)), self.labels] / powers.sum(axis=1))
+        return np.asarray(np.exp(log_softmax(self.logits)[np.arange(len(self.labels)), self.labels]))
 
     def as_json(self) -> dict[str, Any]:
         """Return labels, answers and the truth's probability as lists, an element for each example."""

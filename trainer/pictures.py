@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trainer.board import active_branches
+from trainer.page import new_figure
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by the colour-blind too
 _FUSED = "#333333"
@@ -20,7 +21,7 @@ _QUANTITIES = (
 def draw_decisions(lines: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> Figure:
     """Return what each probe measured (dots) and the selector saw (lines), over the timeline of who trained."""
     colours = _colours_of(lines)
-    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    figure: Figure = new_figure(9, 7.5)
     axes = figure.subplots(4, 1, sharex=True, height_ratios=(3, 3, 3, 1))
     for one, (key, label) in zip(axes, _QUANTITIES, strict=False):
         for name in decisions[0][key]:
@@ -45,7 +46,7 @@ def draw_decisions(lines: Sequence[dict[str, Any]], decisions: Sequence[dict[str
 def draw_progress(lines: Sequence[dict[str, Any]]) -> Figure:
     """Return losses and accuracies over epochs, and who trained."""
     colours = _colours_of(lines)
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    figure: Figure = new_figure(9, 6.5)
     axes = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1))
     epochs = [line["epoch"] for line in lines]
     for one, part in zip(axes, ("losses", "accuracies"), strict=False):

@@ -7,7 +7,6 @@ Quiet windows ask another thing: every kind of emitter was recorded by its own r
 class by the receiver's floor. One that was trained on bursts must know nothing about windows without one.
 """
 
-import zipfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
+from trainer.data.arrays import load_arrays
 from trainer.data.corruption import ZERO_LEVEL, Draws, corrupt_radio
 from trainer.data.drone_id import FILE as DRONE_FILE
 from trainer.data.drone_id import DroneId
@@ -28,7 +28,7 @@ DRONE = "dji_droneid"
 """What a root with the recording of a drone's signal is asked about as well."""
 QUIET_PER_CLASS = 16
 QUIET_DRAWS = 3
-_ARRAYS = ("y", "classes", "bg_iq", "bg_rec", "bg_src_class")
+_QUIET_ARRAYS = ("bg_iq", "bg_rec", "bg_src_class")
 
 
 class Quiet(NamedTuple):
@@ -48,11 +48,7 @@ class ForeignRadio:
         Raises:
             InputError: they are damaged.
         """
-        try:
-            with np.load(data.windows_path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{data.windows_path}: not readable as radio windows ({error}): copy it again") from error
+        arrays = load_arrays(data.windows_path, ("y", "classes"), "radio windows", _QUIET_ARRAYS)
         self._data = data
         kinds = [str(name) for name in arrays["classes"]]
         windows = {name: np.flatnonzero(arrays["y"] == code) for code, name in enumerate(kinds)}

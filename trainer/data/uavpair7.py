@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.preprocess import opencv
+from trainer.data.arrays import load_arrays
 from trainer.data.corruption import ZERO_LEVEL, Draws, corrupt_radio, corrupt_scene
 
 CLASSES = ("parking", "resident", "industry", "field", "grass", "river_lake", "forest")
@@ -287,11 +288,7 @@ def _only_file(root: Path, folder: str, pattern: str) -> Path:
 
 
 def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not readable as radio windows ({error}): copy the data set again") from error
+    arrays = load_arrays(path, _ARRAYS, "radio windows")
     shape, dtype = arrays["iq"].shape, arrays["iq"].dtype
     if shape[1:] != (WINDOW_SAMPLES, 2) or dtype != np.uint8:
         raise InputError(f"{path}: iq is {dtype} {shape}: expected uint8 (windows, {WINDOW_SAMPLES}, 2)")
