@@ -18,8 +18,8 @@ class Branch(nn.Module):
     is_bf16 = False
     """Whether the encoder computes in bfloat16, as training on a GPU may; the head stays in float32."""
     is_channels_last = False
-    """Whether the channels of a place lie together in memory: the same answers but for rounding, in two thirds of the
-    time on a CPU."""
+    """Whether the channels of a place lie together in memory: the same answers but for rounding, in less time
+    on a CPU."""
 
     def __init__(self, modality: ModalitySpec, sizes: BranchSizes, classes: int) -> None:
         super().__init__()
