@@ -82,7 +82,7 @@ def test_each_library_is_imported_in_its_place_alone() -> None:
     ("path", "text"),
     [
         ("models/x.py", "import edge"),
-        ("edge/x.py", "from trainer.loop import fit"),
+        ("edge/x.py", "from trainer.training.loop import fit"),
         ("edge/x.py", "def f():\n    from calibration import export"),
         ("edge/pipeline/x.py", "from .. import clock"),
         ("trainer/x.py", "from edge.pipeline import gate"),

@@ -3,9 +3,9 @@ import pytest
 import torch
 from training import tiny_network, tiny_spec
 
-from trainer.answers import NetworkModel
-from trainer.asking import Asked
-from trainer.confidence import fit_temperature, log_softmax
+from trainer.evaluation.answers import NetworkModel
+from trainer.evaluation.asking import Asked
+from trainer.evaluation.confidence import fit_temperature, log_softmax
 
 
 def drawn(examples, rng):
@@ -48,7 +48,7 @@ def test_branches_of_an_entropy_fusion_are_calibrated_before_the_fused_answer():
 
 
 def test_temperatures_that_make_the_truth_less_likely_are_not_kept(monkeypatch):
-    monkeypatch.setattr("trainer.answers.fit_temperatures", lambda logits, truth: {"iq": 0.01, "image": 1.0})
+    monkeypatch.setattr("trainer.evaluation.answers.fit_temperatures", lambda logits, truth: {"iq": 0.01, "image": 1.0})
     model, asked = calibrated("iemf")
     assert model.network.fusion.temperatures.tolist() == [1, 1]
     fused = model.fuse(asked.branches, asked.present).logits

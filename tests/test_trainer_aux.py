@@ -1,10 +1,10 @@
 import torch
 from training import Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker
 from trainer.methods.aux import Aux, AuxConfig
 from trainer.methods.gradients import gradients_of
 from trainer.methods.losses import compute_losses
+from trainer.training.batches import BatchMaker
 
 
 def test_an_encoder_moves_by_the_fused_and_its_weighted_own_loss():

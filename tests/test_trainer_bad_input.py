@@ -13,9 +13,9 @@ from trainer.cli import main
 from trainer.data.catalogue import open_data_set
 from trainer.data.pairs import UavPair7Data
 from trainer.data.uavpair7 import EMITTERS
-from trainer.diary import LOG
-from trainer.loop import RESUME, Trainer, fit
 from trainer.methods.joint import JointConfig
+from trainer.training.diary import LOG
+from trainer.training.loop import RESUME, Trainer, fit
 
 SITES = (
     ModalitySpec(name="iq", recipe=IqRecipe(window_samples=8192, sample_rate_hz=250_000), feature_size=8),

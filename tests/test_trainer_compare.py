@@ -31,8 +31,8 @@ from trainer.compare.plan import (
 from trainer.compare.records import Record, read_record, write_record
 from trainer.compare.tables import Cell, pair, summarise
 from trainer.compare.text import about, markdown
-from trainer.loop import Trainer
-from trainer.resume import RESUME
+from trainer.training.loop import Trainer
+from trainer.training.resume import RESUME
 
 BASE = """
 description: base

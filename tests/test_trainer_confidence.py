@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainer import confidence
+from trainer.evaluation import confidence
 
 
 def drawn(examples=4000, classes=5, seed=3):

@@ -14,14 +14,14 @@ from models.bundle import open_bundle
 from models.errors import BundleError, InputError
 from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from models.spec import ModelSpec
-from trainer.answers import NetworkModel
-from trainer.asking import BundleModel, Fused
 from trainer.cli import main
 from trainer.data.catalogue import open_data_set
 from trainer.data.pairs import PairedSites, UavPair7Data
 from trainer.data.synthetic import SyntheticData
 from trainer.data.uavpair7 import UavPair7
-from trainer.evaluate import evaluate
+from trainer.evaluation.answers import NetworkModel
+from trainer.evaluation.asking import BundleModel, Fused
+from trainer.evaluation.evaluate import evaluate
 
 FOUR_SIGMA = 0.12  # of a share of about 0.9 in 160 examples
 

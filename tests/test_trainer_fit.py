@@ -14,20 +14,20 @@ from models.errors import ConfigError, DeviceError
 from models.nets.checkpoint import read_checkpoint
 from models.schema import load_yaml
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
-from trainer.answers import NetworkModel
-from trainer.board import FOLDER, active_branches, scalars_of
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.data.synthetic import SyntheticData
-from trainer.diary import LOG, read_log
-from trainer.early_stop import Best, EarlyStopConfig, first_judged_epoch, validation_loss
-from trainer.evaluate import evaluate
-from trainer.loop import BEST, RESUME, Trainer, fit
+from trainer.evaluation.answers import NetworkModel
+from trainer.evaluation.evaluate import evaluate
 from trainer.methods.gcmt import Gcmt, GcmtConfig
 from trainer.methods.joint import Joint, JointConfig
 from trainer.methods.reconboost import ReconBoost, ReconBoostConfig
-from trainer.progress import ProgressBar
-from trainer.report import REPORT, decisions_of
+from trainer.training.board import FOLDER, active_branches, scalars_of
+from trainer.training.diary import LOG, read_log
+from trainer.training.early_stop import Best, EarlyStopConfig, first_judged_epoch, validation_loss
+from trainer.training.loop import BEST, RESUME, Trainer, fit
+from trainer.training.progress import ProgressBar
+from trainer.training.report import REPORT, decisions_of
 
 MODALITIES = (
     ModalitySpec(name="iq", recipe=IqRecipe(window_samples=256, sample_rate_hz=1_000_000), feature_size=8),
@@ -210,7 +210,7 @@ def test_impossible_setting_is_refused(tmp_path, changes, message):
 def test_progress_shows_losses_accuracies_and_cosines():
     bar = ProgressBar()
     network = tiny_network(tiny_spec())
-    from trainer.batches import BatchMaker
+    from trainer.training.batches import BatchMaker
 
     batches = BatchMaker(data=Tones(), spec=tiny_spec(), seed=1, batch=8, modality_dropout=0, outlier_share=0)
     method = Gcmt(network, 20, GcmtConfig(selector="turns"))

@@ -59,8 +59,8 @@ def test_outliers_of_the_radio_come_from_emitters_of_training_in_the_asked_share
 def test_batches_hold_the_outliers_of_the_data_set(tiny):
     pytest.importorskip("torch")
     from models.spec import FusionSpec, ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
-    from trainer.batches import BatchMaker
     from trainer.data.uavpair7 import CLASSES
+    from trainer.training.batches import BatchMaker
 
     iq = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=8192, sample_rate_hz=250_000), feature_size=8)
     image = ModalitySpec(name="image", recipe=ImageRecipe(height_px=16, width_px=16), feature_size=8)

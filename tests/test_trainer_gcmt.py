@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training import IMAGE, IQ, THERMAL, Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker, draw_mask
 from trainer.methods.gcmt import Gcmt, GcmtConfig, plan_stages
 from trainer.methods.gradients import add, consistent_sum, cosine, dot, gradients_of
 from trainer.methods.joint import Joint
 from trainer.methods.losses import compute_losses, doubt_loss
+from trainer.training.batches import BatchMaker, draw_mask
 
 FLOAT_ROUNDING = 1e-4
 

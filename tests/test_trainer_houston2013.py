@@ -5,11 +5,11 @@ from training import IQ
 from models.errors import ConfigError, InputError
 from models.schema import parse_yaml
 from models.spec import ModalitySpec, ModelSpec, VectorRecipe
-from trainer.asking import Fused
 from trainer.data.catalogue import open_data_set
 from trainer.data.examples import prepare, presence
 from trainer.data.houston2013 import ALWAYS_TRAINED, CLASSES, Houston2013Data, deal_regions, way_through_bins
-from trainer.evaluate import evaluate
+from trainer.evaluation.asking import Fused
+from trainer.evaluation.evaluate import evaluate
 
 HSI = ModalitySpec(name="hsi", recipe=VectorRecipe(values=144, mean=(0.1,), std=(0.1,)), feature_size=4)
 LIDAR = ModalitySpec(name="lidar", recipe=VectorRecipe(values=21), feature_size=4)

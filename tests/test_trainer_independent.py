@@ -2,10 +2,10 @@ import pytest
 import torch
 from training import Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker
 from trainer.methods.gradients import gradients_of
 from trainer.methods.independent import Independent
 from trainer.methods.losses import compute_losses
+from trainer.training.batches import BatchMaker
 
 
 def train(fusion):

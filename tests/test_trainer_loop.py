@@ -12,9 +12,9 @@ from models.spec import FusionSpec
 from trainer.config import TrainConfig
 from trainer.data.examples import Example
 from trainer.data.synthetic import SyntheticData
-from trainer.loop import CHECKPOINT, LOG, RESUME, Trainer, fit
 from trainer.methods.gcmt import GcmtConfig
 from trainer.methods.joint import JointConfig
+from trainer.training.loop import CHECKPOINT, LOG, RESUME, Trainer, fit
 
 
 class Silent:

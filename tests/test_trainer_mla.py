@@ -4,10 +4,10 @@ import torch
 from training import IMAGE, IQ, Tones, tiny_network, tiny_spec
 
 from models.errors import ConfigError
-from trainer.batches import BatchMaker
 from trainer.methods.gradients import gradients_of
 from trainer.methods.losses import compute_losses
 from trainer.methods.mla import Mla, MlaConfig, without
+from trainer.training.batches import BatchMaker
 
 SAME_SIZE = (IQ, msgspec.structs.replace(IMAGE, feature_size=IQ.feature_size))
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training import Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker
 from trainer.methods.gradients import add, dot, gradients_of, norm
 from trainer.methods.losses import compute_losses
 from trainer.methods.mmpareto import MmPareto, MmParetoConfig, least_norm_share, pareto_sum
+from trainer.training.batches import BatchMaker
 
 ROUNDING = 1e-3  # of float32 gradients, relative
 

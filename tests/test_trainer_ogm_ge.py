@@ -4,10 +4,10 @@ import pytest
 import torch
 from training import Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker
 from trainer.methods.dominance import leads, true_class_confidences
 from trainer.methods.joint import Joint
 from trainer.methods.ogm_ge import OgmGe, OgmGeConfig, convolution_weights, slowdown
+from trainer.training.batches import BatchMaker
 
 
 def gradients(make, logits_of_image=None):

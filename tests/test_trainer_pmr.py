@@ -5,11 +5,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from training import Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker
 from trainer.methods.gradients import gradients_of
 from trainer.methods.joint import Joint
 from trainer.methods.losses import compute_losses
 from trainer.methods.pmr import Pmr, PmrConfig, class_means, hold, prototype_scores, push
+from trainer.training.batches import BatchMaker
 
 ALL = torch.tensor([True, True, True])
 

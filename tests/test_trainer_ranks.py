@@ -13,10 +13,10 @@ from training import Tones, run_config, tiny_spec
 
 from models.errors import ConfigError
 from models.nets.checkpoint import read_checkpoint
-from trainer.batches import BatchMaker
-from trainer.diary import LOG, read_log
-from trainer.loop import CHECKPOINT, Trainer
-from trainer.ranks import ALONE, Place, average, from_first
+from trainer.training.batches import BatchMaker
+from trainer.training.diary import LOG, read_log
+from trainer.training.loop import CHECKPOINT, Trainer
+from trainer.training.ranks import ALONE, Place, average, from_first
 
 SCRIPT = Path(__file__).with_name("train_on_ranks.py")
 BATCH_FIELDS = ("inputs", "outliers")

@@ -5,10 +5,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from training import IMAGE, IQ, THERMAL, Tones, tiny_network, tiny_spec
 
-from trainer.batches import BatchMaker
 from trainer.methods.gradients import gradients_of
 from trainer.methods.losses import compute_losses
 from trainer.methods.reconboost import ReconBoost, ReconBoostConfig, disagreement, divergence, plan_epochs
+from trainer.training.batches import BatchMaker
 
 FIRST, SECOND = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.1, 0.6, 0.3]])
 

@@ -17,11 +17,11 @@ from training import IMAGE, IQ, Silent, Tones, run_config
 from models.errors import InputError, RecordingError
 from models.nets.checkpoint import read_checkpoint, write_tensors
 from models.spec import FusionSpec
-from trainer.diary import LOG, Diary, read_log, write_whole
-from trainer.early_stop import EarlyStopConfig
-from trainer.loop import BEST, CHECKPOINT, RESUME, Trainer, fit
 from trainer.methods.catalogue import MethodConfig
 from trainer.methods.joint import JointConfig
+from trainer.training.diary import LOG, Diary, read_log, write_whole
+from trainer.training.early_stop import EarlyStopConfig
+from trainer.training.loop import BEST, CHECKPOINT, RESUME, Trainer, fit
 
 METHODS = [kind() for kind in typing.get_args(MethodConfig)]
 HERE = Path(__file__).parent

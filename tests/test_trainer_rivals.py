@@ -12,10 +12,8 @@ from training import IMAGE, IQ, THERMAL, Tones, tiny_network, tiny_sizes, tiny_s
 from models.errors import ConfigError
 from models.schema import parse_yaml
 from models.spec import FusionSpec
-from trainer.batches import BatchMaker
 from trainer.config import TrainConfig
 from trainer.data.synthetic import Synthetic, SyntheticData
-from trainer.loop import Trainer
 from trainer.methods.aux import AuxConfig
 from trainer.methods.catalogue import MethodConfig, build_method
 from trainer.methods.independent import IndependentConfig
@@ -25,6 +23,8 @@ from trainer.methods.mmpareto import MmParetoConfig
 from trainer.methods.ogm_ge import OgmGeConfig
 from trainer.methods.pmr import PmrConfig
 from trainer.methods.reconboost import ReconBoostConfig
+from trainer.training.batches import BatchMaker
+from trainer.training.loop import Trainer
 
 MODALITIES = tuple(msgspec.structs.replace(one, feature_size=IQ.feature_size) for one in (IQ, IMAGE, THERMAL))
 RIVALS = [

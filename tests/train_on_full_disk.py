@@ -7,7 +7,7 @@ from pathlib import Path
 from training import Silent, Tones, run_config
 
 from models.errors import RecordingError
-from trainer.loop import RESUME, fit
+from trainer.training.loop import RESUME, fit
 
 
 class Filling(Silent):

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from training import Silent, Tones, run_config
 
-from trainer.loop import Trainer, finish, train
 from trainer.methods.catalogue import MethodConfig
 from trainer.methods.gradients import gradients_of
 from trainer.methods.losses import compute_losses
-from trainer.ranks import joined_ranks
+from trainer.training.loop import Trainer, finish, train
+from trainer.training.ranks import joined_ranks
 
 METHODS = [kind() for kind in typing.get_args(MethodConfig)]
 

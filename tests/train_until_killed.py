@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training import Silent, Tones, run_config
 
-from trainer.loop import fit
+from trainer.training.loop import fit
 
 
 class Deadly(Silent):

@@ -8,9 +8,9 @@ import msgspec
 from models.nets.sizes import BranchSizes
 from models.spec import FusionSpec, ModalitySpec
 from trainer.data.catalogue import DataConfig
-from trainer.device import Device
-from trainer.early_stop import EarlyStopConfig
 from trainer.methods.catalogue import MethodConfig
+from trainer.training.device import Device
+from trainer.training.early_stop import EarlyStopConfig
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.diary import write_whole
+from trainer.training.diary import write_whole
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _WORDS = ' class="words"'

@@ -9,10 +9,10 @@ from models.command_line import check_writable, print_json
 from models.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from trainer.asking import Model
-    from trainer.controls import Controls
     from trainer.data.catalogue import DataConfig
-    from trainer.evaluation import Evaluation
+    from trainer.evaluation.asking import Model
+    from trainer.evaluation.controls import Controls
+    from trainer.evaluation.result import Evaluation
 
 _FLAGS = ("root", "preset", "pairs")  # keys of a data set's configuration that are flags as well
 
@@ -41,11 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print a table."""
     _check_page(args.html)
-    from trainer.asking import ask
-    from trainer.controls import ask_controls
     from trainer.data.catalogue import open_data_set
-    from trainer.evaluate import judge
-    from trainer.progress import ProgressBar
+    from trainer.evaluation.asking import ask
+    from trainer.evaluation.controls import ask_controls
+    from trainer.evaluation.evaluate import judge
+    from trainer.training.progress import ProgressBar
 
     config = _data_config(args)
     model = _open_model(args)
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     _print_table(evaluation, controls)
     name = str(args.checkpoint or args.bundle)
     if args.html is not None:
-        from trainer.evaluation_page import write_page
+        from trainer.evaluation.page import write_page
 
         write_page(args.html, f"{name} on {args.data}", evaluation, controls)
         print(f"page: {args.html}")
@@ -93,13 +93,13 @@ def _data_config(args: argparse.Namespace) -> "DataConfig":
 
 
 def _open_model(args: argparse.Namespace) -> "Model":
-    from trainer.asking import BundleModel
+    from trainer.evaluation.asking import BundleModel
 
     if args.bundle is not None:
         return BundleModel(open_bundle(args.bundle))
     try:
         from models.nets.checkpoint import read_checkpoint
-        from trainer.answers import NetworkModel
+        from trainer.evaluation.answers import NetworkModel
     except ModuleNotFoundError as error:
         raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[train]'") from error
     checkpoint = read_checkpoint(args.checkpoint)

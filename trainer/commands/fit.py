@@ -21,14 +21,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         from trainer.config import TrainConfig
         from trainer.data.catalogue import open_data_set
-        from trainer.device import pick_device
-        from trainer.loop import Trainer, finish, train
-        from trainer.ranks import joined_ranks
-        from trainer.report import write_report
+        from trainer.training.device import pick_device
+        from trainer.training.loop import Trainer, finish, train
+        from trainer.training.ranks import joined_ranks
+        from trainer.training.report import write_report
     except ModuleNotFoundError as error:
         raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[train]'") from error
     from models.schema import load_yaml
-    from trainer.progress import ProgressBar
+    from trainer.training.progress import ProgressBar
 
     config = load_yaml(args.config, TrainConfig)
     with joined_ranks(pick_device(config.device).type) as place:

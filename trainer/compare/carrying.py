@@ -12,16 +12,16 @@ from models.errors import ConfigError, InputError
 from models.nets.multimodal import MultimodalNet
 from models.nets.sizes import BranchSizes
 from models.spec import FusionSpec, ModalitySpec
-from trainer.answers import NetworkModel
 from trainer.compare.plan import FormWithoutWeights, Task
 from trainer.compare.records import Record, code_hash
 from trainer.data.catalogue import DataConfig, open_data_set
 from trainer.data.examples import DataSet, Example
-from trainer.device import as_flown
-from trainer.evaluate import evaluate
-from trainer.loop import Trainer, train
+from trainer.evaluation.answers import NetworkModel
+from trainer.evaluation.evaluate import evaluate
 from trainer.methods.method import StepReport
-from trainer.resume import RESUME
+from trainer.training.device import as_flown
+from trainer.training.loop import Trainer, train
+from trainer.training.resume import RESUME
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import msgspec
 import models
 import trainer
 from trainer.compare.plan import Task
-from trainer.resume import RESUME
+from trainer.training.resume import RESUME
 
 RESULT = "result.json"
 

@@ -21,7 +21,7 @@ from models.nets.multimodal import MultimodalNet
 from trainer.methods.gradients import add, consistent_sum, cosine, gradients_of, norm, set_gradients
 from trainer.methods.losses import compute_losses
 from trainer.methods.method import Batch, ProbeBatches, StepReport
-from trainer.ranks import from_first
+from trainer.training.ranks import from_first
 
 log = logging.getLogger(__name__)
 

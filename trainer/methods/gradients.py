@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.ranks import average
+from trainer.training.ranks import average
 
 Gradients = list[Tensor | None]
 

@@ -16,7 +16,7 @@ from models.spec import ModalitySpec, ModelSpec
 from trainer.data.examples import DataSet, Example, HasOutliers, prepare
 from trainer.data.outliers import draw_outlier
 from trainer.methods.method import Batch
-from trainer.ranks import ALONE, Place
+from trainer.training.ranks import ALONE, Place
 
 _EXAMPLE, _PROBE, _MASK, _OUTLIER = range(4)  # purposes of random numbers: each has its own stream
 

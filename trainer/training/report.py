@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from trainer.config import TrainConfig
-from trainer.diary import LOG, read_log
-from trainer.evaluation import Evaluation
+from trainer.evaluation.result import Evaluation
 from trainer.page import Page
-from trainer.pictures import draw_decisions, draw_progress
+from trainer.training.diary import LOG, read_log
+from trainer.training.pictures import draw_decisions, draw_progress
 
 REPORT = "report.html"
 

@@ -15,21 +15,21 @@ from models.errors import InputError
 from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from models.nets.multimodal import MultimodalNet
 from models.spec import ModelSpec
-from trainer.answers import NetworkModel
-from trainer.asking import ask
-from trainer.batches import BatchMaker
-from trainer.board import Board
 from trainer.config import TrainConfig
 from trainer.data.examples import DataSet, Example, prefetched, prepare
-from trainer.device import as_flown, pick_device
-from trainer.diary import LOG, Diary
-from trainer.early_stop import Best, first_judged_epoch, validation_loss
-from trainer.evaluate import judge
-from trainer.evaluation import Evaluation
+from trainer.evaluation.answers import NetworkModel
+from trainer.evaluation.asking import ask
+from trainer.evaluation.evaluate import judge
+from trainer.evaluation.result import Evaluation
 from trainer.methods.catalogue import build_method
 from trainer.methods.method import Batch, Budgeted, StepReport
-from trainer.ranks import ALONE, Place, average, average_gradients, average_statistics, from_first
-from trainer.resume import RESUME, Movable, Position, as_json, load_state, save_state
+from trainer.training.batches import BatchMaker
+from trainer.training.board import Board
+from trainer.training.device import as_flown, pick_device
+from trainer.training.diary import LOG, Diary
+from trainer.training.early_stop import Best, first_judged_epoch, validation_loss
+from trainer.training.ranks import ALONE, Place, average, average_gradients, average_statistics, from_first
+from trainer.training.resume import RESUME, Movable, Position, as_json, load_state, save_state
 
 __all__ = ["CHECKPOINT", "LOG", "RESUME", "Trainer", "Watcher", "fit"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.asking import Asked, BranchAnswers, Model
 from trainer.data.dead_sensors import dead_inputs
+from trainer.evaluation.asking import Asked, BranchAnswers, Model
 
 NOT_ASKED = -1
 """In place of an answer: nothing was there to answer from."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.confidence import log_softmax
+from trainer.evaluation.confidence import log_softmax
 
 _DIGITS = 4
 

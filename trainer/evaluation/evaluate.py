@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import confidence, metrics
-from trainer.asking import Asked, Model, ask
-from trainer.cases import NOT_ASKED, Cases
 from trainer.data.examples import Example
-from trainer.evaluation import Calibration, Rows
-from trainer.evaluation import Evaluation as Evaluation
+from trainer.evaluation import confidence, metrics
+from trainer.evaluation.asking import Asked, Model, ask
+from trainer.evaluation.cases import NOT_ASKED, Cases
+from trainer.evaluation.result import Calibration, Rows
+from trainer.evaluation.result import Evaluation as Evaluation
 
 
 def evaluate(model: Model, examples: Iterable[Example], on_done: Callable[[int], None]) -> Evaluation:

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from models.nets.fusion import IemfFusion
 from models.nets.multimodal import MultimodalNet
-from trainer.asking import Asked, BranchAnswer, BranchAnswers, Fused
-from trainer.confidence import fit_temperature, fit_temperatures, likelihood_loss
+from trainer.evaluation.asking import Asked, BranchAnswer, BranchAnswers, Fused
+from trainer.evaluation.confidence import fit_temperature, fit_temperatures, likelihood_loss
 
 
 class NetworkModel:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import confidence, metrics
-from trainer.asking import Asked, Model, ask
-from trainer.cases import Cases
 from trainer.data.examples import DataSet, HasQuietWindows, HasUnknowns
-from trainer.evaluation import as_json
+from trainer.evaluation import confidence, metrics
+from trainer.evaluation.asking import Asked, Model, ask
+from trainer.evaluation.cases import Cases
+from trainer.evaluation.result import as_json
 
 QUIET_SNR_DB = (10, 5)
 

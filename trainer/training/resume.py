@@ -12,7 +12,7 @@ from models.errors import InputError
 from models.nets.checkpoint import load_weights, read_tensors, write_tensors
 from models.nets.multimodal import MultimodalNet
 from trainer.config import TrainConfig
-from trainer.early_stop import Best
+from trainer.training.early_stop import Best
 
 RESUME = "resume.safetensors"
 
