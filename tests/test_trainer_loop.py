@@ -4,52 +4,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from training import IMAGE, IQ, Tones, tiny_sizes, tiny_spec
+from training import IMAGE, IQ, Silent, Tones, run_config, tiny_sizes, tiny_spec
 
 from models.errors import ConfigError, InputError
 from models.nets.checkpoint import read_checkpoint, write_tensors
 from models.spec import FusionSpec
-from trainer.config import TrainConfig
 from trainer.data.examples import Example
-from trainer.data.synthetic import SyntheticData
 from trainer.methods.gcmt import GcmtConfig
 from trainer.methods.joint import JointConfig
 from trainer.training.loop import CHECKPOINT, LOG, RESUME, Trainer, fit
 
 
-class Silent:
-    """Looks on and says nothing; stops the run after an epoch where told."""
-
-    def __init__(self, stop_after=None):
-        self.stop_after = stop_after
-
-    def on_step(self, stage, epoch, done, report):
-        pass
-
-    def on_epoch(self, line):
-        if line["epoch"] == self.stop_after:
-            raise KeyboardInterrupt
-
-    def on_evaluation(self, done):
-        pass
-
-
 def config(tmp_path, **changes):
-    start = TrainConfig(
-        description="test",
-        out=str(tmp_path / "run"),
-        data=SyntheticData(),
-        modalities=(IQ, IMAGE),
-        fusion=FusionSpec(),
-        sizes=tiny_sizes(tiny_spec()),
-        method=GcmtConfig(round_epochs=1),
-        epochs=4,
-        examples_per_epoch=64,
-        batch=16,
-        learning_rate=0.01,
-        seed=3,
-    )
-    return msgspec.structs.replace(start, **changes)
+    return run_config(tmp_path / "run", **{"fusion": FusionSpec(), "examples_per_epoch": 64} | changes)
 
 
 def weights_of(path):
