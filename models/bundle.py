@@ -3,7 +3,7 @@
 <name>-<version>.uavb/
     manifest.yaml      what the model is, and the SHA-256 of every other file
     manifest.sha256    SHA-256 of manifest.yaml: damage is told apart from a bad manifest
-    onnx/<role>.<precision>.onnx
+    onnx/<role>.<precision>[-<target>][-any-batch].onnx
     golden/io.npz      inputs with FP32 outputs and an entropy fusion's numbers, for the self-test at start
 """
 
@@ -20,12 +20,20 @@ import msgspec
 from models.errors import BundleError, ConfigError
 from models.schema import MAX_BYTES, dump_yaml, parse_yaml
 from models.spec import FUSION as FUSION
+from models.spec import WHOLE as WHOLE
 from models.spec import ModelSpec
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 1 << 30
 GOLDEN = "golden/io.npz"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+Precision = Literal["fp32", "fp16", "mixed", "int8"]
+"""What a graph computes in; mixed: INT8 but for the layers that suffer from it."""
+Target = Literal["any", "cpu-x86", "cpu-arm", "trt"]
+"""What a graph is made for: no quantized graph serves both a CPU and TensorRT well."""
+Batch = Literal["one", "any"]
 
 
 class _Release(msgspec.Struct, frozen=True):
@@ -35,11 +43,14 @@ class _Release(msgspec.Struct, frozen=True):
 
 
 class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ONNX graph: the branch of a modality, or the fusion head."""
+    """One ONNX graph: the branch of a modality, the fusion head, or all of them in one."""
 
     role: str
-    """A modality's name, or `fusion`."""
-    precision: Literal["fp32"]
+    """A modality's name, `fusion` or `whole`."""
+    precision: Precision
+    target: Target = "any"
+    batch: Batch = "any"
+    """one: examples one by one, as in flight; any: as many at once as the caller likes."""
     file: str
 
 
@@ -65,6 +76,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     temperature: float = 1.0
     """Divides the fused logits before they become probabilities, so that confidence is what comes true."""
     graphs: tuple[GraphEntry, ...]
+    approved: dict[str, dict[str, Precision]] = {}
+    """By target and role: the fastest precision whose gates passed; what is not named here flies in fp32."""
     metrics: dict[str, float]
     tools: dict[str, str]
     files: dict[str, FileEntry]
@@ -84,10 +97,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         missing = [graph.file for graph in self.graphs if graph.file not in self.files]
         if missing:
             raise ValueError(f"graphs without a file entry: {missing}")
-        roles = sorted(graph.role for graph in self.graphs)
-        expected = sorted([*self.spec.modality_names, FUSION])
-        if roles != expected:
-            raise ValueError(f"graph roles {roles}: expected {expected}")
+        _check_graphs(self.graphs, (*self.spec.modality_names, FUSION))
+        for target, roles in self.approved.items():
+            for role, precision in roles.items():
+                if not any(_serves(graph, role, precision, target) for graph in self.graphs):
+                    raise ValueError(f"approved for {target}: {role} in {precision}, for which there is no graph")
 
     @property
     def title(self) -> str:
@@ -110,10 +124,21 @@ class Bundle:
         """The model's spec."""
         return self.manifest.spec
 
-    def graph(self, role: str) -> bytes:
-        """Return the ONNX bytes of a modality's branch or of `fusion`."""
-        entry = next(graph for graph in self.manifest.graphs if graph.role == role)
-        return self.contents[entry.file]
+    def graph(self, role: str, precision: Precision = "fp32", target: str = "any", batch: Batch = "one") -> bytes:
+        """Return the ONNX bytes for a role; a graph for any batch also serves one, the closest fit is taken.
+
+        Raises:
+            BundleError: the bundle has none of this precision for this target, or none for any batch.
+        """
+        serving = [graph for graph in self.manifest.graphs if _serves(graph, role, precision, target)]
+        fitting = [graph for graph in serving if batch in (graph.batch, "one")]
+        if not fitting:
+            there = sorted({f"{graph.precision} for {graph.target}" for graph in self.manifest.graphs})
+            raise BundleError(
+                f"{self.path}: no graph of {role} in {precision} for {target}, batch {batch} (there is"
+                f" {', '.join(there)}): choose another precision, or make it with uav-calibrate quantize"
+            )
+        return self.contents[max(fitting, key=lambda graph: (graph.target == target, graph.batch == batch)).file]
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -179,6 +204,21 @@ def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -
         shutil.rmtree(target)
     partial.rename(target)
     return target
+
+
+def _serves(graph: GraphEntry, role: str, precision: str, target: str) -> bool:
+    return graph.role == role and graph.precision == precision and graph.target in (target, "any")
+
+
+def _check_graphs(graphs: tuple[GraphEntry, ...], roles: tuple[str, ...]) -> None:
+    """Raise ValueError unless each role has an FP32 graph and no graph is there twice or of another role."""
+    kinds = [(graph.role, graph.precision, graph.target, graph.batch) for graph in graphs]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"graphs: {len(kinds)} entries of {len(set(kinds))} kinds: expected each kind once")
+    strangers = sorted({graph.role for graph in graphs} - {*roles, WHOLE})
+    missing = [role for role in roles if not any(_serves(graph, role, "fp32", "any") for graph in graphs)]
+    if strangers or missing:
+        raise ValueError(f"graph roles {strangers} are unknown, FP32 graphs for {missing} are missing")
 
 
 def _parse_manifest(text: bytes, where: str) -> Manifest:

@@ -10,7 +10,8 @@ MAX_WINDOW_SAMPLES = 1 << 20
 MAX_INPUT_PX = 2048
 MAX_VECTOR_VALUES = 4096
 FUSION = "fusion"
-"""Role of the graph that no modality may be named after."""
+WHOLE = "whole"
+"""Roles of graphs that no modality may be named after: the fusion head, and branches and head in one."""
 
 
 class IqRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="iq"):
@@ -98,9 +99,9 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Length of the branch's feature vector."""
 
     def __post_init__(self) -> None:
-        if not (self.name.isidentifier() and self.name.isascii()) or self.name == FUSION:
+        if not (self.name.isidentifier() and self.name.isascii()) or self.name in (FUSION, WHOLE):
             raise ValueError(
-                f"name {self.name!r}: expected ASCII letters, digits and _, and not {FUSION!r}"
+                f"name {self.name!r}: expected ASCII letters, digits and _, and not {FUSION!r} or {WHOLE!r}"
                 " (it names files and graph inputs)"
             )
         if not 1 <= self.feature_size <= 4096:

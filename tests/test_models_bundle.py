@@ -74,6 +74,26 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (first / "manifest.yaml").read_bytes() == (second / "manifest.yaml").read_bytes()
 
 
+def test_the_graph_made_for_the_machine_and_the_batch_is_taken(tmp_path: Path) -> None:
+    kinds = [("int8", "any", "any"), ("int8", "trt", "any"), ("int8", "trt", "one"), ("fp16", "any", "one")]
+    more = {f"onnx/iq.{'.'.join(kind)}.onnx": "/".join(kind).encode() for kind in kinds}
+    entries = tuple(
+        GraphEntry(role="iq", precision=precision, target=target, batch=batch, file=file)
+        for (precision, target, batch), file in zip(kinds, more, strict=True)
+    )
+    files = MANIFEST.files | {name: FileEntry(sha256="", size_bytes=0) for name in more}
+    manifest = msgspec.structs.replace(MANIFEST, graphs=MANIFEST.graphs + entries, files=files)
+    opened = open_bundle(write_bundle(tmp_path, manifest, CONTENTS | more))
+    assert opened.graph("iq", "int8", "trt") == b"int8/trt/one"
+    assert opened.graph("iq", "int8", "trt", batch="any") == b"int8/trt/any"
+    assert opened.graph("iq", "int8", "cpu-x86") == b"int8/any/any"
+    assert opened.graph("iq", "fp16", "trt") == b"fp16/any/one"
+    with pytest.raises(BundleError, match="no graph of iq in fp16 for trt, batch any"):
+        opened.graph("iq", "fp16", "trt", batch="any")
+    with pytest.raises(BundleError, match="no graph of image in int8"):
+        opened.graph("image", "int8", "cpu-x86")
+
+
 def test_what_is_in_memory_survives_the_loss_of_the_folder(bundle: Path) -> None:
     opened: Bundle = open_bundle(bundle)
     (bundle / "onnx/iq.fp32.onnx").unlink()
@@ -192,7 +212,9 @@ def test_a_manifest_that_is_changed_with_the_hashes_of_its_files_fails_on_its_ow
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("role: image", "role: iq", "graph roles ['fusion', 'iq', 'iq']: expected ['fusion', 'image', 'iq']"),
+        ("role: image", "role: iq", "graphs: 3 entries of 2 kinds"),
+        ("role: image", "role: imago", "graph roles ['imago'] are unknown, FP32 graphs for ['image'] are missing"),
+        ("approved: {}", "approved: {trt: {iq: int8}}", "approved for trt: iq in int8, for which there is no graph"),
         ("file: onnx/iq.fp32.onnx", "file: onnx/other.onnx", "graphs without a file entry: ['onnx/other.onnx']"),
         ("size_bytes: 256", "size_bytes: -1", "at most 1073741824"),
         ("size_bytes: 256", "size_bytes: 99999999999", "at most 1073741824"),

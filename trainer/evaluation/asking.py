@@ -69,7 +69,9 @@ class BundleModel:
         self.temperature = bundle.manifest.temperature
         try:
             self._sessions = {
-                role: onnxruntime.InferenceSession(bundle.graph(role), options, providers=["CPUExecutionProvider"])
+                role: onnxruntime.InferenceSession(
+                    bundle.graph(role, batch="any"), options, providers=["CPUExecutionProvider"]
+                )
                 for role in (*bundle.spec.modality_names, FUSION)
             }
         except (ort_state.Fail, ort_state.InvalidGraph, ort_state.InvalidProtobuf, ort_state.NotImplemented) as error:
