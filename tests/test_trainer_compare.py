@@ -298,6 +298,19 @@ def test_table_says_when_two_versions_of_the_program_are_mixed(plan):
     assert "2 versions of this program are mixed" in about(summarise(config, rates, two))
 
 
+def test_unfinished_table_says_how_many_seeds_stand_behind_each_data_set(plan):
+    config, _ = read_plan(plan)
+    rates = {"joint": 0.01, "apart": 0.01}
+    rows = {"labels": [0, 1], "answers": {"fused": [0, 0], "alone_image": [0, 0]}}
+    told = {"accuracy": 0.5, "accuracy_image": 0.5, "calibration": {"ece_after": 0.1}, "rows": rows}
+    runs = list(compared_runs(config, rates))
+    done = [run for run in runs if run.seed == 1 or run.data == runs[0].data]
+    records = {run: Record(name=run.name, fingerprint="", evaluation=told, also={"mean": told}) for run in done}
+    text = markdown(summarise(config, rates, records), "x")
+    assert "| seeds | 2 | 1 |  |" in text
+    assert "Seeds 1, 2 planned" in text
+
+
 def test_best_mean_wins_the_tuning_and_the_lower_rate_a_tie(plan):
     config, _ = read_plan(plan)
     names = {(run.entry, run.learning_rate): run.name for run in tuning_runs(config)}

@@ -30,8 +30,10 @@ def about(summary: Summary) -> str:
     if len(config.learning_rates) == 1:
         picked = f"One learning rate for all, {rates}: nothing was tuned."
     mixed = f" Runs of {summary.programs} versions of this program are mixed: run all of them again."
+    seeds = ", ".join(map(str, config.seeds))
+    partly = " planned (how many are there: last line of the first table)" if unfinished else ""
     return (
-        f"{summary.done} of {summary.planned} runs.{unfinished} Seeds {', '.join(map(str, config.seeds))}; mean and"
+        f"{summary.done} of {summary.planned} runs.{unfinished} Seeds {seeds}{partly}; mean and"
         f" standard deviation over seeds, percent, last epoch, no choice among epochs. {picked}"
         " Same encoders, data and batch size for all, and as many updates of the branches, on average over them;"
         f" methods that train one branch at a time see more examples for that.{mixed if summary.programs > 1 else ''}"
@@ -50,6 +52,8 @@ def _accuracy(summary: Summary) -> Table:
     for row in summary.rows:
         rank = f"{summary.ranks[row]:.1f}" if row in summary.ranks else ""
         lines.append([row, *(_mean(summary.cells.get((data, row))) for data in summary.config.data), rank])
+    if summary.done < summary.planned:
+        lines.append(["seeds", *(_seeds(summary, data) for data in summary.config.data), ""])
     return "Right answers", ["", *summary.config.data, "mean rank"], lines
 
 
@@ -131,6 +135,12 @@ def _mean(cell: Cell | None, measure: str = "accuracy") -> str:
     spread = "" if math.isnan(deviation) else f" ± {100 * deviation:.1f}"
     lost = f" ({cell.failed} failed)" if cell.failed else ""
     return f"{100 * cell.mean(measure):.1f}{spread}{lost}"
+
+
+def _seeds(summary: Summary, data: str) -> str:
+    """Return how many seeds stand behind a data set's figures: not the same everywhere while runs are missing."""
+    counts = sorted({len(cell.seeds) for (where, _), cell in summary.cells.items() if where == data})
+    return "" if not counts else " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def _share(value: float | None) -> str:
