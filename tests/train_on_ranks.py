@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
         (folder / f"rank{place.rank}.json").write_text(json.dumps(seen.stages))
         torch.save({type(one).__name__: trained_by(one, place) for one in METHODS}, folder / f"methods{place.rank}.pt")
         if place.is_first:
-            finish(trainer, "", seen)
+            finish(trainer, [], seen)
 
 
 def trained_by(method, place):

@@ -13,6 +13,17 @@ from trainer.training.device import Device
 from trainer.training.early_stop import EarlyStopConfig
 
 
+class QatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `uav-train fit --qat` continues a finished run."""
+
+    epochs: int = 3
+    learning_rate: float = 0.0003
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 0 < self.learning_rate <= 1:
+            raise ValueError("qat: expected epochs of 1 or more and learning_rate above 0 to 1")
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run of `uav-train fit`."""
 
@@ -46,6 +57,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of the encoders; heads, fusion, losses, gradients and weights are float32 in either."""
     early_stop: EarlyStopConfig | None = None
     """Off by default: weights chosen on validation examples make figures from the same examples optimistic."""
+    qat: QatConfig = QatConfig()
+    """Of `--qat`: more epochs on the finished checkpoint, the branches computing as in INT8."""
     tensorboard: bool = False
     """Write losses, accuracies, cosines and learning rate to <out>/tensorboard; needs the extra [tensorboard]."""
 

@@ -3,6 +3,7 @@
 Nothing here is hard for an integer engine: no attention, no spectrogram, no data-dependent shape.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -20,6 +21,8 @@ class Branch(nn.Module):
     is_channels_last = False
     """Whether the channels of a place lie together in memory: the same answers but for rounding, in less time
     on a CPU."""
+    quantized: Callable[[Tensor], Tensor] | None = None
+    """What computes instead of `layers`, on the same weights, in quantization-aware training."""
 
     def __init__(self, modality: ModalitySpec, sizes: BranchSizes, classes: int) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Branch(nn.Module):
         if self.is_channels_last:
             inputs = inputs.unsqueeze(2) if inputs.dim() == 3 else inputs
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        maps = self.layers(inputs).flatten(2)  # (batch, channels, places)
+        maps = (self.quantized or self.layers)(inputs).flatten(2)  # (batch, channels, places)
         return cast(Tensor, self.embed(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)))
 
     def encoder_parameters(self) -> list[nn.Parameter]:

@@ -13,6 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--config", type=Path, required=True, help="YAML file of the run, as launch/train-demo.yaml")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run of this file stopped")
+    parser.add_argument(
+        "--qat", action="store_true", help="go on from the finished checkpoint with branches that compute as in INT8"
+    )
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
@@ -23,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
         from trainer.data.catalogue import open_data_set
         from trainer.training.device import pick_device
         from trainer.training.loop import Trainer, finish, train
+        from trainer.training.qat import qat_trainer
         from trainer.training.ranks import joined_ranks
         from trainer.training.report import write_report
     except ModuleNotFoundError as error:
@@ -34,14 +38,18 @@ def run(args: argparse.Namespace) -> int:
     with joined_ranks(pick_device(config.device).type) as place:
         if not place.is_first:
             logging.getLogger().setLevel(logging.WARNING)
-        trainer = Trainer(config, open_data_set(config.data, config.modalities), place)
+        if args.qat:
+            trainer = qat_trainer(config, place)
+        else:
+            trainer = Trainer(config, open_data_set(config.data, config.modalities), place)
         with ProgressBar(is_shown=place.is_first) as bar:
             train(trainer, bar, resume=args.resume)
             if not place.is_first:
                 return 0
-            reproduce = shlex.join(["uav-train", "fit", "--config", str(args.config)])
-            path, evaluation = finish(trainer, reproduce, bar)
-    report = write_report(config, evaluation)
+            command = shlex.join(["uav-train", "fit", "--config", str(args.config)])
+            commands = [command, f"{command} --qat"] if args.qat else [command]
+            path, evaluation = finish(trainer, commands, bar)
+    report = write_report(trainer.config, evaluation)
     print(f"{path}: " + ", ".join(f"{name} {value}" for name, value in evaluation.metrics().items()))
     print(f"{report}: how it came about")
     if args.json:

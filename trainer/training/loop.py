@@ -204,7 +204,7 @@ def fit(
     """
     trainer = Trainer(config, data)
     train(trainer, watcher, resume=resume)
-    return finish(trainer, reproduce, watcher)
+    return finish(trainer, [reproduce], watcher)
 
 
 def train(trainer: Trainer, watcher: Watcher, *, resume: bool) -> None:
@@ -228,8 +228,14 @@ def train(trainer: Trainer, watcher: Watcher, *, resume: bool) -> None:
         raise
 
 
-def finish(trainer: Trainer, reproduce: str, watcher: Watcher) -> tuple[Path, Evaluation]:
-    """Evaluate as it will fly, and write the checkpoint; return its path and how well it does."""
+def finish(trainer: Trainer, reproduce: Sequence[str], watcher: Watcher) -> tuple[Path, Evaluation]:
+    """Evaluate as it will fly, and write the checkpoint; return its path and how well it does.
+
+    Args:
+        trainer: with all its epochs behind.
+        reproduce: commands that train it again.
+        watcher: learns of the evaluation.
+    """
     config, data = trainer.config, trainer.data
     if trainer.best.epoch >= 0:
         trainer.load(config.folder / BEST)
@@ -246,7 +252,7 @@ def finish(trainer: Trainer, reproduce: str, watcher: Watcher) -> tuple[Path, Ev
         sizes=config.sizes,
         description=config.description,
         licence=data.licence,
-        reproduce=(reproduce,),
+        reproduce=tuple(reproduce),
         metrics=evaluation.metrics(),
         tools={"trained with torch": str(torch.__version__), "numpy": np.__version__},
         temperature=model.temperature,
