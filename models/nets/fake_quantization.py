@@ -25,21 +25,21 @@ class _Round(torch.autograd.Function):
     """Rounding to levels that lets the gradient of unclipped values through."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, scale: Tensor) -> Tensor:
         lowest, highest = INT8_SYMMETRIC.lowest, INT8_SYMMETRIC.highest
         levels = torch.round(values / scale)  # half to even, as ONNX has it
         ctx.save_for_backward((levels >= lowest) & (levels <= highest))
         return levels.clamp(lowest, highest) * scale
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         (is_inside,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * is_inside, None
 
 
 def fake_quantize(values: Tensor, scale: Tensor) -> Tensor:
     """Return values rounded to `scale` times -128 to 127, half to even; `scale` is broadcast."""
-    return cast(Tensor, _Round.apply(values, scale))
+    return cast(Tensor, _Round.apply(values, scale))  # type: ignore[no-untyped-call]
 
 
 class QuantizedLayers:
