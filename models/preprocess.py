@@ -37,25 +37,29 @@ def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
     out *= np.float32(1.0 / rms) if rms > max(MIN_RMS, MIN_RMS_OVER_DC * offset) else np.float32(0.0)
 
 
-def preprocess_image(frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray[np.float32]) -> None:
-    """Resize a frame and normalise it to RGB planes.
+def preprocess_image(
+    frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray[np.float32] | NDArray[np.uint8]
+) -> None:
+    """Resize a frame to RGB planes, and normalise them where `out` is float32.
 
     The frame is halved by area averaging while it is at least twice the target (no aliasing, a tenth of the cost of
-    one area resize), then resized linearly.
+    one area resize), then resized linearly. Grey values stay whole numbers until they are normalised, so that a graph
+    which takes bytes and normalises them itself sees the very same.
 
     Args:
         frame: (height, width, 3) BGR, as OpenCV delivers it.
         recipe: target size, mean and standard deviation.
-        out: (3, recipe.height_px, recipe.width_px), overwritten.
+        out: (3, recipe.height_px, recipe.width_px), overwritten; uint8: as resized, for a graph that normalises.
     Raises:
-        InputError: the frame is not (h, w, 3) uint8, or `out` is not contiguous float32 of the recipe's shape.
+        InputError: the frame is not (h, w, 3) uint8, or `out` is not contiguous float32 or uint8 of the recipe's shape.
         DeviceError: OpenCV is not installed.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
         raise InputError(f"frame of shape {frame.shape} and type {frame.dtype}: expected (height, width, 3) uint8")
-    if out.shape != recipe.input_shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+    if out.shape != recipe.input_shape or out.dtype not in (np.float32, np.uint8) or not out.flags.c_contiguous:
         raise InputError(
             f"output of shape {out.shape} and type {out.dtype}: expected contiguous {recipe.input_shape} float32"
+            " or uint8"
         )
     cv2 = opencv()
     height, width = recipe.height_px, recipe.width_px
@@ -65,9 +69,26 @@ def preprocess_image(frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray
         frame = cv2.resize(even, half, interpolation=cv2.INTER_AREA)
     if frame.shape[:2] != (height, width):
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+    if out.dtype == np.uint8:
+        for rgb in range(3):
+            cv2.extractChannel(frame, 2 - rgb, dst=out[rgb])
+        return
     for rgb, plane in enumerate(reversed(cv2.split(frame))):
         scale = 1.0 / (255.0 * recipe.std[rgb])
         cv2.addWeighted(plane, scale, plane, 0.0, -recipe.mean[rgb] / recipe.std[rgb], dst=out[rgb], dtype=cv2.CV_32F)
+
+
+def image_scaling(recipe: ImageRecipe) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what grey values are multiplied by, and what is then added, (3, 1, 1) each, to normalise RGB planes."""
+    mean, std = (np.array(values, np.float64).reshape(3, 1, 1) for values in (recipe.mean, recipe.std))
+    return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def image_planes(inputs: NDArray[np.float32], recipe: ImageRecipe) -> NDArray[np.uint8]:
+    """Return the grey values, uint8, of normalised RGB planes (..., 3, height, width)."""
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (recipe.mean, recipe.std))
+    planes: NDArray[np.uint8] = np.clip(np.rint((inputs * std + mean) * 255), 0, 255).astype(np.uint8)
+    return planes
 
 
 def preprocess_vector(row: NDArray[Any], recipe: VectorRecipe, out: NDArray[np.float32]) -> None:
@@ -88,7 +109,7 @@ def preprocess_vector(row: NDArray[Any], recipe: VectorRecipe, out: NDArray[np.f
     out[:, 0] /= np.asarray(recipe.std, np.float32)
 
 
-def preprocess(data: NDArray[Any], recipe: Recipe, out: NDArray[np.float32]) -> None:
+def preprocess(data: NDArray[Any], recipe: Recipe, out: NDArray[Any]) -> None:
     """Preprocess one window, frame or row by the kind of its recipe; raises as the functions above."""
     if isinstance(recipe, IqRecipe):
         preprocess_iq(data, out)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.errors import DeviceError, InputError
-from models.preprocess import opencv, preprocess, preprocess_image, preprocess_iq
+from models.preprocess import image_planes, image_scaling, opencv, preprocess, preprocess_image, preprocess_iq
 from models.spec import ImageRecipe, IqRecipe
 
 ROUNDING = 1e-4
@@ -168,3 +168,20 @@ def test_an_absent_opencv_is_a_device_error_with_its_remedy(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(DeviceError, match=r"pip install 'uav-fusion-edge\[camera\]'"):
         opencv()
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_a_frame_as_bytes_is_the_frame_before_it_is_normalised(height: int, width: int) -> None:
+    recipe = ImageRecipe(height_px=20, width_px=24, mean=(0.1, 0.5, 0.7), std=(0.2, 0.25, 0.4))
+    planes = np.zeros(recipe.input_shape, np.uint8)
+    preprocess_image(frame(height, width), recipe, planes)
+    normalised = image_input(frame(height, width), recipe)
+    scale, offset = image_scaling(recipe)
+    np.testing.assert_allclose(planes * scale + offset, normalised, atol=2e-6)
+    np.testing.assert_array_equal(image_planes(normalised, recipe), planes)
+
+
+def test_grey_values_stay_within_a_byte_whatever_was_normalised() -> None:
+    recipe = ImageRecipe(height_px=8, width_px=8)
+    assert image_planes(np.full((2, 3, 8, 8), -9.0, np.float32), recipe).max() == 0
+    assert image_planes(np.full((2, 3, 8, 8), 9.0, np.float32), recipe).min() == 255
