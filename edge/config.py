@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from edge.backends.select import PrecisionChoice
 from edge.mavlink.transport import parse_link
 from edge.transport.sockets import check_endpoint
 from models.errors import ConfigError
@@ -73,6 +74,11 @@ class PipelineConfig(_Config, frozen=True, kw_only=True):
     """Modalities, the one that paces the answers first; the next takes over when it falls silent.
 
     Empty: slowest stream first.
+    """
+    precision: PrecisionChoice = "auto"
+    """Of the graphs that fly: auto takes for each the fastest that the bundle approves for this kind of machine.
+
+    Another one takes every graph of that precision that there is, and FP32 for the rest.
     """
 
     def __post_init__(self) -> None:

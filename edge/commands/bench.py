@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from edge.commands.precision import add_precision
+
 FULL_SECONDS = 60.0
 
 
@@ -14,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     length.add_argument(
         "--seconds-per-path", type=float, default=FULL_SECONDS, metavar="S", help=f"default {FULL_SECONDS:g}"
     )
+    add_precision(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on the last line")
 
 
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.seconds_per_path > 0:
         raise ConfigError(f"--seconds-per-path {args.seconds_per_path:g}: expected above 0")
     bundle = open_bundle(args.bundle or shipped_bundle())
-    plans = plan_paths(bundle, QUICK if args.quick else full_times(args.seconds_per_path))
+    plans = plan_paths(bundle, QUICK if args.quick else full_times(args.seconds_per_path), args.precision)
     with progress_bar("bench", sum(plan.blocks for plan in plans)) as watch:
         figures = run_bench(bundle, plans, watch)
     print_bench(figures)

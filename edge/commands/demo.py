@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from edge.commands.precision import add_precision
 from models.command_line import positive_seconds
 
 DEMO_SEED = 7
@@ -16,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive_seconds, default=20.0, help="length of the flight (default 20)")
     parser.add_argument("--seed", type=int, default=DEMO_SEED, help="another seed, another flight")
     parser.add_argument("--bundle", type=Path, metavar="DIR.uavb", help="model (default: the one shipped)")
+    add_precision(parser)
     parser.add_argument("--report", type=Path, default=Path("report.html"), metavar="OUT.html", help="the report")
     parser.add_argument("--keep", type=Path, metavar="FLIGHT.mcap", help="keep the recording that is flown")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on the last line")
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         with GroundStation("udpin:127.0.0.1:0") as ground:
             link = f"udpout:127.0.0.1:{ground.port}"
             print(f"2. flying it with {bundle.manifest.title}; a MAVLink ground station listens on {link}")
-            options = LiveOptions(mavlink=link, show=sys.stderr.isatty())
+            options = LiveOptions(mavlink=link, show=sys.stderr.isatty(), precision=args.precision)
             flown = fly_live(open_recording(path), bundle, options, beside=lambda: ground.poll(0))
             while ground.poll(100):
                 pass

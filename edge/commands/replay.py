@@ -5,11 +5,14 @@ import hashlib
 import time
 from pathlib import Path
 
+from edge.commands.precision import add_precision
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("recording", type=Path, metavar="FLIGHT.mcap", help="the recording")
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR.uavb", help="the model to fly with")
+    add_precision(parser)
     parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
     parser.add_argument(
         "--rate",
@@ -49,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
     started_s = time.monotonic()
     if args.exact:
         with progress_bar("replay", recording.event_count) as watch:
-            flown = fly_exact(recording, bundle, watch)
+            flown = fly_exact(recording, bundle, watch, args.precision)
     else:
-        flown = fly_live(recording, bundle, LiveOptions(rate=args.rate, mavlink=args.mavlink, show=sys.stderr.isatty()))
+        show = sys.stderr.isatty()
+        options = LiveOptions(rate=args.rate, mavlink=args.mavlink, show=show, precision=args.precision)
+        flown = fly_live(recording, bundle, options)
     wall_s = time.monotonic() - started_s
     lines = b"".join(msgspec.json.encode(answer) + b"\n" for answer in flown.answers)
     summary = {

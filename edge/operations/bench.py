@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.backends.select import PrecisionChoice
 from edge.operations.bench_machine import NoiseMeter, describe_machine
 from edge.operations.bench_path import PathPlan, PathRun
 from edge.operations.score import accounting_summary
@@ -41,7 +42,7 @@ def full_times(seconds: float) -> Times:
     return Times(image_s=seconds, iq_s=seconds, both_s=seconds)
 
 
-def plan_paths(bundle: Bundle, times: Times) -> tuple[PathPlan, ...]:
+def plan_paths(bundle: Bundle, times: Times, precision: PrecisionChoice = "auto") -> tuple[PathPlan, ...]:
     """Return the paths of a model: its first image modality, its first I/Q modality, and both together.
 
     Raises:
@@ -49,10 +50,13 @@ def plan_paths(bundle: Bundle, times: Times) -> tuple[PathPlan, ...]:
     """
     image, iq = _first(bundle, ImageRecipe), _first(bundle, IqRecipe)
     radio, camera = (iq, RADIO_RATE_HZ), (image, CAMERA_RATE_HZ)
-    return (
-        PathPlan(name="image", streams=((image, times.camera_rate_hz),), seconds=times.image_s),
-        PathPlan(name="iq", streams=(radio,), seconds=times.iq_s),
-        PathPlan(name="both", streams=(camera, radio), seconds=times.both_s),
+    return tuple(
+        PathPlan(name=name, streams=streams, seconds=seconds, precision=precision)
+        for name, streams, seconds in (
+            ("image", ((image, times.camera_rate_hz),), times.image_s),
+            ("iq", (radio,), times.iq_s),
+            ("both", (camera, radio), times.both_s),
+        )
     )
 
 
@@ -67,10 +71,12 @@ def run_bench(
         watch: told the number of blocks done, for a progress bar.
     Raises:
         LinkError: the pipeline or a source does not come up, or ends on its own.
+        BundleError: a graph fails its self-test, or there is none of the precision.
     """
     noise = NoiseMeter()
     paths: dict[str, Any] = {}
     accounting: dict[str, Any] = {}
+    precisions: dict[str, str] = {}
     done = 0
     for plan in plans:
         with tempfile.TemporaryDirectory(prefix="uav-edge-bench-") as folder:
@@ -80,8 +86,15 @@ def run_bench(
         done += plan.blocks
         paths[plan.name] = run.figures()
         accounting[plan.name] = accounting_summary(run.streams)
+        precisions = run.precisions
     machine = {**describe_machine(), "other_cpu_percent": noise.other_percent}
-    return {"model": bundle.manifest.title, "paths": paths, "machine": machine, "accounting": accounting}
+    return {
+        "model": bundle.manifest.title,
+        "precisions": precisions,
+        "paths": paths,
+        "machine": machine,
+        "accounting": accounting,
+    }
 
 
 def _first(bundle: Bundle, kind: type[ImageRecipe] | type[IqRecipe]) -> ModalitySpec:

@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge.backends.onnx import load_engines
+from edge.backends.select import PrecisionChoice
 from edge.operations.bench_feed import Feed, Feeder, payloads
 from edge.operations.bench_statistics import percentile
 from edge.transport.sockets import Subscriber
@@ -28,8 +29,8 @@ _SETTLING_MESSAGES = 3
 class Floor:
     """Collects samples of the parts of a feed's floor; use as a context."""
 
-    def __init__(self, bundle: Bundle, feed: Feed) -> None:
-        engines = load_engines(bundle)
+    def __init__(self, bundle: Bundle, feed: Feed, precision: PrecisionChoice) -> None:
+        engines = load_engines(bundle, precision)
         self._branch = engines.branches[feed.modality.name]
         self._fusion = engines.fusion
         self._recipe = feed.modality.recipe

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.backends.select import PrecisionChoice
 from edge.config import FlightConfig, PipelineConfig
 from edge.operations.bench_feed import Feed, Feeder, payloads
 from edge.operations.bench_floor import Floor
@@ -41,6 +42,8 @@ class PathPlan:
     """Modalities with their rates in Hz; the first one causes the answers."""
     seconds: float
     """Of measuring, after the warm-up, without the floor."""
+    precision: PrecisionChoice = "auto"
+    """Of the graphs, of path and floor alike."""
 
     @property
     def blocks(self) -> int:
@@ -64,7 +67,7 @@ class PathRun:
             bundle=str(bundle.path.resolve()),
             streams={feed.name: feed.stream for feed in self._feeds},
             results=f"ipc://{folder}/results",
-            pipeline=PipelineConfig(silent_after_periods=_PATIENCE_PERIODS),
+            pipeline=PipelineConfig(silent_after_periods=_PATIENCE_PERIODS, precision=plan.precision),
         )
         self._path = folder / "flight.yaml"
         self._path.write_bytes(dump_yaml(self._config))
@@ -72,6 +75,8 @@ class PathRun:
         self._floor: Floor | None = None
         self.streams: dict[str, StreamAccounting] = {}
         """The pipeline's last word on every message."""
+        self.precisions: dict[str, str] = {}
+        """Of the graphs that it flew."""
 
     def blocks(self) -> Iterator[int]:
         """Measure; yield the number of blocks done after each.
@@ -85,7 +90,9 @@ class PathRun:
             observer = stack.enter_context(Observer(self._config.results))
             supervisor = stack.enter_context(Supervisor(flight_commands(self._config, self._path)))
             feeders = [stack.enter_context(Feeder(feed)) for feed in self._feeds]
-            floor = stack.enter_context(Floor(self._bundle, self._feeds[0])) if has_floor else None
+            floor = (
+                stack.enter_context(Floor(self._bundle, self._feeds[0], self._plan.precision)) if has_floor else None
+            )
             self._await_start(observer, supervisor, feeders)
             self._fly(observer, supervisor, feeders, (WARM_UP_ANSWERS + 10) / self._feeds[0].rate_hz)
             observer.answers.clear()
@@ -99,7 +106,8 @@ class PathRun:
             observer.drain()
             self._floor = floor
         self._answers = _timed(observer)
-        self.streams = observer.status.streams if observer.status is not None else {}
+        if observer.status is not None:
+            self.streams, self.precisions = observer.status.streams, observer.status.precisions
 
     def figures(self) -> dict[str, Any]:
         """Return percentiles, floor and ratio as plain data; what too few samples support is null."""

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from edge.backends.select import precisions_text
 from edge.operations.bench_statistics import MIN_SAMPLES
 
 _NOISY_PERCENT = 5.0
@@ -18,6 +19,7 @@ def print_bench(figures: dict[str, Any], console: Console | None = None) -> None
     console = console or Console()
     machine = figures["machine"]
     console.print(f"[bold]{figures['model']}[/bold] on {machine['cpu']}, {machine['cores']} cores, {machine['arch']}")
+    console.print(f"graphs: {precisions_text(figures['precisions'])}", highlight=False)
     for name, path in figures["paths"].items():
         streams = (
             f"{stream['message_bytes']:,} bytes at {stream['rate_hz']:g} Hz" for stream in path["streams"].values()

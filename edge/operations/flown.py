@@ -1,8 +1,8 @@
 """What came out of one flight, live or replayed: the material of summaries and reports."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge.operations.score import accounting_summary, latency_summary, score
@@ -23,6 +23,8 @@ class Flown:
     truths: TruthTimeline
     """Empty where the truth is unknown."""
     streams: dict[str, StreamAccounting]
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    """Of the graph that flew for each modality, and for the fusion head; empty where nobody knows."""
     restarts: int = 0
     """How often the pipeline died and was started again."""
     lost_in_restarts: int = 0
@@ -32,6 +34,7 @@ class Flown:
         """Return accuracy (null where the truth is unknown), results, latency and accounting, as plain data."""
         return {
             **score(self.answers, self.truths),
+            "precisions": dict(self.precisions),
             "results": len(self.answers),
             "latency_ms": latency_summary(self.answers),
             "accounting": accounting_summary(self.streams),

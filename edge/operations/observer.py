@@ -83,6 +83,7 @@ class Observer:
             answers=self.answers,
             truths=self.truths,
             streams=sum_ledgers(ledgers),
+            precisions=status.precisions if status is not None else {},
             restarts=max(len(ledgers) - 1, 0),
             lost_in_restarts=sum(stream.in_flight for ledger in ledgers[:-1] for stream in ledger.values()),
         )

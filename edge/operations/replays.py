@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.backends.select import PrecisionChoice
 from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
 from edge.operations.flown import Flown
 from edge.operations.observer import Observer
@@ -25,18 +26,25 @@ from models.schema import dump_yaml
 START_TIMEOUT_S = 20.0
 
 
-def fly_exact(recording: Recording, bundle: Bundle, watch: Callable[[int], None] = lambda _: None) -> Flown:
+def fly_exact(
+    recording: Recording,
+    bundle: Bundle,
+    watch: Callable[[int], None] = lambda _: None,
+    precision: PrecisionChoice = "auto",
+) -> Flown:
     """Replay on a virtual clock, in this thread.
 
     Args:
         recording: the flight.
         bundle: the model to fly with.
         watch: told the number of events done, for a progress bar.
+        precision: of the graphs that fly.
     Raises:
         ConfigError: the recording's streams do not fit the model.
+        BundleError: a graph fails its self-test, or there is none of the precision.
     """
     streams = streams_of(recording, bundle.spec, Path("/nowhere"))
-    replay = ExactReplay(bundle, streams, PipelineConfig(), recording.start_ns)
+    replay = ExactReplay(bundle, streams, PipelineConfig(precision=precision), recording.start_ns)
     truths = TruthTimeline()
     answers = list(replay.run(_noting(recording.events(), truths, watch)))
     return Flown(
@@ -46,6 +54,7 @@ def fly_exact(recording: Recording, bundle: Bundle, watch: Callable[[int], None]
         answers=answers,
         truths=truths,
         streams=replay.accounting(),
+        precisions=replay.precisions,
     )
 
 
@@ -68,6 +77,8 @@ class LiveOptions:
     """Link on which a MAVLink process publishes too."""
     show: bool = False
     """Draw a live view on the terminal."""
+    precision: PrecisionChoice = "auto"
+    """Of the graphs that fly."""
 
 
 def fly_live(
@@ -92,6 +103,7 @@ def fly_live(
             streams=streams_of(recording, bundle.spec, runtime),
             results=f"ipc://{runtime}/results",
             pose=f"ipc://{runtime}/pose",
+            pipeline=PipelineConfig(precision=options.precision),
             mavlink=MavlinkConfig(links=(options.mavlink,)) if options.mavlink is not None else None,
         )
         path = runtime / "flight.yaml"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.backends.select import precisions_text
 from edge.operations import report_svg as svg
 from edge.operations.flown import Flown
 from edge.operations.report_series import (
@@ -86,6 +87,7 @@ def _headline(flown: Flown, answers: Sequence[Classification], times: Timeline) 
         f"Model {flown.model or 'unknown'}, {len(flown.labels)} classes: {', '.join(flown.labels[:_LISTED_CLASSES])}"
     )
     more = ", …" if len(flown.labels) > _LISTED_CLASSES else ""
+    more += f". Graphs: {precisions_text(flown.precisions)}" if flown.precisions else ""
     return (
         f'<header><h1>{escape(flown.title)}</h1><p class="about">{escape(model + more)}</p></header>'
         f'<div class="facts">{cards}</div>'

@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from edge.backends.select import precisions_text
+
 _FATES = ("received", "processed", "superseded", "dropped_late", "rejected", "in_flight", "lost_transport")
 
 
@@ -17,6 +19,8 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
     """
     console = console or Console()
     console.print(f"[bold]{summary['results']} answers[/bold]")
+    if summary.get("precisions"):
+        console.print(f"graphs that flew: {precisions_text(summary['precisions'])}", soft_wrap=True, highlight=False)
     if summary.get("accuracy") is not None:
         shares = [f"fused {summary['accuracy']:.1%}"]
         shares += [

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from edge.backends.onnx import load_engines
+from edge.backends.select import precisions_text
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
@@ -39,7 +40,8 @@ class LivePipeline:
         self._clock = clock or SystemClock()
         self._config = config
         self._bundle = bundle
-        engines = load_engines(bundle)
+        engines = load_engines(bundle, config.pipeline.precision)
+        self._precisions: dict[str, str] = dict(engines.precisions)
         self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.pipeline.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
@@ -73,7 +75,8 @@ class LivePipeline:
         self._workers.append(_thread("watch", self._watch))
         for thread in (*self._receivers, *self._workers):
             thread.start()
-        log.info("%s is flying: %s", self._bundle.manifest.title, ", ".join(self._config.streams))
+        title, graphs = self._bundle.manifest.title, precisions_text(self._precisions)
+        log.info("%s is flying: %s; graphs: %s", title, ", ".join(self._config.streams), graphs)
 
     def stop(self) -> PipelineStatus:
         """Stop receiving, answer what is in flight, publish the last status and return it; again: just return it."""
@@ -104,6 +107,7 @@ class LivePipeline:
             model=self._bundle.manifest.title,
             bundle_sha256=self._bundle.sha256,
             labels=self._bundle.spec.classes,
+            precisions=self._precisions,
         )
 
     def _receive(self, stream: str, subscriber: Subscriber) -> None:

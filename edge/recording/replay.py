@@ -39,7 +39,9 @@ class ExactReplay:
         check_modalities(streams, config, bundle.spec.modality_names)
         self._streams = streams
         self._clock = VirtualClock(start_ns)
-        engines = load_engines(bundle)
+        engines = load_engines(bundle, config.precision)
+        self.precisions: dict[str, str] = dict(engines.precisions)
+        """Of the graph that flies for each role."""
         self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)

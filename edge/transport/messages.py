@@ -151,6 +151,8 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Bundle title."""
     bundle_sha256: str
     labels: tuple[str, ...]
+    precisions: dict[str, str] = {}
+    """Of the graph that flies for each modality, and for the fusion head; recordings of old do not say."""
 
 
 class Pose(msgspec.Struct, frozen=True, kw_only=True):
