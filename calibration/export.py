@@ -15,33 +15,40 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 from torch import Tensor
 
+from calibration.graphs import OPSET, join, serialize, with_batch, with_uint8_input
 from edge.backends.iemf import IemfHead, iemf_fuse, stored_head
 from edge.backends.onnx import ENGINE_ERRORS
-from models.bundle import FUSION, GOLDEN, SCHEMA_VERSION, FileEntry, GraphEntry, Manifest, write_bundle
+from models.bundle import FUSION, GOLDEN, SCHEMA_VERSION, WHOLE, Batch, GraphEntry, Manifest, write_bundle
 from models.errors import BundleError, InputError
 from models.nets.checkpoint import Checkpoint
 from models.nets.fusion import IemfFusion
 from models.nets.multimodal import MultimodalNet
-from models.spec import ModelSpec
+from models.preprocess import image_planes, image_scaling
+from models.spec import ImageRecipe, ModelSpec
 
-OPSET = 18  # every TensorRT 10 reads it, and torch writes it without conversion
 MAX_DIFFERENCE = 1e-4
 """Largest difference between torch and ONNX Runtime that a bundle may have: float32 rounding, never an error."""
 
 _BATCH = {0: torch.export.Dim("batch")}
+_FUSED = ["logits", "weights", "entropies"]
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[Any]]
+Graphs = dict[Batch, dict[str, bytes]]
+"""By how many examples they take, and by role."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
-    """What an exported bundle is called, and the command that exports it."""
+    """What an exported bundle is called, the command that exports it, and what its branches take."""
 
     name: str
     version: int
     command: str
+    has_uint8_images: bool = False
+    """Image branches take RGB planes as bytes, and normalise them in the graph."""
 
 
 def export_bundle(checkpoint: Checkpoint, release: Release, folder: Path) -> tuple[Path, float]:
@@ -52,27 +59,52 @@ def export_bundle(checkpoint: Checkpoint, release: Release, folder: Path) -> tup
         BundleError: a graph does not run in ONNX Runtime, or answers otherwise than torch.
     """
     network = checkpoint.network.eval()
-    golden = golden_examples(network, checkpoint.golden)
-    graphs = {name: branch_graph(network, name) for name in network.spec.modality_names}
-    graphs[FUSION] = fusion_graph(network)
-    difference = 0.0
-    for other, found in (
-        ("ONNX Runtime", largest_difference(network.spec, graphs, golden)),
-        ("the NumPy reference", reference_difference(network.spec, golden)),
-    ):
-        if not found <= MAX_DIFFERENCE:
-            raise BundleError(
-                f"{other} differs from torch by {found:.3g}, at most {MAX_DIFFERENCE} is accepted:"
-                f" report torch {torch.__version__} and onnxruntime {onnxruntime.__version__}"
-            )
-        difference = max(difference, found)
-    contents = {f"onnx/{role}.fp32.onnx": graph for role, graph in graphs.items()}
+    golden = golden_examples(network, checkpoint.golden, has_uint8_images=release.has_uint8_images)
+    difference = _accepted("the NumPy reference", reference_difference(network.spec, golden))
+    graphs = export_graphs(network, has_uint8_images=release.has_uint8_images)
+    difference = max(difference, _accepted("ONNX Runtime", largest_difference(network.spec, graphs, golden)))
+    entries = [
+        (GraphEntry(role=role, precision="fp32", batch=batch, file=_file(role, batch)), graph)
+        for batch, of_batch in graphs.items()
+        for role, graph in of_batch.items()
+    ]
+    contents = {entry.file: graph for entry, graph in entries}
     contents[GOLDEN] = _pack(golden)
-    return write_bundle(folder, _manifest(checkpoint, release, tuple(graphs)), contents), difference
+    return write_bundle(
+        folder, _manifest(checkpoint, release, tuple(entry for entry, _ in entries)), contents
+    ), difference
 
 
-def branch_graph(network: MultimodalNet, name: str) -> bytes:
-    """Return the ONNX bytes of a branch: `input` -> `feature`, `logits`."""
+def _accepted(other: str, difference: float) -> float:
+    """Return a difference from torch that is small enough; BundleError otherwise."""
+    if not difference <= MAX_DIFFERENCE:
+        raise BundleError(
+            f"{other} differs from torch by {difference:.3g}, at most {MAX_DIFFERENCE} is accepted:"
+            f" report torch {torch.__version__} and onnxruntime {onnxruntime.__version__}"
+        )
+    return difference
+
+
+def export_graphs(network: MultimodalNet, *, has_uint8_images: bool = False) -> Graphs:
+    """Return the graphs of branches, fusion head, and all of them in one, each for one example and for any number.
+
+    Torch is asked once a graph, for any number: the rest is made from these.
+    """
+    branches = {}
+    for modality in network.spec.modalities:
+        branch, recipe = branch_graph(network, modality.name), modality.recipe
+        takes_bytes = has_uint8_images and isinstance(recipe, ImageRecipe)
+        branches[modality.name] = with_uint8_input(branch, recipe) if takes_bytes else branch
+    fusion = fusion_graph(network)
+    models = {**branches, FUSION: fusion, WHOLE: join(branches, fusion)}
+    return {
+        "one": {role: serialize(with_batch(model, 1)) for role, model in models.items()},
+        "any": {role: serialize(model) for role, model in models.items()},
+    }
+
+
+def branch_graph(network: MultimodalNet, name: str) -> ModelProto:
+    """Return the graph of a branch: `input` -> `feature`, `logits`."""
     example = torch.zeros(2, *network.spec.modality(name).recipe.input_shape)
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -85,11 +117,11 @@ def branch_graph(network: MultimodalNet, name: str) -> bytes:
             dynamo=True,
             verbose=False,
         )
-    return _serialize(program)
+    return _bare(program)
 
 
-def fusion_graph(network: MultimodalNet) -> bytes:
-    """Return the ONNX bytes of the fusion head: features, logits and mask -> `logits`, `weights`, `entropies`."""
+def fusion_graph(network: MultimodalNet) -> ModelProto:
+    """Return the graph of the fusion head: features, logits and mask -> `logits`, `weights`, `entropies`."""
     spec = network.spec
     features = [torch.zeros(2, modality.feature_size) for modality in spec.modalities]
     logits = [torch.zeros(2, len(spec.classes)) for _ in spec.modalities]
@@ -102,23 +134,25 @@ def fusion_graph(network: MultimodalNet) -> bytes:
                 *(f"logits_{name}" for name in spec.modality_names),
                 "mask",
             ],
-            output_names=["logits", "weights", "entropies"],
+            output_names=_FUSED,
             dynamic_shapes=([_BATCH] * len(features), [_BATCH] * len(logits), _BATCH),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
-    return _serialize(program)
+    return _bare(program)
 
 
-def golden_examples(network: MultimodalNet, inputs: Mapping[str, Tensor]) -> Arrays:
-    """Return inputs with torch's outputs, and the numbers of an entropy fusion head.
+def golden_examples(network: MultimodalNet, inputs: Mapping[str, Tensor], *, has_uint8_images: bool = False) -> Arrays:
+    """Return inputs, as the graphs take them, with torch's outputs, and the numbers of an entropy fusion head.
 
     The masks go through all present, each absent, and a degraded one.
     """
     absent = [name for name in network.spec.modality_names if name not in inputs]
     if absent or not len(next(iter(inputs.values()))):
         raise InputError(f"the checkpoint has no golden examples for {absent}: train again with this release")
+    planes = _planes(network.spec, inputs) if has_uint8_images else {}
+    inputs = {**inputs, **{name: _normalised(network.spec, name, array) for name, array in planes.items()}}
     count, modalities = len(next(iter(inputs.values()))), len(network.spec.modalities)
     cases = torch.cat([torch.ones(1, modalities), 1 - torch.eye(modalities), torch.full((1, modalities), 0.5)])
     mask = cases[torch.arange(count) % len(cases)]
@@ -131,7 +165,22 @@ def golden_examples(network: MultimodalNet, inputs: Mapping[str, Tensor]) -> Arr
         golden[f"logits_{name}"] = answer.branch_logits[name]
     head = network.fusion
     numbers = iemf_head(head).as_arrays() if isinstance(head, IemfFusion) else {}
-    return {**{name: value.numpy() for name, value in golden.items()}, **numbers}
+    taken = {f"input_{name}": array for name, array in planes.items()}
+    return {**{name: value.numpy() for name, value in golden.items()}, **numbers, **taken}
+
+
+def _planes(spec: ModelSpec, inputs: Mapping[str, Tensor]) -> Arrays:
+    """Return the grey values of the image modalities' inputs."""
+    recipes = {one.name: one.recipe for one in spec.modalities if isinstance(one.recipe, ImageRecipe)}
+    return {name: image_planes(inputs[name].numpy(), recipe) for name, recipe in recipes.items()}
+
+
+def _normalised(spec: ModelSpec, name: str, planes: NDArray[np.uint8]) -> Tensor:
+    recipe = spec.modality(name).recipe
+    if not isinstance(recipe, ImageRecipe):
+        raise TypeError(f"{name} is no image")
+    scale, offset = image_scaling(recipe)
+    return torch.from_numpy(planes * scale + offset)
 
 
 def iemf_head(fusion: IemfFusion) -> IemfHead:
@@ -162,18 +211,22 @@ def reference_difference(spec: ModelSpec, golden: Arrays) -> float:
     return worst
 
 
-def largest_difference(spec: ModelSpec, graphs: Mapping[str, bytes], golden: Arrays) -> float:
-    """Run golden examples through the graphs as a batch and one by one; return the largest difference from torch.
+def largest_difference(spec: ModelSpec, graphs: Graphs, golden: Arrays) -> float:
+    """Run golden examples through the graphs; return the largest difference from torch.
+
+    Those for one example are asked one by one, those for any number about all at once and about each alone.
 
     Raises:
         BundleError: ONNX Runtime cannot load or run a graph.
     """
     count = len(golden["mask"])
+    singly = [slice(n, n + 1) for n in range(count)]
     worst = 0.0
     try:
-        sessions = {role: onnxruntime.InferenceSession(graph, _options()) for role, graph in graphs.items()}
-        for rows in (slice(0, count), *(slice(n, n + 1) for n in range(count))):
-            worst = max(worst, _difference_of_rows(spec, sessions, {k: v[rows] for k, v in golden.items()}))
+        for batch, of_batch in graphs.items():
+            sessions = {role: onnxruntime.InferenceSession(graph, _options()) for role, graph in of_batch.items()}
+            for rows in singly if batch == "one" else (slice(0, count), *singly):
+                worst = max(worst, _difference_of_rows(spec, sessions, {k: v[rows] for k, v in golden.items()}))
     except ENGINE_ERRORS as error:
         raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot run an exported graph: {error}") from error
     return worst
@@ -181,13 +234,14 @@ def largest_difference(spec: ModelSpec, graphs: Mapping[str, bytes], golden: Arr
 
 def _difference_of_rows(spec: ModelSpec, sessions: Mapping[str, Any], golden: Arrays) -> float:
     found: dict[str, Any] = {}
+    inputs = {f"input_{name}": golden[f"input_{name}"] for name in spec.modality_names}
     for name in spec.modality_names:
-        feature, logits = sessions[name].run(["feature", "logits"], {"input": golden[f"input_{name}"]})
+        feature, logits = sessions[name].run(["feature", "logits"], {"input": inputs[f"input_{name}"]})
         found |= {f"feature_{name}": feature, f"logits_{name}": logits}
-    feeds = {"mask": golden["mask"], **found}
-    outputs = ["logits", "weights", "entropies"]
-    found |= dict(zip(outputs, sessions[FUSION].run(outputs, feeds), strict=True))
-    differences = [np.abs(value - golden[name]).max() for name, value in found.items()]
+    fused = sessions[FUSION].run(_FUSED, {"mask": golden["mask"], **found})
+    whole = sessions[WHOLE].run(_FUSED, {"mask": golden["mask"], **inputs})
+    pairs = [*found.items(), *zip(_FUSED, fused, strict=True), *zip(_FUSED, whole, strict=True)]
+    differences = [np.abs(value - golden[name]).max() for name, value in pairs]
     return float(np.max(differences)) if np.isfinite(differences).all() else float("inf")
 
 
@@ -198,9 +252,9 @@ def _options() -> Any:
     return options
 
 
-def _serialize(program: Any) -> bytes:
+def _bare(program: Any) -> ModelProto:
     """Return a graph without the exporter's notes, which hold paths of this machine and differ from run to run."""
-    model = program.model_proto
+    model: ModelProto = program.model_proto
     graph = model.graph
     for noted in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         noted.doc_string = ""
@@ -209,8 +263,11 @@ def _serialize(program: Any) -> bytes:
     unfolded = [node.name for node in graph.node if node.op_type == "BatchNormalization"]
     if unfolded:
         raise BundleError(f"normalisation is not folded into {unfolded}: export with torch 2.6 or newer")
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    return model
+
+
+def _file(role: str, batch: Batch) -> str:
+    return f"onnx/{role}.fp32.onnx" if batch == "one" else f"onnx/{role}.fp32-any-batch.onnx"
 
 
 def _pack(arrays: Arrays) -> bytes:
@@ -219,7 +276,7 @@ def _pack(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _manifest(checkpoint: Checkpoint, release: Release, roles: tuple[str, ...]) -> Manifest:
+def _manifest(checkpoint: Checkpoint, release: Release, graphs: tuple[GraphEntry, ...]) -> Manifest:
     header = checkpoint.header
     return Manifest(
         schema=SCHEMA_VERSION,
@@ -230,7 +287,7 @@ def _manifest(checkpoint: Checkpoint, release: Release, roles: tuple[str, ...]) 
         reproduce=(*header.reproduce, release.command),
         spec=header.spec,
         temperature=header.temperature,
-        graphs=tuple(GraphEntry(role=role, precision="fp32", file=f"onnx/{role}.fp32.onnx") for role in roles),
+        graphs=graphs,
         metrics=header.metrics,
         tools={
             **header.tools,
@@ -239,7 +296,6 @@ def _manifest(checkpoint: Checkpoint, release: Release, roles: tuple[str, ...]) 
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
-        files={f"onnx/{role}.fp32.onnx": FileEntry(sha256="", size_bytes=0) for role in roles},
     )
 
 

@@ -13,12 +13,15 @@ from training import IMAGE, IQ, THERMAL, tiny_network, tiny_sizes, tiny_spec
 
 import calibration.export as export
 from calibration.cli import main
+from calibration.graphs import serialize, with_batch, with_uint8_input
+from edge.backends.golden import GOLDEN_TOLERANCE, check_fusion, check_golden
 from edge.backends.iemf import stored_head
-from edge.backends.onnx import GOLDEN_TOLERANCE, check_fusion, check_golden, load_engines
-from models.bundle import FUSION, GOLDEN, open_bundle
+from edge.backends.onnx import OnnxSession, load_engines
+from models.bundle import FUSION, GOLDEN, WHOLE, open_bundle
 from models.errors import BundleError, InputError
 from models.nets.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from models.nets.fusion import IemfFusion
+from models.preprocess import image_planes, preprocess_image
 from models.spec import FusionSpec
 
 PARITY = 2e-6  # float32 against float64
@@ -69,19 +72,92 @@ def test_exported_bundle_loads_and_answers_as_torch_did(exported):
 
 def test_graphs_keep_the_contract(exported):
     _, bundle, _ = exported
-    branch = onnx.load_from_string(bundle.graph("iq"))
-    fusion = onnx.load_from_string(bundle.graph(FUSION))
-    assert [node.name for node in branch.graph.input] == ["input"]
-    assert [node.name for node in branch.graph.output] == ["feature", "logits"]
     names = ("iq", "image", "thermal")
-    expected = [*(f"feature_{n}" for n in names), *(f"logits_{n}" for n in names), "mask"]
-    assert [node.name for node in fusion.graph.input] == expected
-    assert [node.name for node in fusion.graph.output] == ["logits", "weights", "entropies"]
-    for model in (branch, fusion):
-        assert max(entry.version for entry in model.opset_import) <= 20
-        assert all(node.type.tensor_type.shape.dim[0].dim_param for node in (*model.graph.input, *model.graph.output))
+    fused = ["logits", "weights", "entropies"]
+    contract = {
+        "iq": (["input"], ["feature", "logits"]),
+        FUSION: ([*(f"feature_{n}" for n in names), *(f"logits_{n}" for n in names), "mask"], fused),
+        WHOLE: ([*(f"input_{n}" for n in names), "mask"], fused),
+    }
+    for role, (inputs, outputs) in contract.items():
+        model = onnx.load_from_string(bundle.graph(role))
+        assert [node.name for node in model.graph.input] == inputs
+        assert [node.name for node in model.graph.output] == outputs
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+        assert model.ir_version == 10
         assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+@pytest.mark.parametrize("role", ["iq", "image", FUSION, WHOLE])
+def test_every_graph_is_there_for_one_example_and_for_any_number(exported, role):
+    _, bundle, _ = exported
+    first = {}
+    for batch in ("one", "any"):
+        graph = onnx.load_from_string(bundle.graph(role, batch=batch)).graph
+        dims = [node.type.tensor_type.shape.dim[0] for node in (*graph.input, *graph.output)]
+        first[batch] = {dim.dim_value or dim.dim_param for dim in dims}
+    assert first == {"one": {1}, "any": {"batch"}}
+    assert {entry.file for entry in bundle.manifest.graphs if entry.role == role} == {
+        f"onnx/{role}.fp32.onnx",
+        f"onnx/{role}.fp32-any-batch.onnx",
+    }
+
+
+@pytest.mark.parametrize("batch", ["one", "any"])
+@pytest.mark.parametrize("role", ["image", FUSION, WHOLE])
+def test_every_graph_is_compared_with_torch(exported, role, batch):
+    _, bundle, _ = exported
+    roles = (*bundle.spec.modality_names, FUSION, WHOLE)
+    graphs = {kind: {role: bundle.graph(role, batch=kind) for role in roles} for kind in ("one", "any")}
+    with np.load(io.BytesIO(bundle.contents[GOLDEN])) as stored:
+        golden = dict(stored)
+    assert export.largest_difference(bundle.spec, graphs, golden) <= export.MAX_DIFFERENCE
+    model = onnx.load_from_string(graphs[batch][role])
+    weights = next(one for one in model.graph.initializer if one.name.endswith("head.weight"))
+    weights.CopyFrom(onnx.numpy_helper.from_array(1.1 * onnx.numpy_helper.to_array(weights), weights.name))
+    graphs[batch][role] = serialize(model)
+    assert export.largest_difference(bundle.spec, graphs, golden) > 10 * export.MAX_DIFFERENCE
+
+
+@pytest.fixture(scope="module")
+def taking_bytes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bytes")
+    write_checkpoint(folder / "c.safetensors", checkpoint(tiny_spec()))
+    arguments = ["--checkpoint", str(folder / "c.safetensors"), "--name", "tiny", "--version", "1"]
+    assert main(["export", *arguments, "--out", str(folder), "--uint8-images"]) == 0
+    return open_bundle(folder / "tiny-1.uavb")
+
+
+def test_image_branches_take_bytes_where_asked_and_pass_their_self_test(taking_bytes):
+    engines = load_engines(taking_bytes)
+    assert engines.branches["image"].inputs["input"].dtype == np.uint8
+    assert engines.branches["iq"].inputs["input"].dtype == np.float32
+    with np.load(io.BytesIO(taking_bytes.contents[GOLDEN])) as golden:
+        assert (golden["input_image"].dtype, golden["input_iq"].dtype) == (np.uint8, np.float32)
+    whole = onnx.load_from_string(taking_bytes.graph(WHOLE)).graph
+    assert [node.type.tensor_type.elem_type for node in whole.input] == [1, 2, 1]
+    assert taking_bytes.manifest.reproduce[-1].endswith("--uint8-images")
+
+
+@pytest.fixture(scope="module")
+def image_sessions():
+    """Return the same image branch taking bytes, and taking numbers."""
+    model = with_batch(export.branch_graph(tiny_network(tiny_spec()), "image"), 1)
+    return [OnnxSession(serialize(one)) for one in (with_uint8_input(model, IMAGE.recipe), model)]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (37, 53), (480, 640)])
+def test_frames_as_bytes_get_the_answers_of_frames_as_numbers(image_sessions, size):
+    frame = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
+    for session in image_sessions:
+        preprocess_image(frame, IMAGE.recipe, session.inputs["input"][0])
+        session.run()
+    planes, normalised = (session.inputs["input"][0] for session in image_sessions)
+    np.testing.assert_array_equal(image_planes(normalised, IMAGE.recipe), planes)
+    for output in ("feature", "logits"):
+        found, expected = (session.outputs[output] for session in image_sessions)
+        np.testing.assert_allclose(found, expected, atol=PARITY)
 
 
 def test_golden_examples_agree_with_the_numpy_reference(exported):
@@ -131,9 +207,9 @@ def test_every_fusion_flies_as_it_was_trained(method):
     feeds = {f"feature_{name}": feature.numpy() for name, feature in zip(names, features, strict=True)}
     feeds |= {f"logits_{name}": one.numpy() for name, one in zip(names, logits, strict=True)}
     graph = export.fusion_graph(network)
-    assert [node.name for node in onnx.load_from_string(graph).graph.input] == [*feeds, "mask"]
+    assert [node.name for node in graph.graph.input] == [*feeds, "mask"]
     outputs = ["logits", "weights", "entropies"]
-    found = onnxruntime.InferenceSession(graph).run(outputs, {**feeds, "mask": mask.numpy()})
+    found = onnxruntime.InferenceSession(serialize(graph)).run(outputs, {**feeds, "mask": mask.numpy()})
     with torch.no_grad():
         expected = network.fusion(features, logits, mask)
     for one, other in zip(found, expected, strict=True):
@@ -142,8 +218,11 @@ def test_every_fusion_flies_as_it_was_trained(method):
 
 def test_graphs_that_answer_otherwise_than_torch_are_refused(exported, tmp_path, monkeypatch):
     _, bundle, _ = exported
-    monkeypatch.setattr(export, "branch_graph", lambda network, name: bundle.graph(name))
-    monkeypatch.setattr(export, "fusion_graph", lambda network: bundle.graph(FUSION))
+    graphs = {
+        role: onnx.load_from_string(bundle.graph(role, batch="any")) for role in ("iq", "image", "thermal", FUSION)
+    }
+    monkeypatch.setattr(export, "branch_graph", lambda network, name: graphs[name])
+    monkeypatch.setattr(export, "fusion_graph", lambda network: graphs[FUSION])
     other = checkpoint(bundle.spec, seed=2)
     with pytest.raises(BundleError, match="ONNX Runtime differs from torch by"):
         export.export_bundle(other, export.Release(name="tiny", version=1, command=""), tmp_path)

@@ -15,6 +15,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="name of the bundle: letters, digits, - and _")
     parser.add_argument("--version", type=int, required=True, help="counts up with each release of the name")
     parser.add_argument("--out", type=Path, required=True, help="folder that will hold <name>-<version>.uavb")
+    parser.add_argument(
+        "--uint8-images",
+        action="store_true",
+        help="image branches take RGB bytes and normalise in the graph: a quarter of the bytes to hand over",
+    )
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
@@ -28,8 +33,13 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[export]'") from error
     arguments = ["--checkpoint", str(args.checkpoint), "--name", args.name, "--version", str(args.version)]
-    command = shlex.join(["uav-calibrate", "export", *arguments, "--out", str(args.out)])
-    release = Release(name=args.name, version=args.version, command=command)
+    arguments += ["--out", str(args.out), *(["--uint8-images"] if args.uint8_images else [])]
+    release = Release(
+        name=args.name,
+        version=args.version,
+        command=shlex.join(["uav-calibrate", "export", *arguments]),
+        has_uint8_images=args.uint8_images,
+    )
     path, difference = export_bundle(read_checkpoint(args.checkpoint), release, args.out)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{path}: {size:_} bytes, within {difference:.1e} of torch")
