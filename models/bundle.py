@@ -3,110 +3,42 @@
 <name>-<version>.uavb/
     manifest.yaml      what the model is, and the SHA-256 of every other file
     manifest.sha256    SHA-256 of manifest.yaml: damage is told apart from a bad manifest
+    manifest.sig       where it is signed: see models/signature.py
     onnx/<role>.<precision>[-<target>][-any-batch].onnx
     golden/io.npz      inputs with FP32 outputs and an entropy fusion's numbers, for the self-test at start
+    calibration/ranges.npz, reports/    where it was quantized: from which numbers, and how well
+
+The same in one file for transport: models/archive.py.
 """
 
 import hashlib
-import math
-import re
-import shutil
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
-import msgspec
-
-from models.errors import BundleError, ConfigError
-from models.schema import MAX_BYTES, dump_yaml, parse_yaml
+from models.archive import SUFFIX, ArchiveReader, open_regular, write_archive
+from models.disk import replace_file, replace_folder
+from models.errors import BundleError
+from models.manifest import CHECKSUM, HEAD, MANIFEST, SIGNATURE, FileEntry, manifest_text, parse_manifest
+from models.manifest import SCHEMA_VERSION as SCHEMA_VERSION
+from models.manifest import Batch as Batch
+from models.manifest import GraphEntry as GraphEntry
+from models.manifest import Manifest as Manifest
+from models.manifest import Precision as Precision
+from models.manifest import Target as Target
+from models.schema import MAX_BYTES
+from models.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
+from models.signature import Signature, Trust, check_signature, parse_signature
 from models.spec import FUSION as FUSION
 from models.spec import WHOLE as WHOLE
 from models.spec import ModelSpec
 
-SCHEMA_VERSION = 1
-MAX_FILE_BYTES = 1 << 30
 GOLDEN = "golden/io.npz"
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
-
-
-Precision = Literal["fp32", "fp16", "mixed", "int8"]
-"""What a graph computes in; mixed: INT8 but for the layers that suffer from it."""
-Target = Literal["any", "cpu-x86", "cpu-arm", "trt"]
-"""What a graph is made for: no quantized graph serves both a CPU and TensorRT well."""
-Batch = Literal["one", "any"]
-
-
-class _Release(msgspec.Struct, frozen=True):
-    """The one key that a manifest of any release has."""
-
-    schema: int
-
-
-class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ONNX graph: the branch of a modality, the fusion head, or all of them in one."""
-
-    role: str
-    """A modality's name, `fusion` or `whole`."""
-    precision: Precision
-    target: Target = "any"
-    batch: Batch = "any"
-    """one: examples one by one, as in flight; any: as many at once as the caller likes."""
-    file: str
-
-
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file of the bundle must be."""
-
-    sha256: str
-    size_bytes: int
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything the runtime needs to know about a model."""
-
-    schema: int
-    name: str
-    version: int
-    """Counts up with each release of `name`."""
-    licence: str
-    description: str
-    reproduce: tuple[str, ...]
-    """Commands that make this bundle again."""
-    spec: ModelSpec
-    temperature: float = 1.0
-    """Divides the fused logits before they become probabilities, so that confidence is what comes true."""
-    graphs: tuple[GraphEntry, ...]
-    approved: dict[str, dict[str, Precision]] = {}
-    """By target and role: the fastest precision whose gates passed; what is not named here flies in fp32."""
-    metrics: dict[str, float]
-    tools: dict[str, str]
-    files: dict[str, FileEntry]
-
-    def __post_init__(self) -> None:
-        if not _SAFE_NAME.fullmatch(self.name) or "/" in self.name:
-            raise ValueError(f"name {self.name!r}: expected letters, digits, _ - . (it names the folder)")
-        if self.version < 0:
-            raise ValueError(f"version is {self.version}: expected 0 or more")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}: expected a positive number")
-        for name, entry in self.files.items():
-            if not _SAFE_NAME.fullmatch(name):
-                raise ValueError(f"file name {name!r}: expected a plain relative path")
-            if not 0 <= entry.size_bytes <= MAX_FILE_BYTES:
-                raise ValueError(f"{name}: {entry.size_bytes} bytes, at most {MAX_FILE_BYTES}")
-        missing = [graph.file for graph in self.graphs if graph.file not in self.files]
-        if missing:
-            raise ValueError(f"graphs without a file entry: {missing}")
-        _check_graphs(self.graphs, (*self.spec.modality_names, FUSION))
-        for target, roles in self.approved.items():
-            for role, precision in roles.items():
-                if not any(_serves(graph, role, precision, target) for graph in self.graphs):
-                    raise ValueError(f"approved for {target}: {role} in {precision}, for which there is no graph")
-
-    @property
-    def title(self) -> str:
-        """`name-version`, also the stem of the folder's name."""
-        return f"{self.name}-{self.version}"
+_HEAD_BYTES = {MANIFEST: MAX_BYTES, CHECKSUM: 200, SIGNATURE: MAX_SIGNATURE_BYTES}
+_REMEDY = "copy the bundle again, or export it anew with uav-calibrate export"
+_NO_TRUST = Trust()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +50,11 @@ class Bundle:
     sha256: str
     """Of the manifest, hence of everything."""
     contents: dict[str, bytes]
+    head: dict[str, bytes] = field(default_factory=dict)
+    """The manifest and what stands beside it, as they were read."""
+    signature: Signature | None = None
+    is_trusted: bool = False
+    """Whether the signature was checked with a trusted key."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -130,7 +67,7 @@ class Bundle:
         Raises:
             BundleError: the bundle has none of this precision for this target, or none for any batch.
         """
-        serving = [graph for graph in self.manifest.graphs if _serves(graph, role, precision, target)]
+        serving = [graph for graph in self.manifest.graphs if graph.serves(role, precision, target)]
         fitting = [graph for graph in serving if batch in (graph.batch, "one")]
         if not fitting:
             there = sorted({f"{graph.precision} for {graph.target}" for graph in self.manifest.graphs})
@@ -141,36 +78,23 @@ class Bundle:
         return self.contents[max(fitting, key=lambda graph: (graph.target == target, graph.batch == batch)).file]
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Verify a bundle and read it into memory.
+def open_bundle(path: Path, trust: Trust = _NO_TRUST) -> Bundle:
+    """Verify a bundle, a folder or an archive, and read it into memory; a link is followed once, at the start.
 
     Raises:
-        BundleError: absent, damaged, incomplete, with files that the manifest does not list, or of another schema.
+        BundleError: absent, damaged, incomplete, with files that the manifest does not list, or of another schema; or
+            not signed by whom `trust` names.
     """
-    remedy = "copy the bundle again, or export it anew with uav-calibrate export"
-    if not path.is_dir():
+    home = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if home.is_dir():
+        return _verify(_Folder(home), trust)
+    if not home.exists():
         raise BundleError(f"{path}: no such bundle folder: name a <name>-<version>.uavb folder")
-    text = _read(path, "manifest.yaml", MAX_BYTES)
-    expected = _read(path, "manifest.sha256", 200).decode("ascii", "replace")
-    found = hashlib.sha256(text).hexdigest()
-    if expected != f"{found}\n":
-        raise BundleError(f"{path}/manifest.yaml: expected SHA-256 {expected[:64]!r}, found {found}: {remedy}")
-    manifest = _parse_manifest(text, f"{path}/manifest.yaml")
-    present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
-    extra = sorted(present - set(manifest.files) - {"manifest.yaml", "manifest.sha256"})
-    if extra:
-        raise BundleError(f"{path}: files that the manifest does not list: {', '.join(extra[:5])}: {remedy}")
-    contents = {}
-    for name, entry in manifest.files.items():
-        data = _read(path, name, entry.size_bytes)
-        digest = hashlib.sha256(data).hexdigest()
-        if len(data) != entry.size_bytes or digest != entry.sha256:
-            raise BundleError(
-                f"{path}/{name}: expected {entry.size_bytes} bytes with SHA-256 {entry.sha256[:12]}…,"
-                f" found {len(data)} bytes with {digest[:12]}…: {remedy}"
-            )
-        contents[name] = data
-    return Bundle(path=path, manifest=manifest, sha256=found, contents=contents)
+    try:
+        with open_regular(home) as stream:
+            return _verify(_Archive(home, stream), trust)
+    except OSError as error:
+        raise BundleError(f"{home}: cannot be read ({error.strerror}): copy the bundle again") from error
 
 
 def shipped_bundle() -> Path:
@@ -186,64 +110,135 @@ def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -
     Raises:
         BundleError: the manifest is one that `open_bundle` would refuse; nothing is written.
     """
+    target = folder / f"{manifest.title}.uavb"
     files = {
         name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
         for name, data in sorted(contents.items())
     }
-    text = dump_yaml({**msgspec.structs.asdict(manifest), "files": files})
-    _parse_manifest(text, f"{folder}/{manifest.title}.uavb/manifest.yaml")
-    target = folder / f"{manifest.title}.uavb"
-    partial = folder / f".{manifest.title}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    for name, data in contents.items():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        (partial / name).write_bytes(data)
-    (partial / "manifest.yaml").write_bytes(text)
-    (partial / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest() + "\n")
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    text = manifest_text(manifest, files)
+    parse_manifest(text, f"{target}/{MANIFEST}")
+    replace_folder(target, {**contents, MANIFEST: text, CHECKSUM: _checksum(text)})
     return target
 
 
-def _serves(graph: GraphEntry, role: str, precision: str, target: str) -> bool:
-    return graph.role == role and graph.precision == precision and graph.target in (target, "any")
+def pack_bundle(bundle: Bundle, folder: Path) -> Path:
+    """Write a bundle into `folder` as one file for transport, in place of one that may exist, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{bundle.manifest.title}{SUFFIX}"
+    write_archive(target, f"{bundle.manifest.title}.uavb", {**bundle.head, **bundle.contents})
+    return target
 
 
-def _check_graphs(graphs: tuple[GraphEntry, ...], roles: tuple[str, ...]) -> None:
-    """Raise ValueError unless each role has an FP32 graph and no graph is there twice or of another role."""
-    kinds = [(graph.role, graph.precision, graph.target, graph.batch) for graph in graphs]
-    if len(set(kinds)) < len(kinds):
-        raise ValueError(f"graphs: {len(kinds)} entries of {len(set(kinds))} kinds: expected each kind once")
-    strangers = sorted({graph.role for graph in graphs} - {*roles, WHOLE})
-    missing = [role for role in roles if not any(_serves(graph, role, "fp32", "any") for graph in graphs)]
-    if strangers or missing:
-        raise ValueError(f"graph roles {strangers} are unknown, FP32 graphs for {missing} are missing")
+def add_signature(bundle: Bundle, text: bytes) -> None:
+    """Put a signature, as `models.signature.sign` returns it, into a bundle's folder or archive."""
+    parse_signature(text, f"{bundle.path}/{SIGNATURE}")
+    if bundle.path.is_dir():
+        replace_file(bundle.path / SIGNATURE, [text])
+    else:
+        contents = {**bundle.head, SIGNATURE: text, **bundle.contents}
+        write_archive(bundle.path, f"{bundle.manifest.title}.uavb", contents)
 
 
-def _parse_manifest(text: bytes, where: str) -> Manifest:
-    """Return the manifest; its release is judged first, because another release may have other keys."""
-    try:
-        schema = parse_yaml(text, _Release, where).schema
-        if schema != SCHEMA_VERSION:
+class _Folder:
+    """Files as they lie in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def head(self) -> dict[str, bytes]:
+        names = [name for name in HEAD if name != SIGNATURE or os.path.lexists(self.path / name)]
+        return {name: self._read(name, _HEAD_BYTES[name]) for name in names}
+
+    def files(self, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
+        """Yield the files that the manifest lists, at most a byte more of each than it says."""
+        found = (file for file in self.path.rglob("*") if not file.is_dir() or file.is_symlink())
+        extra = sorted({str(file.relative_to(self.path)) for file in found} - set(manifest.files) - set(HEAD))
+        if extra:
+            raise BundleError(f"{self.path}: files that the manifest does not list: {', '.join(extra[:5])}: {_REMEDY}")
+        for name, entry in manifest.files.items():
+            yield name, self._read(name, entry.size_bytes)
+
+    def _read(self, name: str, limit: int) -> bytes:
+        """Return a file's bytes, at most `limit` + 1 of them; symbolic links are refused."""
+        file = self.path / name
+        if any(part.is_symlink() for part in (file, *file.parents) if self.path in part.parents):
+            raise BundleError(f"{file}: a symbolic link, which a bundle may not hold: copy the file itself")
+        try:
+            with open_regular(file, os.O_NOFOLLOW) as stream:
+                return stream.read(min(os.fstat(stream.fileno()).st_size, limit + 1))
+        except OSError as error:
+            raise BundleError(f"{file}: cannot be read ({error.strerror}): copy the bundle again") from error
+
+
+class _Archive:
+    """Files as they come out of an archive, each judged before the next is read."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self._reader = ArchiveReader(stream, str(path))
+        self._next = self._reader.header()
+
+    def head(self) -> dict[str, bytes]:
+        found = {}
+        while self._next is not None and self._next[0] in HEAD:
+            name, size_bytes = self._next
+            if size_bytes > _HEAD_BYTES[name]:
+                raise BundleError(f"{self.path}: {name} of {size_bytes} bytes, at most {_HEAD_BYTES[name]}: {_REMEDY}")
+            found[name] = self._reader.body(size_bytes)
+            self._next = self._reader.header()
+        missing = sorted({MANIFEST, CHECKSUM} - set(found))
+        if missing or list(found) != [name for name in HEAD if name in found]:
+            raise BundleError(f"{self.path}: an archive that does not begin with {', '.join(HEAD[:2])}: {_REMEDY}")
+        return found
+
+    def files(self, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
+        """Yield the files that the manifest lists, in its order; another size than it says is refused unread."""
+        if self._reader.folder != f"{manifest.title}.uavb":
+            raise BundleError(f"{self.path}: holds {self._reader.folder}, but its manifest is {manifest.title}'s")
+        for name, entry in manifest.files.items():
+            if self._next != (name, entry.size_bytes):
+                raise BundleError(
+                    f"{self.path}: expected {name} of {entry.size_bytes} bytes next,"
+                    f" found {self._next or 'the end'}: {_REMEDY}"
+                )
+            yield name, self._reader.body(entry.size_bytes)
+            self._next = self._reader.header()
+        if self._next is not None:
+            raise BundleError(f"{self.path}: files that the manifest does not list: {self._next[0]}: {_REMEDY}")
+
+
+def _verify(source: _Folder | _Archive, trust: Trust) -> Bundle:
+    """Read a bundle in the order of trust: damage, then who signed it, then what it says, then all it lists."""
+    where = f"{source.path}/{MANIFEST}"
+    head = source.head()
+    text = head[MANIFEST]
+    found = hashlib.sha256(text).hexdigest()
+    if head[CHECKSUM] != _checksum(text):
+        expected = head[CHECKSUM].decode("ascii", "replace")[:64]
+        raise BundleError(f"{where}: expected SHA-256 {expected!r}, found {found}: {_REMEDY}")
+    signature = parse_signature(head[SIGNATURE], f"{source.path}/{SIGNATURE}") if SIGNATURE in head else None
+    is_trusted = check_signature(text, signature, trust, str(source.path))
+    manifest = parse_manifest(text, where)
+    contents = {}
+    for name, data in source.files(manifest):
+        entry = manifest.files[name]
+        digest = hashlib.sha256(data).hexdigest()
+        if len(data) != entry.size_bytes or digest != entry.sha256:
             raise BundleError(
-                f"{where}: schema {schema}: this runtime reads {SCHEMA_VERSION}: install the release that wrote it,"
-                " or export the bundle anew"
+                f"{source.path}/{name}: expected {entry.size_bytes} bytes with SHA-256 {entry.sha256[:12]}…,"
+                f" found {len(data)} bytes with {digest[:12]}…: {_REMEDY}"
             )
-        return parse_yaml(text, Manifest, where)
-    except ConfigError as error:
-        raise BundleError(str(error)) from error
+        contents[name] = data
+    return Bundle(
+        path=source.path,
+        manifest=manifest,
+        sha256=found,
+        contents=contents,
+        head=head,
+        signature=signature,
+        is_trusted=is_trusted,
+    )
 
 
-def _read(folder: Path, name: str, limit: int) -> bytes:
-    """Return a file's bytes, at most `limit` + 1 of them; symbolic links are refused."""
-    file = folder / name
-    if any(part.is_symlink() for part in (file, *file.parents) if folder in part.parents):
-        raise BundleError(f"{file}: a symbolic link, which a bundle may not hold: copy the file itself")
-    if file.exists() and not file.is_file():
-        raise BundleError(f"{file}: not a regular file: copy the bundle again")
-    try:
-        with file.open("rb") as stream:
-            return stream.read(limit + 1)
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}): copy the bundle again") from error
+def _checksum(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}\n".encode()

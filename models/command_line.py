@@ -23,6 +23,7 @@ EXIT_CODES = (
 )
 
 EXTRAS = {
+    "cryptography": "keys",
     "cv2": "camera",
     "matplotlib": "train",
     "onnx": "export",

@@ -39,10 +39,11 @@ ONLY_IN = {
     "cv2": ("models/preprocess.py", "edge/sources/camera.py"),
     "SoapySDR": ("edge/sources/soapy.py",),
     "yaml": ("models/schema.py",),
+    "cryptography": ("models/signature.py",),
 }
 NOT_ON_THE_DRONE = (
     "torch", "safetensors", "onnx", "onnxscript", "matplotlib", "trainer", "calibration", "models.nets",
-    "cv2", "serial", "SoapySDR", "pytest", "hypothesis",
+    "cv2", "serial", "SoapySDR", "cryptography", "pytest", "hypothesis",
 )  # fmt: skip
 """What edge must import without: what the drone lacks, and what it may lack."""
 SLOW_TO_IMPORT = ("numpy", "zmq", "torch", "onnxruntime", "pymavlink", "cv2", "mcap", "rich", "msgspec", "yaml")
