@@ -93,8 +93,9 @@ def export_graphs(network: MultimodalNet, *, has_uint8_images: bool = False) -> 
     branches = {}
     for modality in network.spec.modalities:
         branch, recipe = branch_graph(network, modality.name), modality.recipe
-        takes_bytes = has_uint8_images and isinstance(recipe, ImageRecipe)
-        branches[modality.name] = with_uint8_input(branch, recipe) if takes_bytes else branch
+        if has_uint8_images and isinstance(recipe, ImageRecipe):
+            branch = with_uint8_input(branch, recipe)
+        branches[modality.name] = branch
     fusion = fusion_graph(network)
     models = {**branches, FUSION: fusion, WHOLE: join(branches, fusion)}
     return {

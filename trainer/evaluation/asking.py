@@ -6,7 +6,7 @@ Each branch sees each example once; every case of an evaluation is those answers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime
@@ -15,7 +15,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from models.bundle import FUSION, Bundle
 from models.errors import BundleError, InputError
-from models.spec import ModelSpec
+from models.preprocess import image_planes
+from models.spec import ImageRecipe, ModelSpec
 from trainer.data.examples import Example, prepare, presence
 
 _CHUNK = 32
@@ -78,8 +79,12 @@ class BundleModel:
             raise BundleError(f"{bundle.path}: ONNX Runtime cannot load a graph ({error}): export it anew") from error
 
     def ask_branch(self, name: str, inputs: NDArray[np.float32]) -> BranchAnswer:
-        """Return what a branch graph says."""
-        feature, logits = self._sessions[name].run(["feature", "logits"], {"input": inputs})
+        """Return what a branch graph says; one that normalises frames itself gets them back as bytes."""
+        session, recipe = self._sessions[name], self.spec.modality(name).recipe
+        given: NDArray[Any] = inputs
+        if isinstance(recipe, ImageRecipe) and session.get_inputs()[0].type == "tensor(uint8)":
+            given = image_planes(inputs, recipe)
+        feature, logits = session.run(["feature", "logits"], {"input": given})
         return feature, logits
 
     def fuse(self, answers: BranchAnswers, mask: NDArray[np.float32]) -> Fused:
