@@ -36,6 +36,8 @@ ONLY_IN = {
     "onnxruntime": ("edge/backends/", "trainer/", "calibration/"),
     "onnx": ("calibration/",),
     "onnxscript": ("calibration/",),
+    "tensorrt": ("edge/backends/trt.py", "edge/backends/cuda.py", "calibration/engine.py"),
+    "tensorrt_rtx": ("calibration/engine.py",),
     "cv2": ("models/preprocess.py", "edge/sources/camera.py"),
     "SoapySDR": ("edge/sources/soapy.py",),
     "yaml": ("models/schema.py",),
