@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from models.errors import RecordingError
+
 
 def write_file(path: Path, parts: Iterable[bytes], mode: int = 0o644) -> None:
     """Write a file that must not exist yet, and flush it to the disk; its name is not: see `sync_folder`.
@@ -29,6 +31,22 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write a file in place of one that may exist, in a folder made where need be; it is there whole or not at all.
+
+    Raises:
+        RecordingError: the disk is full, or gone.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, [data.encode() if isinstance(data, str) else data])
+    except OSError as error:
+        raise RecordingError(
+            f"{path}: cannot be written ({error.strerror}): make room, or name another folder; what was there before is"
+            " whole"
+        ) from error
 
 
 def replace_link(path: Path, target: str) -> None:

@@ -1,5 +1,6 @@
 """A run that ends early goes on to the same bits, however it ended, and nothing that was saved is lost."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,12 +15,14 @@ import pytest
 import torch
 from training import IMAGE, IQ, Silent, Tones, run_config
 
+from models import disk
+from models.disk import write_whole
 from models.errors import InputError, RecordingError
 from models.nets.checkpoint import read_checkpoint, write_tensors
 from models.spec import FusionSpec
 from trainer.methods.catalogue import MethodConfig
 from trainer.methods.joint import JointConfig
-from trainer.training.diary import LOG, Diary, read_log, write_whole
+from trainer.training.diary import LOG, Diary, read_log
 from trainer.training.early_stop import EarlyStopConfig
 from trainer.training.loop import BEST, CHECKPOINT, RESUME, Trainer, fit
 
@@ -111,11 +114,18 @@ def test_files_are_on_the_disk_before_they_take_their_place(tmp_path, monkeypatc
     write_whole(tmp_path / "page.html", "text")
     write_tensors(tmp_path / "state.safetensors", {"one": torch.ones(1)}, {})
     Diary(tmp_path / LOG, 0).write({"epoch": 0})
-    assert seen == ["synced", "renamed"] * 3 + ["synced"]
+    whole = ["synced", "renamed", "synced"]  # the file, its name, the folder that holds the name
+    assert seen == [*whole, "synced", "renamed", *whole, "synced"]
 
 
-def test_page_that_finds_no_room_says_nothing_of_resuming(tmp_path):
-    (tmp_path / ".page.html.partial").symlink_to("/dev/full")
+def no_room(path, parts, mode=0o644):
+    """Write a part of a file, as on a disk that is full then."""
+    path.write_bytes(b"".join(parts)[:2])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_page_that_finds_no_room_says_nothing_of_resuming(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "write_file", no_room)
     with pytest.raises(RecordingError, match=r"page.html: cannot be written .*: make room, or name another") as refused:
         write_whole(tmp_path / "page.html", "text")
     assert "--resume" not in str(refused.value)
@@ -193,10 +203,10 @@ def test_log_on_a_full_disk_is_named_and_the_state_stays(interrupted):
     assert (interrupted / RESUME).read_bytes() == before
 
 
-def test_text_on_a_full_disk_leaves_what_was_there_and_no_remains(tmp_path):
+def test_text_on_a_full_disk_leaves_what_was_there_and_no_remains(tmp_path, monkeypatch):
     path = tmp_path / LOG
     path.write_text("before")
-    (tmp_path / f".{LOG}.partial").symlink_to("/dev/full")
+    monkeypatch.setattr(disk, "write_file", no_room)
     with pytest.raises(RecordingError, match="No space left on device"):
         write_whole(path, "after")
     assert path.read_text() == "before"

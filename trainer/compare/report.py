@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
+from models.page import Page, new_figure
 from trainer.compare.tables import Summary
 from trainer.compare.text import about, tables
-from trainer.page import Page, new_figure
 
 _OURS, _OTHER, _FAINT = "#2e7d32", "#5b7083", "#c9d1d9"
 

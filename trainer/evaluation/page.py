@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.page import Page, new_figure
 from trainer.evaluation import confidence
 from trainer.evaluation.controls import Controls
 from trainer.evaluation.result import Evaluation
-from trainer.page import Page, new_figure
 
 _FUSED, _ONE, _GONE, _DEAD = "#2f8f5b", "#3f7cc4", "#e0a03c", "#b4525f"
 _SWAPPED, _OTHERS, _NEITHER = "#a869b8", "#4ba67c", "#c9ced4"

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from models.disk import write_whole
 from models.errors import RecordingError
 
 LOG = "log.jsonl"
@@ -55,25 +56,3 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             return lines
         lines.append(line)
     return lines
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file by renaming a finished one, which is on the disk, into place.
-
-    Raises:
-        RecordingError: the disk is full, or gone.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise RecordingError(
-            f"{path}: cannot be written ({error.strerror}): make room, or name another folder; what was there before is"
-            " whole"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from models.page import Page
 from trainer.config import TrainConfig
 from trainer.evaluation.result import Evaluation
-from trainer.page import Page
 from trainer.training.diary import LOG, read_log
 from trainer.training.pictures import draw_decisions, draw_progress
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.training.diary import write_whole
+from models.disk import write_whole
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _WORDS = ' class="words"'
@@ -53,6 +53,10 @@ class Page:
             rows.append(f"<tr{mark}>{cells}</tr>")
         self._parts.append(f'<div class="wide"><table>{"".join(rows)}</table></div>')
 
+    def svg(self, drawing: str) -> None:
+        """Add a picture that is SVG text already."""
+        self._parts.append(drawing)
+
     def picture(self, figure: Any) -> None:
         """Add a matplotlib figure, drawn as SVG with its text as text; the figure need not be used after."""
         import matplotlib as mpl
@@ -67,7 +71,6 @@ class Page:
         """Write the file; it appears whole or not at all."""
         body = "\n".join(self._parts)
         head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{_STYLE}</style>'
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n')
 
 
