@@ -95,7 +95,8 @@ def quantize(values: FloatArray, how: Affine) -> Integers:
 
 def dequantize(integers: Integers, how: Affine) -> FloatArray:
     """Return the numbers that integers stand for."""
-    return (integers.astype(np.int32) - how.zero_point).astype(np.float32) * np.float32(how.scale)
+    steps: FloatArray = (integers.astype(np.int32) - how.zero_point).astype(np.float32)
+    return steps * np.float32(how.scale)
 
 
 def fake_quantize(values: FloatArray, how: Affine) -> FloatArray:
@@ -157,4 +158,5 @@ def _to_integers(values: FloatArray, scale: FloatArray | np.float32, zero_point:
     with np.errstate(over="ignore"):
         steps = np.rint(values.astype(np.float32, copy=False) / scale)
     steps = np.nan_to_num(steps, nan=0.0, posinf=1e9, neginf=-1e9)
-    return np.clip(steps + np.float32(zero_point), limits.min, limits.max).astype(dtype)
+    integers: Integers = np.clip(steps + np.float32(zero_point), limits.min, limits.max).astype(dtype)
+    return integers
