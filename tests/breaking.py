@@ -303,13 +303,6 @@ def quantized_to_nowhere(model, pick):
     insert(model, last, "QuantizeLinear", [pick(nodes(model, "Relu", "Clip", "Conv")).output[0], *numbers])
 
 
-def pooled_in_int8(model, pick):
-    dequantize = pick([one for one in activations(model) if _has_channels(model, one)])
-    quantized = dequantize.input[0]
-    pooled = insert(model, dequantize, "MaxPool", [quantized], kernel_shape=[1, 1])
-    dequantize.input[0] = pooled
-
-
 def quantized_input(model, pick):
     model.graph.input.append(helper.make_tensor_value_info("bytes", TensorProto.INT8, [1, 5]))
     last = model.graph.node[-1]

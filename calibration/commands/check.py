@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="graphs (.onnx), <name>-<version>.uavb bundles, or work folders of uav-calibrate quantize",
     )
-    parser.add_argument("--parser", action="store_true", help="also ask NVIDIA's parser and builder, where installed")
+    parser.add_argument(
+        "--parser", action="store_true", help="also ask NVIDIA's parser and builder about graphs without errors"
+    )
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
@@ -42,15 +44,21 @@ def run(args: argparse.Namespace) -> int:
             print(f"{graph.name}: skipped: made for a CPU")
             continue
         violations = check_graph(graph.model)
-        found[graph.name] = violations + (_ask_nvidia(trt, graph.model) if trt else [])
-        _print_violations(graph.name, found[graph.name])
+        if trt and not _count_errors(violations):  # some that break a rule take the builder's process down
+            violations += _ask_nvidia(trt, graph.model)
+        found[graph.name] = violations
+        _print_violations(graph.name, violations)
     every = [violation for violations in found.values() for violation in violations]
-    errors = sum(violation.severity == "error" for violation in every)
+    errors = _count_errors(every)
     counted = f"{len(found)} graphs checked, {len(skipped)} skipped, {errors} errors, {len(every) - errors} warnings"
     print(counted + (f", built by {trt.__name__} {trt.__version__}" if trt and not errors else ""))
     if args.json:
         print_json(_as_json(found, skipped, trt, errors))
     return 1 if errors else 0
+
+
+def _count_errors(violations: "Sequence[Violation]") -> int:
+    return sum(violation.severity == "error" for violation in violations)
 
 
 def _builder() -> Any:

@@ -6,7 +6,7 @@ Each rule has a name, says why it is there and what to do; docs/tensorrt-rules.m
 from onnx import ModelProto
 
 from calibration.rules import form, placement, scales, values
-from calibration.rules.view import view_graph
+from calibration.rules.view import look_up
 from calibration.rules.violation import Rule as Rule
 from calibration.rules.violation import Violation as Violation
 
@@ -261,6 +261,6 @@ RULES = (
 
 def check_graph(model: ModelProto) -> list[Violation]:
     """Return every place where a model breaks a rule, rule by rule; a broken model is asked for its form alone."""
-    view = view_graph(model)
+    view = look_up(model)
     rules = RULES if form.complaint(model) is None else FORM
     return [violation for rule in rules for violation in rule.judge(view)]

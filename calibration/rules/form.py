@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import onnx
 from onnx import ModelProto
 
-from calibration.rules.view import GraphView, external_tensors, label
+from calibration.graphs import IR_VERSION, OPSET
+from calibration.rules.view import AnyGraph, external_tensors, label
 
-OPSETS = range(13, 21)
-"""From per-channel Q/DQ to what TensorRT 10.3 reads."""
-MAX_IR_VERSION = 10
+OPSETS = range(13, OPSET + 1)
+"""From the first Q/DQ per channel to what TensorRT 10.3 reads."""
 OPERATORS = frozenset({
     "Abs", "Add", "And", "AveragePool", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv",
     "ConvTranspose", "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gemm",
@@ -37,26 +37,26 @@ _INSTEAD = {
 }
 
 
-def opset(view: GraphView) -> Iterator[tuple[str, str]]:
+def opset(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find a version of the operators that TensorRT 10.3 does not read."""
     if view.opset not in OPSETS:
         yield "graph", f"opset {view.opset}: expected {OPSETS.start} to {OPSETS.stop - 1}"
 
 
-def ir_version(view: GraphView) -> Iterator[tuple[str, str]]:
+def ir_version(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find a file format that is too new."""
-    if view.model.ir_version > MAX_IR_VERSION:
-        yield "graph", f"IR version {view.model.ir_version}: expected at most {MAX_IR_VERSION}"
+    if view.model.ir_version > IR_VERSION:
+        yield "graph", f"IR version {view.model.ir_version}: expected at most {IR_VERSION}"
 
 
-def external_data(view: GraphView) -> Iterator[tuple[str, str]]:
+def external_data(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find weights that the model only points at."""
     for tensor in external_tensors(view.model):
         where = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
         yield tensor.name or "graph", f"its values lie in another file, {where!r}"
 
 
-def unsupported_operator(view: GraphView) -> Iterator[tuple[str, str]]:
+def unsupported_operator(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find operators that are not known to build, but for those of which another rule speaks."""
     for node in view.nodes:
         if node.domain not in ("", "ai.onnx"):
@@ -66,14 +66,14 @@ def unsupported_operator(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"{node.op_type} is not among the operators known to build{hint}"
 
 
-def control_flow(view: GraphView) -> Iterator[tuple[str, str]]:
+def control_flow(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find graphs inside the graph."""
     for node in view.nodes:
         if node.op_type in CONTROL_FLOW:
             yield label(node), f"{node.op_type} decides at run time what is computed"
 
 
-def data_dependent_shape(view: GraphView) -> Iterator[tuple[str, str]]:
+def data_dependent_shape(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find tensors whose shape follows from values."""
     for node in view.nodes:
         if node.op_type in SIZED_BY_VALUES:
@@ -83,7 +83,7 @@ def data_dependent_shape(view: GraphView) -> Iterator[tuple[str, str]]:
                 yield label(node), f"input {position} of {node.op_type} is a shape that is computed from data"
 
 
-def dynamic_dimension(view: GraphView) -> Iterator[tuple[str, str]]:
+def dynamic_dimension(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find inputs of which more than the batch is left open."""
     for value in view.inputs:
         dimensions = list(value.type.tensor_type.shape.dim)[1:]
@@ -93,7 +93,7 @@ def dynamic_dimension(view: GraphView) -> Iterator[tuple[str, str]]:
             yield value.name, f"the input's dimension {listed} is open: expected the batch alone, dimension 0"
 
 
-def invalid_graph(view: GraphView) -> Iterator[tuple[str, str]]:
+def invalid_graph(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find what ONNX itself refuses; silent where a rule above says it better."""
     found = complaint(view.model)
     better = (opset, ir_version, external_data, unsupported_operator)

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from calibration.rules.view import DEQUANTIZE, QUANTIZE, WEIGHTED, GraphView, attribute, label, type_name
+from calibration.rules.view import DEQUANTIZE, QUANTIZE, WEIGHTED, AnyGraph, attribute, label, type_name
 
 FIRST_OPSET_OF_HALF_SCALES = 19
 _BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 
-def zero_point(view: GraphView) -> Iterator[tuple[str, str]]:
+def zero_point(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find zero points that are not zero."""
     for node in _quantizers(view):
         found = _constant(view, node, 2)
@@ -21,7 +21,7 @@ def zero_point(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"zero point {_range(found)}: expected 0"
 
 
-def quantized_type(view: GraphView) -> Iterator[tuple[str, str]]:
+def quantized_type(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find tensors that are quantized to another type than INT8; INT32 has a rule of its own."""
     for node in _quantizers(view):
         tensor = node.output[0] if node.op_type == QUANTIZE else node.input[0]
@@ -32,7 +32,7 @@ def quantized_type(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"quantized to {type_name(kind)}: expected int8"
 
 
-def quantized_bias(view: GraphView) -> Iterator[tuple[str, str]]:
+def quantized_bias(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find biases behind a DequantizeLinear, and INT32 behind one anywhere."""
     for node in view.nodes:
         if node.op_type == DEQUANTIZE and view.types.get(node.input[0]) == TensorProto.INT32:
@@ -43,7 +43,7 @@ def quantized_bias(view: GraphView) -> Iterator[tuple[str, str]]:
                 yield label(node), f"its bias {node.input[2]} is quantized"
 
 
-def computed_scale(view: GraphView) -> Iterator[tuple[str, str]]:
+def computed_scale(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find scales and zero points that are not constants."""
     for node in _quantizers(view):
         computed = [name for name in node.input[1:3] if name and name not in view.constants]
@@ -51,7 +51,7 @@ def computed_scale(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"{' and '.join(computed)} are not constants"
 
 
-def scale_value(view: GraphView) -> Iterator[tuple[str, str]]:
+def scale_value(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find scales that are no scales."""
     for node in _quantizers(view):
         scale = _constant(view, node, 1)
@@ -59,7 +59,7 @@ def scale_value(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"scale {_range(scale)}: expected positive and finite"
 
 
-def scale_type(view: GraphView) -> Iterator[tuple[str, str]]:
+def scale_type(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find scales of another float type than what they scale, or of one that this opset has not."""
     for node in _quantizers(view):
         kind = view.types.get(node.input[1], TensorProto.FLOAT)
@@ -71,7 +71,7 @@ def scale_type(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"float16 scale in opset {view.opset}: expected {FIRST_OPSET_OF_HALF_SCALES} or more"
 
 
-def scale_mismatch(view: GraphView) -> Iterator[tuple[str, str]]:
+def scale_mismatch(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find a DequantizeLinear that undoes another quantization than the one before it."""
     for node in view.nodes:
         quantize = view.made_by(node.input[0], QUANTIZE) if node.op_type == DEQUANTIZE else None
@@ -86,7 +86,7 @@ def scale_mismatch(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(node), f"axis {attribute(node, 'axis', 1)} undoes {attribute(quantize, 'axis', 1)}"
 
 
-def weight_axis(view: GraphView) -> Iterator[tuple[str, str]]:
+def weight_axis(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find weights with scales along another axis than their output channels."""
     for node, position, dequantize, weights in _quantized_weights(view):
         scale, expected = _constant(view, dequantize, 1), channel_axis(node, position, weights.ndim)
@@ -99,7 +99,7 @@ def weight_axis(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(dequantize), f"{scale.size} scales for {weights.shape[axis]} channels"
 
 
-def per_tensor_weights(view: GraphView) -> Iterator[tuple[str, str]]:
+def per_tensor_weights(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find weights that share one scale."""
     for node, position, dequantize, weights in _quantized_weights(view):
         scale, axis = _constant(view, dequantize, 1), channel_axis(node, position, weights.ndim)
@@ -107,7 +107,7 @@ def per_tensor_weights(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(dequantize), f"one scale for {weights.shape[axis]} output channels of {node.op_type}"
 
 
-def per_channel_activation(view: GraphView) -> Iterator[tuple[str, str]]:
+def per_channel_activation(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find activations with more than one scale."""
     for node in _quantizers(view):
         scale = _constant(view, node, 1)
@@ -130,11 +130,11 @@ def channel_axis(node: NodeProto, position: int, rank: int) -> int:
     return 1
 
 
-def _quantizers(view: GraphView) -> Iterator[NodeProto]:
+def _quantizers(view: AnyGraph) -> Iterator[NodeProto]:
     return (node for node in view.nodes if node.op_type in (QUANTIZE, DEQUANTIZE) and len(node.input) > 1)
 
 
-def _quantized_weights(view: GraphView) -> Iterator[tuple[NodeProto, int, NodeProto, NDArray[Any]]]:
+def _quantized_weights(view: AnyGraph) -> Iterator[tuple[NodeProto, int, NodeProto, NDArray[Any]]]:
     """Yield (node, position of the operand, its DequantizeLinear, its values)."""
     for node in view.nodes:
         for position, name in enumerate(node.input[:2] if node.op_type in WEIGHTED else ()):
@@ -144,7 +144,7 @@ def _quantized_weights(view: GraphView) -> Iterator[tuple[NodeProto, int, NodePr
                 yield node, position, dequantize, weights
 
 
-def _constant(view: GraphView, node: NodeProto, position: int) -> NDArray[Any] | None:
+def _constant(view: AnyGraph, node: NodeProto, position: int) -> NDArray[Any] | None:
     return view.constants.get(node.input[position]) if position < len(node.input) else None
 
 

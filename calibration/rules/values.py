@@ -6,7 +6,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from calibration.rules.form import SHAPE_OPERANDS, SIZED_BY_VALUES
-from calibration.rules.view import DEQUANTIZE, QUANTIZE, GraphView, label, type_name
+from calibration.rules.view import DEQUANTIZE, QUANTIZE, AnyGraph, label, type_name
 
 TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 SMALLEST_GUARD = 1e-4
@@ -21,7 +21,7 @@ _SENSITIVE = frozenset({"Exp", "Log", "LogSoftmax", "Softmax"})
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
-def unsupported_type(view: GraphView) -> Iterator[tuple[str, str]]:
+def unsupported_type(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find tensors of a type that TensorRT has not, or that only an input may have; INT8 belongs to Q/DQ."""
     quantized = _quantized_tensors(view)
     takers = {value.name: {node.op_type for node in view.consumers.get(value.name, ())} for value in view.inputs}
@@ -32,7 +32,7 @@ def unsupported_type(view: GraphView) -> Iterator[tuple[str, str]]:
             yield (name if node is None else label(node)), f"{name} is of type {type_name(kind)}"
 
 
-def int64_data(view: GraphView) -> Iterator[tuple[str, str]]:
+def int64_data(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find 64-bit integers that are data and not shapes, of which another rule speaks."""
     for name, kind in view.types.items():
         if kind == TensorProto.INT64 and view.depends_on_data(name) and not _is_shape(view, name):
@@ -40,7 +40,7 @@ def int64_data(view: GraphView) -> Iterator[tuple[str, str]]:
             yield (name if node is None else label(node)), f"{name} is int64 computed from data"
 
 
-def non_finite_weight(view: GraphView) -> Iterator[tuple[str, str]]:
+def non_finite_weight(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find constants with NaN or infinity, but for bounds of a Clip, and scales, of which another rule speaks."""
     for name, value in view.constants.items():
         takers = view.consumers.get(name, [])
@@ -49,7 +49,7 @@ def non_finite_weight(view: GraphView) -> Iterator[tuple[str, str]]:
             yield label(elsewhere[0]), f"{name} holds {int((~np.isfinite(value)).sum())} numbers that are not finite"
 
 
-def mixed_types(view: GraphView) -> Iterator[tuple[str, str]]:
+def mixed_types(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find nodes whose inputs should be of one type and are not."""
     for node in view.nodes:
         if node.op_type in SAME_TYPE:
@@ -59,7 +59,7 @@ def mixed_types(view: GraphView) -> Iterator[tuple[str, str]]:
                 yield label(node), f"{node.op_type} takes {' and '.join(found)} at once"
 
 
-def fp16_underflow(view: GraphView) -> Iterator[tuple[str, str]]:
+def fp16_underflow(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find float16 constants that are too small to do what they are there for."""
     for node in view.nodes:
         for position, name in enumerate(node.input):
@@ -76,14 +76,14 @@ def fp16_underflow(view: GraphView) -> Iterator[tuple[str, str]]:
                 )
 
 
-def fp16_softmax(view: GraphView) -> Iterator[tuple[str, str]]:
+def fp16_softmax(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find exponentials and logarithms in half precision."""
     for node in view.nodes:
         if node.op_type in _SENSITIVE and view.types.get(node.input[0]) == TensorProto.FLOAT16:
             yield label(node), f"{node.op_type} in float16"
 
 
-def _quantized_tensors(view: GraphView) -> set[str]:
+def _quantized_tensors(view: AnyGraph) -> set[str]:
     """Return the tensors between Q and DQ, and zero points: the rules on quantization speak of their types."""
     names = set()
     for node in view.nodes:
@@ -93,7 +93,7 @@ def _quantized_tensors(view: GraphView) -> set[str]:
     return names
 
 
-def _is_shape(view: GraphView, name: str) -> bool:
+def _is_shape(view: AnyGraph, name: str) -> bool:
     """Say whether a tensor is a shape, or has one that its values decide."""
     if view.made_by(name, *SIZED_BY_VALUES):
         return True
@@ -103,7 +103,7 @@ def _is_shape(view: GraphView, name: str) -> bool:
     )
 
 
-def _guards_nothing(view: GraphView, node: NodeProto, position: int, value: float) -> bool:
+def _guards_nothing(view: AnyGraph, node: NodeProto, position: int, value: float) -> bool:
     """Say whether a constant is there to keep numbers away from zero, and is too small to."""
     is_bound = node.op_type == "Max" or (node.op_type == "Clip" and position == 1)
     if value == 0:
@@ -111,7 +111,7 @@ def _guards_nothing(view: GraphView, node: NodeProto, position: int, value: floa
     return value < SMALLEST_GUARD and (is_bound or node.op_type == "Add")
 
 
-def _must_not_be_zero(view: GraphView, name: str) -> bool:
+def _must_not_be_zero(view: AnyGraph, name: str) -> bool:
     """Say whether a logarithm or a quotient of a tensor is taken."""
     return any(
         taker.op_type in ("Log", "Reciprocal") or (taker.op_type == "Div" and taker.input[1] == name)

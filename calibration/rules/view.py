@@ -14,8 +14,8 @@ WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GraphView:
-    """A model with its tensors looked up by name; what shape inference cannot tell is absent."""
+class AnyGraph:
+    """A model, sound or not, with its tensors looked up by name; what shape inference cannot tell is absent."""
 
     model: ModelProto
     producers: dict[str, NodeProto]
@@ -70,14 +70,14 @@ class GraphView:
         return False
 
 
-def view_graph(model: ModelProto) -> GraphView:
+def look_up(model: ModelProto) -> AnyGraph:
     """Look a model's tensors up; what is wrong with the model is for the rules to say, not for this."""
     graph = model.graph
     consumers: dict[str, list[NodeProto]] = {}
     for node in graph.node:
         for name in filter(None, node.input):
             consumers.setdefault(name, []).append(node)
-    return GraphView(
+    return AnyGraph(
         model=model,
         producers={name: node for node in graph.node for name in node.output if name},
         consumers=consumers,
@@ -93,7 +93,8 @@ def label(node: NodeProto) -> str:
 
 def type_name(kind: int) -> str:
     """Return an element type's name as ONNX writes it, in small letters."""
-    return str(TensorProto.DataType.Name(kind)).lower()
+    known = kind in TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(kind)).lower() if known else f"number {kind}, which ONNX does not know"
 
 
 def attribute(node: NodeProto, name: str, default: int) -> int:
@@ -113,7 +114,7 @@ def external_tensors(model: ModelProto) -> list[TensorProto]:
 def _constants(model: ModelProto) -> dict[str, NDArray[Any]]:
     """Return the constant tensors by name, those in other files left out."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    constants = {}
+    constants: dict[str, NDArray[Any]] = {}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.output:
             for one in node.attribute:
@@ -123,10 +124,21 @@ def _constants(model: ModelProto) -> dict[str, NDArray[Any]]:
                     constants[node.output[0]] = np.asarray(helper.get_attribute_value(one), np.float32)
                 elif one.name in ("value_int", "value_ints"):
                     constants[node.output[0]] = np.asarray(helper.get_attribute_value(one), np.int64)
-    outside = {id(tensor) for tensor in external_tensors(model)}
-    return constants | {
-        name: numpy_helper.to_array(tensor) for name, tensor in tensors.items() if id(tensor) not in outside
-    }
+    for name, tensor in tensors.items():
+        values = _values(tensor)
+        if values is not None:
+            constants[name] = values
+    return constants
+
+
+def _values(tensor: TensorProto) -> NDArray[Any] | None:
+    """Return a constant's numbers, None where they are elsewhere or damaged, which rules on the form tell of."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return None
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _types(model: ModelProto) -> dict[str, int]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from calibration.rules.view import GraphView
+from calibration.rules.view import AnyGraph
 
 Severity = Literal["error", "warning"]
 """error: NVIDIA's parser refuses it, or the numbers suffer; warning: it costs speed, or may cost accuracy."""
@@ -31,10 +31,10 @@ class Rule:
     forbids: str
     why: str
     fix: str
-    find: Callable[[GraphView], Iterator[tuple[str, str]]]
+    find: Callable[[AnyGraph], Iterator[tuple[str, str]]]
     """Yields (node, reason) for each place that breaks the rule."""
 
-    def judge(self, view: GraphView) -> Iterator[Violation]:
+    def judge(self, view: AnyGraph) -> Iterator[Violation]:
         """Yield a violation for each place that breaks the rule."""
         for node, reason in self.find(view):
             yield Violation(rule=self.name, severity=self.severity, node=node, reason=reason, fix=self.fix)
