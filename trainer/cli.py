@@ -10,6 +10,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("trainer.commands.fit", "train from a YAML file to a checkpoint"),
     "evaluate": ("trainer.commands.evaluate", "accuracy of a checkpoint or bundle: fused, each alone, each missing"),
     "compare": ("trainer.commands.compare", "methods and fusion forms side by side, in a table and a report"),
+    "examples": ("trainer.commands.examples", "write a sample of preprocessed examples, for uav-calibrate"),
     "composite-flight": ("trainer.commands.composite_flight", "make a recorded flight of real radio and real scenes"),
 }
 

@@ -24,6 +24,7 @@ class Example:
     """What the sensors deliver at one moment, and the truth."""
 
     label: int
+    """Index of its class; -1 where nobody knows, which no training and no evaluation takes."""
     sensors: Mapping[str, NDArray[Any] | None]
     """By modality, before preprocessing: I/Q (samples, 2), image (height, width, 3) BGR uint8, vector (values,). None
     where the moment has none, which only validation examples may."""
@@ -87,7 +88,7 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
         for n, example in enumerate(examples):
             if modality.name not in example.sensors:
                 raise InputError(
-                    f"example of {spec.classes[example.label]}: no {modality.name}, the data set delivers"
+                    f"{_called(example, spec)}: no {modality.name}, the data set delivers"
                     f" {', '.join(example.sensors)}: name the modalities as it does"
                 )
             sensor = example.sensors[modality.name]
@@ -97,11 +98,15 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
             preprocess(sensor, modality.recipe, stack[n])
             if not np.isfinite(stack[n]).all():
                 raise InputError(
-                    f"example of {spec.classes[example.label]}{example.source and f' ({example.source})'}:"
-                    f" {modality.name} holds NaN or infinity: repair or remove it from the data set"
+                    f"{_called(example, spec)}{example.source and f' ({example.source})'}: {modality.name} holds NaN or"
+                    " infinity: repair or remove it from the data set"
                 )
         inputs[modality.name] = stack
     return inputs, np.array([example.label for example in examples], np.int64)
+
+
+def _called(example: Example, spec: ModelSpec) -> str:
+    return f"example of {spec.classes[example.label]}" if example.label >= 0 else "example of an unknown class"
 
 
 def presence(examples: Sequence[Example], spec: ModelSpec) -> NDArray[np.float32]:

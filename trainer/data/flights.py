@@ -16,7 +16,8 @@ from edge.transport.wire import Header, Reason, check_payload
 from models.errors import InputError
 from models.spec import ModalitySpec, Recipe
 
-_UNTOLD = -1
+UNTOLD = -1
+"""Class id of a moment that nobody told the truth of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,12 @@ class _Looks:
 
 
 def cut_flight(
-    recording: Recording, streams: Mapping[str, str], modalities: Sequence[ModalitySpec], max_skew_ns: int
+    recording: Recording,
+    streams: Mapping[str, str],
+    modalities: Sequence[ModalitySpec],
+    max_skew_ns: int,
+    *,
+    needs_truth: bool = True,
 ) -> Flight:
     """Cut a recording into moments, one for each message of the modality that has the fewest.
 
@@ -65,8 +71,9 @@ def cut_flight(
         streams: modality that each stream feeds.
         modalities: of the model; every moment has them all.
         max_skew_ns: between the pacing message and any other.
+        needs_truth: whether a moment that nobody told the truth of is left out, or gets the class id UNTOLD.
     Raises:
-        InputError: the recording tells no truth, or gives one class two names.
+        InputError: the recording tells no truth though it needs to, or gives one class two names.
         RecordingError: a message is not what its channel says.
     """
     recipes = {modality.name: modality.recipe for modality in modalities}
@@ -85,13 +92,13 @@ def cut_flight(
                 left_out[f"{event.stream}: {fitting}"] += 1
             else:
                 found[name].append((fitting.capture_ns, event.header.capture_ns, place))
-    if not labels:
+    if needs_truth and not labels:
         raise InputError(f"{recording.path}: no truth in it: record the topic `truth`, or leave the file out")
     looks = {name: _looks(rows, truths) for name, rows in found.items()}
     return Flight(
         recording=recording,
         labels=labels,
-        moments=tuple(_moments(looks, max_skew_ns, left_out)),
+        moments=tuple(_moments(looks, max_skew_ns, left_out, needs_truth=needs_truth)),
         left_out=left_out,
         looks={name: len(one.places) for name, one in looks.items()},
     )
@@ -117,18 +124,20 @@ def _looks(rows: list[tuple[int, int, int]], truths: TruthTimeline) -> _Looks:
     for newest_ns, first_ns, _ in rows:
         newest, first = truths.at(newest_ns), truths.at(first_ns)
         is_told = newest is not None and first is not None and newest.class_id == first.class_id >= 0
-        class_ids.append(newest.class_id if newest is not None and is_told else _UNTOLD)
+        class_ids.append(newest.class_id if newest is not None and is_told else UNTOLD)
     table: NDArray[Any] = np.array(rows, np.int64).reshape(-1, 3)
     return _Looks(places=table[:, 2], capture_ns=table[:, 0], class_ids=np.array(class_ids, np.int64))
 
 
-def _moments(looks: Mapping[str, _Looks], max_skew_ns: int, left_out: Counter[str]) -> list[Moment]:
+def _moments(
+    looks: Mapping[str, _Looks], max_skew_ns: int, left_out: Counter[str], *, needs_truth: bool
+) -> list[Moment]:
     pacing = min(looks, key=lambda name: len(looks[name].places))
     paced = looks[pacing]
     moments = []
     for n in range(len(paced.places)):
         class_id, capture_ns = int(paced.class_ids[n]), int(paced.capture_ns[n])
-        if class_id == _UNTOLD:
+        if needs_truth and class_id == UNTOLD:
             left_out[f"{pacing}: no truth"] += 1
             continue
         others = {name: _near(one, capture_ns, class_id, max_skew_ns) for name, one in looks.items() if name != pacing}

@@ -11,7 +11,7 @@ to train with: `validation` may name them all, and a single recording validates.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +99,7 @@ class Recordings:
         self.licence = config.licence
         self._recipes = {modality.name: modality.recipe for modality in modalities}
         held, trained = _split(config)
-        cut = {path: _flight(path, config, modalities) for path in sorted(held + trained)}
+        cut = {path: read_flight(path, config, modalities) for path in sorted(held + trained)}
         _check_modalities(cut, self._recipes)
         self.classes = _classes(config, cut)
         self._trained = [self._cuts(cut[path]) for path in trained]
@@ -137,14 +137,16 @@ class Recordings:
         """
         flights = self.training[rng.integers(len(self.classes))]
         cuts = flights[rng.integers(len(flights))]
-        drawn = self._example(cuts[rng.integers(len(cuts))], rng)
+        drawn = example_of(cuts[rng.integers(len(cuts))], self._recipes, rng)
         sensors = {name: self._augmented(one, rng) for name, one in drawn.sensors.items()}
         return Example(label=drawn.label, sensors=sensors, source=drawn.source)
 
     def validation_examples(self) -> Iterator[Example]:
         """Yield moments of the recordings that training leaves, evenly spread where there are too many."""
         count = min(len(self.validation), self.config.validation_examples)
-        yield from (self._example(self.validation[n * len(self.validation) // count], None) for n in range(count))
+        yield from (
+            example_of(self.validation[n * len(self.validation) // count], self._recipes, None) for n in range(count)
+        )
 
     def _cuts(self, flight: Flight) -> list[Cut]:
         index = {class_id: self.classes.index(label) for class_id, label in flight.labels.items()}
@@ -152,24 +154,29 @@ class Recordings:
             Cut(recording=flight.recording, label=index[moment.class_id], moment=moment) for moment in flight.moments
         ]
 
-    def _example(self, cut: Cut, rng: np.random.Generator | None) -> Example:
-        """Return a moment's example: any of its messages and windows by `rng`, without one the nearest and newest."""
-        sensors, sources = {}, []
-        for name, places in cut.moment.places.items():
-            event = cut.recording.event(int(places[rng.integers(len(places)) if rng else 0]))
-            if event.header is None:
-                raise InputError(f"{cut.recording.path}: it was changed while it was in use: start again")
-            sources.append(f"{event.stream} {event.header.sequence}")
-            where = f"{cut.recording.path}: stream {event.stream}, sequence {event.header.sequence}"
-            sensors[name] = _sensed(event.header, event.payload, self._recipes[name], where, rng)
-        return Example(label=cut.label, sensors=sensors, source=f"{cut.recording.path}: {', '.join(sources)}")
-
     def _augmented(self, sensed: NDArray[Any] | None, rng: np.random.Generator) -> NDArray[Any] | None:
         if sensed is None or self.config.augmentation == "none":
             return sensed
         if sensed.ndim == 2:
             return turned_in_time(sensed, rng)
         return (aerial_part if self.config.augmentation == "aerial" else upright_part)(sensed, LEAST_PART, rng)
+
+
+def example_of(cut: Cut, recipes: Mapping[str, Recipe], rng: np.random.Generator | None) -> Example:
+    """Return a moment's example: any of its messages and windows by `rng`, without one the nearest and newest.
+
+    Raises:
+        InputError: what is there is no image, not finite, or the file was changed meanwhile.
+    """
+    sensors, sources = {}, []
+    for name, places in cut.moment.places.items():
+        event = cut.recording.event(int(places[rng.integers(len(places)) if rng else 0]))
+        if event.header is None:
+            raise InputError(f"{cut.recording.path}: it was changed while it was in use: start again")
+        sources.append(f"{event.stream} {event.header.sequence}")
+        where = f"{cut.recording.path}: stream {event.stream}, sequence {event.header.sequence}"
+        sensors[name] = _sensed(event.header, event.payload, recipes[name], where, rng)
+    return Example(label=cut.label, sensors=sensors, source=f"{cut.recording.path}: {', '.join(sources)}")
 
 
 def _sensed(
@@ -198,9 +205,9 @@ def _of_label(flights: Sequence[Sequence[Cut]], label: int) -> list[list[Cut]]:
 
 def _split(config: RecordingsData) -> tuple[list[Path], list[Path]]:
     """Return the recordings that validate, and those that train."""
-    files = _matching(config.files)
+    files = matching_files(config.files)
     if config.validation:
-        held = _matching(config.validation)
+        held = matching_files(config.validation)
         foreign = [str(path) for path in held if path not in files]
         if foreign:
             raise InputError(f"validation names {', '.join(foreign)}: expected recordings that `files` names as well")
@@ -217,7 +224,7 @@ def _rank(path: Path) -> float:
     return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8], "big") / 2**64
 
 
-def _matching(patterns: Sequence[str]) -> list[Path]:
+def matching_files(patterns: Sequence[str]) -> list[Path]:
     """Return the files that patterns name, each once, in order."""
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -231,13 +238,19 @@ def _matching(patterns: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
-def _flight(path: Path, config: RecordingsData, modalities: tuple[ModalitySpec, ...]) -> Flight:
-    """Read one recording, and say what of it is lost or left out."""
+def read_flight(
+    path: Path, config: RecordingsData, modalities: tuple[ModalitySpec, ...], *, needs_truth: bool = True
+) -> Flight:
+    """Return the moments of one recording, and say what of it is lost or left out; raises as `cut_flight`."""
     recording = open_recording(path)
     if recording.damage.is_damaged:
         log.warning("%s: damaged (%s): the rest is used", path, recording.damage)
     flight = cut_flight(
-        recording, _streams(recording, config, modalities), modalities, round(config.max_skew_ms * 1_000_000)
+        recording,
+        _streams(recording, config, modalities),
+        modalities,
+        round(config.max_skew_ms * 1_000_000),
+        needs_truth=needs_truth,
     )
     left_out = ", ".join(f"{count} {why}" for why, count in sorted(flight.left_out.items())) or "nothing"
     log.log(
