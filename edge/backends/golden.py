@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference from the FP32 outputs stored at export; other CPUs round otherwise, never this much."""
-LEAST_SQNR_DB = 20.0
-"""Of an output of another precision against FP32, over all golden examples: errors below a tenth of the signal.
+LEAST_SQNR_DB = 15.0
+"""Of an output of another precision against FP32, over all golden examples: errors below a sixth of the signal.
 
-INT8 graphs that pass their gates have 30 dB and more; those of another model have 3 dB and less.
+Measured on the branches of the shipped model: weights rounded to 8 bits leave 29 dB and more; weights a tenth too large
+leave 9 dB and less, those of another training 1 dB and less.
 """
 CLEAR_MARGIN = 1.0
 """Of the first class over the second, relative to the RMS of all logits: above it no rounding changes the first."""
