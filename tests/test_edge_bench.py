@@ -211,6 +211,7 @@ def test_the_hot_floor_is_the_hand_over_and_each_computation_back_to_back(figure
 def test_every_message_of_a_benchmark_is_accounted_for(figures: Any) -> None:
     streams = [stream for path in figures["accounting"].values() for stream in path.values()]
     assert len(streams) == 4
+    assert figures["precisions"] == {"iq": "fp32", "image": "fp32", "fusion": "fp32"}
     assert all(stream["balanced"] and stream["received"] > 0 and not stream["rejected"] for stream in streams)
 
 
@@ -220,3 +221,4 @@ def test_the_table_shows_figures_and_what_is_missing(figures: Any) -> None:
     assert f"{figures['paths']['image']['p50_ms']:.3f}" in text.getvalue()
     assert "too few for a p99, which needs 662" in text.getvalue()
     assert "every message is accounted for" in text.getvalue()
+    assert "graphs: iq fp32, image fp32, fusion fp32" in text.getvalue()

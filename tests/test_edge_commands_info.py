@@ -5,6 +5,8 @@ import pytest
 from recorded import PERIOD_NS, write_flight
 
 from edge.cli import main
+from edge.recording.writer import RecordingWriter
+from edge.transport.messages import PipelineStatus
 
 WINDOWS = 40
 
@@ -19,6 +21,33 @@ def test_info_tells_streams_and_damage(tmp_path: Path, capsys: pytest.CaptureFix
     assert (radio["kind"], radio["messages"], radio["rate_hz"], radio["missing"]) == ("iq", WINDOWS, 100.0, 0)
     assert told["duration_s"] == (WINDOWS - 1) * PERIOD_NS / 1e9
     assert "damage: none" in out
+
+
+def test_info_tells_which_model_flew_in_which_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flight.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        for time_ns, precision in ((1, "fp32"), (2, "int8")):
+            status = PipelineStatus(
+                time_ns=time_ns, results=1, streams={}, model="site-4", bundle_sha256="", labels=("a", "b"),
+                precisions={"iq": precision, "fusion": "fp32"},
+            )  # fmt: skip
+            writer.write_message(status, time_ns)
+    assert main(["info", str(path), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "model: site-4, graphs: iq int8, fusion fp32" in out
+    told = json.loads(out.splitlines()[-1])
+    assert (told["model"], told["precisions"]) == ("site-4", {"iq": "int8", "fusion": "fp32"})
+
+
+def test_info_of_a_recording_without_a_pipeline_names_no_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_flight(tmp_path / "flight.mcap", WINDOWS)
+    assert main(["info", str(tmp_path / "flight.mcap"), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "model:" not in out
+    told = json.loads(out.splitlines()[-1])
+    assert (told["model"], told["precisions"]) == ("", {})
 
 
 def test_info_tells_what_a_cut_recording_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge.cli import main
 from edge.operations.replays import LiveOptions, fly_exact, fly_live
+from edge.operations.report import write_report
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of
 from edge.recording.synthetic import START_NS, message_count, write_synthetic_flight
@@ -17,11 +19,12 @@ from edge.sources.synthetic import SiteGenerator, SyntheticFlight
 from edge.transport.messages import TRUTH_HOLDS_NS, Kind, Truth
 from edge.transport.truths import TruthTimeline
 from edge.transport.wire import Reason, Stamp, check_payload, encode_array
-from models.bundle import open_bundle, shipped_bundle
+from models.bundle import GraphEntry, open_bundle, shipped_bundle, write_bundle
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
 
 SECONDS = 4.0
+FP32 = {"iq": "fp32", "image": "fp32", "fusion": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +112,32 @@ def test_live_replay_agrees_with_exact_replay(flight):
     answered = [answer for answer in live.answers if answer.has_answer]
     assert len(answered) >= 0.9 * len(exact.answers)
     assert abs(live.summary()["accuracy"] - exact.summary()["accuracy"]) <= 0.1
+    assert live.summary()["precisions"] == exact.summary()["precisions"] == FP32
+
+
+def test_a_precision_that_the_bundle_has_not_is_refused_in_either_mode(flight, capsys):
+    arguments = ["replay", str(flight), "--bundle", str(shipped_bundle()), "--precision", "mixed"]
+    assert main([*arguments, "--exact"]) == 3
+    assert "no graph in mixed for " in capsys.readouterr().err
+    assert main([*arguments, "--rate", "0"]) == 3
+
+
+def test_live_and_exact_replay_fly_the_precision_that_is_asked_for(flight, tmp_path):
+    """The shipped graphs stand in for rounded ones: they keep the bounds."""
+    shipped = open_bundle(shipped_bundle())
+    entry = GraphEntry(role="iq", precision="int8", file="onnx/iq.int8.onnx")
+    manifest = msgspec.structs.replace(shipped.manifest, graphs=(*shipped.manifest.graphs, entry))
+    contents = {**shipped.contents, entry.file: shipped.graph("iq")}
+    bundle = open_bundle(write_bundle(tmp_path, manifest, contents))
+    recording = open_recording(flight)
+    expected = {**FP32, "iq": "int8"}
+    assert fly_exact(recording, bundle).summary()["precisions"] == FP32
+    exact = fly_exact(recording, bundle, precision="int8")
+    assert exact.summary()["precisions"] == expected
+    write_report(tmp_path / "report.html", exact)
+    assert "Graphs: iq int8, image fp32, fusion fp32" in (tmp_path / "report.html").read_text()
+    live = fly_live(recording, bundle, LiveOptions(rate=0, precision="int8"))
+    assert live.summary()["precisions"] == expected
 
 
 def test_live_replay_as_fast_as_it_goes_loses_nothing(flight):

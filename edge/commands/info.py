@@ -15,7 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print streams, metadata, attachments and damage; exit 0 also when damaged, since the rest can be flown."""
+    """Print streams, the model that flew, metadata, attachments and damage.
+
+    Exit 0 also when damaged, since the rest can be flown.
+    """
     from edge.recording.reader import open_recording
     from models.command_line import print_json
 
@@ -30,6 +33,8 @@ def _print_text(recording: "Recording") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from edge.backends.select import precisions_text
+
     table = Table(title=f"{recording.path.name}: {recording.duration_ns / 1e9:.2f} s", title_justify="left")
     table.add_column("stream")
     table.add_column("kind")
@@ -40,6 +45,10 @@ def _print_text(recording: "Recording") -> None:
         table.add_row(name, stream.kind.name.lower(), *cells)
     console = Console()
     console.print(table)
+    model, precisions = _model(recording)
+    if model:
+        told = f", graphs: {precisions_text(precisions)}" if precisions else ""
+        console.print(f"model: {model}{told}", markup=False, highlight=False, soft_wrap=True)
     for name, text in recording.metadata.items():
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name, data in recording.attachments.items():
@@ -49,6 +58,7 @@ def _print_text(recording: "Recording") -> None:
 
 def _as_json(recording: "Recording") -> dict[str, Any]:
     damage = recording.damage
+    model, precisions = _model(recording)
     return {
         "path": str(recording.path),
         "duration_s": recording.duration_ns / 1e9,
@@ -62,6 +72,8 @@ def _as_json(recording: "Recording") -> dict[str, Any]:
             }
             for name, stream in recording.streams.items()
         },
+        "model": model,
+        "precisions": precisions,
         "metadata": recording.metadata,
         "attachments": {name: len(data) for name, data in recording.attachments.items()},
         "damage": {
@@ -71,3 +83,11 @@ def _as_json(recording: "Recording") -> dict[str, Any]:
             "lost_messages_at_least": damage.lost_messages,
         },
     }
+
+
+def _model(recording: "Recording") -> tuple[str, dict[str, str]]:
+    """Return the bundle that flew, and the precision of each of its graphs; both empty where nobody told."""
+    from edge.transport.messages import Kind, PipelineStatus
+
+    status = recording.last_message(Kind.STATUS)
+    return (status.model, status.precisions) if isinstance(status, PipelineStatus) else ("", {})

@@ -135,6 +135,16 @@ class Recording:
             raise RecordingError(f"{self._path}: cannot be read any more ({error.strerror}): put it back") from error
         return self._event(self._channels[number], log_time_ns, memoryview(data)[offset : offset + size])
 
+    def last_message(self, kind: Kind) -> Message | None:
+        """Return the last message of a kind that is no sensor's; None where there is none.
+
+        Raises:
+            RecordingError: as `event`.
+        """
+        numbers = [number for number, channel in self._channels.items() if channel.kind == kind]
+        places = np.flatnonzero(np.isin(self._index[:, 1], numbers))
+        return self.event(int(places[-1])).message if len(places) else None
+
     def _chunk(self, file: BinaryIO, chunk: int, held: "collections.OrderedDict[int, bytes]") -> bytes:
         if chunk not in held:
             held[chunk] = unpack_chunk(file, self._contents.chunks[chunk])
