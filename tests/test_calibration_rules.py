@@ -102,6 +102,7 @@ CASES = {
     "positions of values": Case("data-dependent-shape", float_network, breaking.positions_of_values, False),
     "computed shape": Case("data-dependent-shape", float_network, breaking.computed_shape, False),
     "missing tensor": Case("invalid-graph", quantized_network, breaking.missing_tensor, False),
+    "sum of other size": Case("contradiction", float_network, breaking.sum_of_other_size, False),
     "open height": Case("dynamic-dimension", float_network, breaking.open_height, True),
     "no shape": Case("invalid-graph", float_network, breaking.no_shape, False),
     "double": Case("unsupported-type", float_network, breaking.double, True),

@@ -1,12 +1,15 @@
 """Laws of the TensorRT rules on random networks: legal ones pass, and one change is found wherever it is made."""
 
+import numpy as np
 import onnx
 from drawing import Drawing
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from test_calibration_rules import CASES, rules_broken
 
 from calibration.rules import check_graph
+from calibration.rules.form import OPERATORS
 
 BLOCKS = st.tuples(
     st.sampled_from(["quantized", "float", "residual"]), st.sampled_from(["Relu", "Clip", ""]), st.booleans()
@@ -43,3 +46,35 @@ def test_a_change_against_a_rule_is_found_wherever_it_is_made(model, change, dat
 
     CASES[change].broken(model, pick)
     assert CASES[change].rule in rules_broken(model)
+
+
+@st.composite
+def damages(draw, model):
+    """Damage a model in one place, as no exporter would."""
+    node = draw(st.sampled_from(list(model.graph.node)))
+    tensor = draw(st.sampled_from(list(model.graph.initializer)))
+    kind = draw(st.sampled_from(["operator", "input", "no input", "no output", "shape", "type", "no attributes"]))
+    if kind == "operator":
+        node.op_type = draw(st.sampled_from(sorted(OPERATORS)))
+    elif kind == "input" and node.input:
+        names = [name for one in model.graph.node for name in (*one.input, *one.output)]
+        node.input[draw(st.integers(0, len(node.input) - 1))] = draw(st.sampled_from(["", *names]))
+    elif kind == "no input" and node.input:
+        del node.input[draw(st.integers(0, len(node.input) - 1))]
+    elif kind == "no output":
+        del node.output[:]
+    elif kind == "shape":
+        shape = draw(st.sampled_from([(), 0, 3, (2, 0), (1, 2)]))
+        tensor.CopyFrom(numpy_helper.from_array(np.zeros(shape, np.int8), tensor.name))
+    elif kind == "type":
+        tensor.data_type = draw(st.integers(0, 25))
+    else:
+        del node.attribute[:]
+    return kind
+
+
+@given(networks(), st.data())
+def test_a_damaged_graph_never_ends_the_check(model, data):
+    for _ in range(data.draw(st.integers(1, 3))):
+        data.draw(damages(model))
+    assert all(violation.reason for violation in check_graph(model))

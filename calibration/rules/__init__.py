@@ -70,8 +70,7 @@ FORM = (
 )
 """Rules that can be asked of any model, however broken."""
 
-RULES = (
-    *FORM,
+SUBSTANCE = (
     Rule(
         name="dynamic-dimension",
         severity="error",
@@ -257,10 +256,26 @@ RULES = (
         find=placement.unquantized_skip,
     ),
 )
+"""Rules that need a model which can be walked."""
+
+LAST = Rule(
+    name="contradiction",
+    severity="error",
+    forbids="shapes or types that do not fit each other",
+    why="the parser refuses, or the builder ends the process",
+    fix="export again; report it if this project's export wrote it",
+    find=form.contradiction,
+)
+"""ONNX's own verdict on types and shapes: asked for where no rule has found an error, since rules say it better."""
+
+RULES = (*FORM, *SUBSTANCE, LAST)
 
 
 def check_graph(model: ModelProto) -> list[Violation]:
     """Return every place where a model breaks a rule, rule by rule; a broken model is asked for its form alone."""
     view = look_up(model)
-    rules = RULES if form.complaint(model) is None else FORM
-    return [violation for rule in rules for violation in rule.judge(view)]
+    rules = FORM if form.complaint(model) is not None else (*FORM, *SUBSTANCE)
+    found = [violation for rule in rules for violation in rule.judge(view)]
+    if not any(violation.severity == "error" for violation in found):
+        found += LAST.judge(view)
+    return found

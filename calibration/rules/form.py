@@ -101,10 +101,17 @@ def invalid_graph(view: AnyGraph) -> Iterator[tuple[str, str]]:
         yield "graph", found
 
 
-def complaint(model: ModelProto) -> str | None:
-    """Return what ONNX's checker says against a model, None when it is sound."""
+def contradiction(view: AnyGraph) -> Iterator[tuple[str, str]]:
+    """Find shapes and types that do not fit each other."""
+    found = complaint(view.model, is_thorough=True)
+    if found is not None:
+        yield "graph", found
+
+
+def complaint(model: ModelProto, *, is_thorough: bool = False) -> str | None:
+    """Return what ONNX's checker says against a model, None when it is sound; types and shapes if thorough."""
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+        onnx.checker.check_model(model, full_check=is_thorough)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         return " ".join(str(error).split())[:300]
     return None

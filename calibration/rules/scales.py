@@ -90,7 +90,7 @@ def weight_axis(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find weights with scales along another axis than their output channels."""
     for node, position, dequantize, weights in _quantized_weights(view):
         scale, expected = _constant(view, dequantize, 1), channel_axis(node, position, weights.ndim)
-        axis = attribute(dequantize, "axis", 1) % max(weights.ndim, 1)
+        axis = attribute(dequantize, "axis", 1) % weights.ndim
         if scale is None or scale.size <= 1:
             continue
         if axis != expected:
@@ -103,7 +103,7 @@ def per_tensor_weights(view: AnyGraph) -> Iterator[tuple[str, str]]:
     """Find weights that share one scale."""
     for node, position, dequantize, weights in _quantized_weights(view):
         scale, axis = _constant(view, dequantize, 1), channel_axis(node, position, weights.ndim)
-        if scale is not None and scale.size == 1 and weights.ndim > axis and weights.shape[axis] > 1:
+        if scale is not None and scale.size == 1 and weights.shape[axis] > 1:
             yield label(dequantize), f"one scale for {weights.shape[axis]} output channels of {node.op_type}"
 
 
@@ -140,7 +140,7 @@ def _quantized_weights(view: AnyGraph) -> Iterator[tuple[NodeProto, int, NodePro
         for position, name in enumerate(node.input[:2] if node.op_type in WEIGHTED else ()):
             dequantize = view.dequantized(name)
             weights = None if dequantize is None else view.quantized_constant(dequantize)
-            if dequantize is not None and weights is not None:
+            if dequantize is not None and weights is not None and weights.ndim > 1:
                 yield node, position, dequantize, weights
 
 
