@@ -8,6 +8,7 @@ from models.command_line import run_command_line
 ABOUT = "Turn a trained checkpoint into a bundle that the onboard runtime verifies and flies."
 COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("calibration.commands.export", "checkpoint to bundle: ONNX graphs, parity with torch, golden examples"),
+    "bundle": ("calibration.commands.bundle", "build, sign, inspect, install bundles, and roll back"),
     "check": ("calibration.commands.check", "do graphs keep to the rules of TensorRT? Names node, reason and remedy"),
 }
 

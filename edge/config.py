@@ -180,7 +180,9 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
     """A whole deployment."""
 
     bundle: str
-    """Folder of the model, relative to this file."""
+    """The model, relative to this file: a .uavb folder, a .uavb.tar, or `current` of a store."""
+    bundle_keys: tuple[str, ...] = ()
+    """Files with public keys, relative to this file; with any, the bundle must be signed by one of them."""
     streams: dict[str, StreamConfig]
     """By name: 1 to 64 letters, digits, underscores, dots and dashes."""
     results: str
@@ -238,4 +240,8 @@ def load_flight(path: Path) -> FlightConfig:
         ConfigError: as `load_yaml`.
     """
     config = load_yaml(path, FlightConfig)
-    return msgspec.structs.replace(config, bundle=str((path.parent / config.bundle).resolve()))
+    return msgspec.structs.replace(
+        config,
+        bundle=str((path.parent / config.bundle).resolve()),
+        bundle_keys=tuple(str((path.parent / key).resolve()) for key in config.bundle_keys),
+    )

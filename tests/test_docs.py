@@ -53,6 +53,17 @@ def words_of(line: str) -> tuple[str, str, list[str]]:
     return (program, "", rest) if program.startswith("launch/") else (program, rest[0], rest[1:])
 
 
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options that a parser knows."""
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def subcommands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of a command's own commands; none where it has none."""
+    kinds = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(next(kinds, {}))
+
+
 def faults(line: str, *, is_whole: bool) -> list[str]:
     """Return what is wrong with a command line; one that is not whole may lack what is required."""
     script = line.split()[0]
@@ -70,7 +81,10 @@ def faults(line: str, *, is_whole: bool) -> list[str]:
         except (argparse.ArgumentError, SystemExit) as error:
             return [f"{line}: {error}"]
         return [f"{line}: unknown {word}" for word in unknown]
-    options = {option for action in parser._actions for option in action.option_strings}
+    options, commands = options_of(parser), subcommands_of(parser)
+    if commands and arguments and arguments[0] not in commands:
+        return [f"{line}: no such command"]
+    options |= options_of(commands[arguments[0]]) if commands and arguments else set()
     return [f"{line}: unknown {word}" for word in arguments if word.startswith("--") and word not in options]
 
 
@@ -93,6 +107,8 @@ def test_every_command_that_is_mentioned_exists_with_its_options(document: Path)
     [
         ("uav-edge fly", False),
         ("uav-edge replay --exacct", False),
+        ("uav-calibrate bundle unpack", False),
+        ("uav-calibrate bundle install --stoer", False),
         ("uav-edge replay flight.mcap", True),
         ("launch/demo --secs 3", True),
         ("launch/absent", True),

@@ -46,3 +46,12 @@ def test_what_cannot_fly_is_refused_with_its_line(tmp_path: Path, old: str, new:
     path.write_text(FLIGHT.replace(old, new, 1))
     with pytest.raises(ConfigError, match=rf"flight\.yaml.*{message}"):
         load_flight(path)
+
+
+def test_paths_of_a_deployment_are_relative_to_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "deployments" / "flight.yaml"
+    path.parent.mkdir()
+    path.write_text("bundle_keys: [../keys/a.pub, /etc/b.pub]\n" + FLIGHT.replace("demo.uavb", "../store/current"))
+    config = load_flight(path)
+    assert config.bundle == f"{tmp_path}/store/current"
+    assert config.bundle_keys == (f"{tmp_path}/keys/a.pub", "/etc/b.pub")

@@ -23,11 +23,13 @@ def run(args: argparse.Namespace) -> int:
     from edge.operations.signals import stop_on_signals
     from edge.pipeline.live import LivePipeline
     from models.bundle import open_bundle
+    from models.signature import read_trust
 
     stop = stop_on_signals()
     threading.excepthook = _end_process
     config = load_flight(args.config)
-    pipeline = LivePipeline(config, open_bundle(Path(config.bundle)))
+    trust = read_trust([Path(key) for key in config.bundle_keys], is_required=bool(config.bundle_keys))
+    pipeline = LivePipeline(config, open_bundle(Path(config.bundle), trust))
     pipeline.start()
     while not stop.is_set():  # not stop.wait(): a signal that comes while it takes its lock would hang it
         time.sleep(POLL_S)
