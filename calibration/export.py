@@ -152,8 +152,8 @@ def golden_examples(network: MultimodalNet, inputs: Mapping[str, Tensor], *, has
     absent = [name for name in network.spec.modality_names if name not in inputs]
     if absent or not len(next(iter(inputs.values()))):
         raise InputError(f"the checkpoint has no golden examples for {absent}: train again with this release")
-    planes = _planes(network.spec, inputs) if has_uint8_images else {}
-    inputs = {**inputs, **{name: _normalised(network.spec, name, array) for name, array in planes.items()}}
+    planes, normalised = _in_bytes(network.spec, inputs) if has_uint8_images else ({}, {})
+    inputs = {**inputs, **normalised}
     count, modalities = len(next(iter(inputs.values()))), len(network.spec.modalities)
     cases = torch.cat([torch.ones(1, modalities), 1 - torch.eye(modalities), torch.full((1, modalities), 0.5)])
     mask = cases[torch.arange(count) % len(cases)]
@@ -170,25 +170,25 @@ def golden_examples(network: MultimodalNet, inputs: Mapping[str, Tensor], *, has
     return {**{name: value.numpy() for name, value in golden.items()}, **numbers, **taken}
 
 
-def _planes(spec: ModelSpec, inputs: Mapping[str, Tensor]) -> Arrays:
-    """Return the grey values of the image modalities' inputs."""
-    recipes = {one.name: one.recipe for one in spec.modalities if isinstance(one.recipe, ImageRecipe)}
-    return {name: image_planes(inputs[name].numpy(), recipe) for name, recipe in recipes.items()}
-
-
-def _normalised(spec: ModelSpec, name: str, planes: NDArray[np.uint8]) -> Tensor:
-    recipe = spec.modality(name).recipe
-    if not isinstance(recipe, ImageRecipe):
-        raise TypeError(f"{name} is no image")
-    scale, offset = image_scaling(recipe)
-    return torch.from_numpy(planes * scale + offset)
+def _in_bytes(spec: ModelSpec, inputs: Mapping[str, Tensor]) -> tuple[Arrays, dict[str, Tensor]]:
+    """Return the image modalities' inputs as grey values, and what a graph that takes these makes of them."""
+    planes, normalised = {}, {}
+    for modality in spec.modalities:
+        if isinstance(modality.recipe, ImageRecipe):
+            planes[modality.name] = image_planes(inputs[modality.name].numpy(), modality.recipe)
+            scale, offset = image_scaling(modality.recipe)
+            normalised[modality.name] = torch.from_numpy(planes[modality.name] * scale + offset)
+    return planes, normalised
 
 
 def iemf_head(fusion: IemfFusion) -> IemfHead:
     """Return a head's numbers as the NumPy reference takes them."""
     return IemfHead(
-        weight=fusion.head.weight.detach().numpy(),
-        bias=fusion.head.bias.detach().numpy(),
+        layers=tuple(
+            (layer.weight.detach().numpy(), layer.bias.detach().numpy())
+            for layer in fusion.head.modules()
+            if isinstance(layer, torch.nn.Linear)
+        ),
         beta=fusion.beta.detach().numpy(),
         temperatures=fusion.temperatures.numpy(),
         tau=fusion.tau,

@@ -9,6 +9,7 @@ MAX_CLASSES = 256
 MAX_WINDOW_SAMPLES = 1 << 20
 MAX_INPUT_PX = 2048
 MAX_VECTOR_VALUES = 4096
+MAX_HIDDEN = 4096
 FUSION = "fusion"
 WHOLE = "whole"
 """Roles of graphs that no modality may be named after: the fusion head, and branches and head in one."""
@@ -118,12 +119,19 @@ class FusionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """IEMF: temperature of the entropy weights; small values trust the more certain modality more."""
     floor: float = 0.2
     """IEMF: the least weight of an available modality."""
+    hidden: int = 0
+    """concat, gated, iemf: units of a hidden layer between features and classes, without which no class can be learned
+    that only a combination makes; 0: none."""
 
     def __post_init__(self) -> None:
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau is {self.tau}: expected a positive temperature")
         if not 0 <= self.floor < 0.5:
             raise ValueError(f"floor is {self.floor}: expected 0 to below 0.5")
+        if not 0 <= self.hidden <= MAX_HIDDEN:
+            raise ValueError(f"hidden is {self.hidden}: expected 0 to {MAX_HIDDEN} units")
+        if self.hidden and self.method not in ("concat", "gated", "iemf"):
+            raise ValueError(f"hidden is {self.hidden}: {self.method} has no dense layer to put it before")
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -190,6 +190,14 @@ def test_a_torch_head_that_does_not_follow_the_formulas_is_not_exported(tmp_path
         export.export_bundle(checkpoint(tiny_spec()), export.Release(name="tiny", version=1, command=""), tmp_path)
 
 
+def test_a_head_with_a_hidden_layer_flies_and_agrees_with_the_numpy_reference(tmp_path):
+    spec = msgspec.structs.replace(tiny_spec(), fusion=FusionSpec(hidden=7))
+    release = export.Release(name="tiny", version=1, command="")
+    path, _ = export.export_bundle(checkpoint(spec), release, tmp_path)
+    bundle = open_bundle(path)
+    assert 0 < check_fusion(bundle, load_engines(bundle).fusion) <= PARITY
+
+
 def test_other_fusion_forms_carry_no_head(tmp_path):
     release = export.Release(name="tiny", version=1, command="")
     path, _ = export.export_bundle(checkpoint(tiny_spec("poe")), release, tmp_path)

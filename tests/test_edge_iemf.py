@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge.backends.iemf import IemfHead, iemf_fuse, iemf_weights
+from edge.backends.iemf import IemfHead, iemf_fuse, iemf_weights, stored_head
+from models.spec import FusionSpec
 
 FLOAT_ROUNDING = 1e-6
 
@@ -83,8 +86,7 @@ def test_formula_holds_on_numbers_worked_by_hand():
 
 def head_of_three_features(temperatures=(1.0, 1.0)):
     return IemfHead(
-        weight=np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]),
-        bias=np.array([0.1, -0.1]),
+        layers=((np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]), np.array([0.1, -0.1])),),
         beta=np.zeros(2),
         temperatures=np.array(temperatures),
         tau=1.0,
@@ -99,6 +101,21 @@ def test_fused_logits_hold_on_numbers_worked_by_hand():
     )
     np.testing.assert_allclose(weights, [0.5, 0.5])
     np.testing.assert_allclose(fused, [1.0 - 2.0 + 6.0 + 0.1 + 0.5, 0.5 + 1.0 - 0.1 + 0.5])
+
+
+def test_hidden_layer_stands_between_features_and_classes():
+    (last,) = head_of_three_features().layers
+    hidden = (np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 1.0]]), np.array([0.0, -3.0, 1.0]))
+    head = replace(head_of_three_features(), layers=(hidden, last))
+    logits = np.array([[1.0, 0.0], [0.0, 1.0]])
+    fused, _, _ = iemf_fuse([np.array([1.0, -1.0]), np.array([2.0])], logits, np.ones(2), head)
+    # features 1, -1, 2 become 1, 1 - 3 < 0, -1 + 2 + 1
+    np.testing.assert_allclose(fused, [1.0 + 3 * 2.0 + 0.1 + 0.5, 0.5 - 0.1 + 0.5])
+    assert {"head_weight", "head_bias", "head_hidden_weight", "head_hidden_bias"} <= set(head.as_arrays())
+    stored = stored_head(head.as_arrays(), FusionSpec(tau=1.0, floor=0.1, hidden=3))
+    for one, other in zip(stored.layers, head.layers, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
 
 
 def test_absent_modality_adds_neither_feature_nor_logits():

@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from models.nets.fusion import build_fusion
 from models.nets.multimodal import MultimodalNet
 from models.nets.sizes import BranchSizes
 from models.schema import parse_yaml
-from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+from models.spec import FusionSpec, ImageRecipe, IqRecipe, ModalitySpec
 
 PARITY = 2e-6  # float32 against float64
 
@@ -196,3 +197,24 @@ def test_odd_input_sizes_work(recipe):
     spec = tiny_spec(modalities=(ModalitySpec(name="odd", recipe=recipe, feature_size=4), IMAGE))
     network = MultimodalNet(spec, tiny_sizes(spec)).eval()
     assert network(inputs_for(spec, 1)).logits.shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "hidden", "is_learned"), [("concat", 16, True), ("iemf", 16, True), ("concat", 0, False)]
+)
+def test_what_only_the_combination_tells_takes_a_hidden_layer(method, hidden, is_learned):
+    torch.manual_seed(1)
+    spec = msgspec.structs.replace(tiny_spec(method), fusion=FusionSpec(method=method, hidden=hidden))
+    fusion = build_fusion(spec)
+    first, second = torch.cartesian_prod(torch.arange(3), torch.arange(3)).T
+    features = [torch.eye(one.feature_size)[place] for one, place in zip(spec.modalities, (first, second), strict=True)]
+    labels = (first + second) % 3
+    silent = [torch.zeros(9, 3), torch.zeros(9, 3)]
+    optimizer = torch.optim.Adam(fusion.parameters(), 0.05)
+    for _ in range(200):
+        logits = fusion(features, silent, torch.ones(9, 2))[0]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        optimizer.step()
+    right = int((logits.argmax(dim=1) == labels).sum())
+    assert right == 9 if is_learned else right <= 5

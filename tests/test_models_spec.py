@@ -67,6 +67,12 @@ def test_a_floor_that_leaves_no_room_for_weights_is_refused(floor: float) -> Non
         FusionSpec(floor=floor)
 
 
+@pytest.mark.parametrize("given", [{"hidden": -1}, {"hidden": 5000}, {"hidden": 8, "method": "poe"}])
+def test_a_hidden_layer_that_cannot_be_is_refused(given: dict) -> None:
+    with pytest.raises(ValueError, match=f"hidden is {given['hidden']}"):
+        FusionSpec(**given)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -19,10 +19,9 @@ _TINY = 1e-9
 class IemfHead:
     """All that a head is made of."""
 
-    weight: NDArray[np.floating]
-    """(classes, sum of the features' lengths): the dense layer."""
-    bias: NDArray[np.floating]
-    """(classes,)."""
+    layers: tuple[tuple[NDArray[np.floating], NDArray[np.floating]], ...]
+    """(weight (outputs, inputs), bias (outputs,)) of each dense layer, from the features, side by side, to the classes;
+    a ReLU between two."""
     beta: NDArray[np.floating]
     """(modality,): learned leaning."""
     temperatures: NDArray[np.floating]
@@ -34,7 +33,10 @@ class IemfHead:
 
     def as_arrays(self) -> dict[str, NDArray[np.floating]]:
         """Return what `stored_head` reads."""
-        return {f"head_{name}": getattr(self, name) for name in ("weight", "bias", "beta", "temperatures")}
+        named = {"head_beta": self.beta, "head_temperatures": self.temperatures}
+        for n, (weight, bias) in enumerate(reversed(self.layers)):
+            named |= {_named("weight", n): weight, _named("bias", n): bias}
+        return named
 
 
 def stored_head(golden: Mapping[str, NDArray[Any]], fusion: FusionSpec) -> IemfHead | None:
@@ -45,9 +47,9 @@ def stored_head(golden: Mapping[str, NDArray[Any]], fusion: FusionSpec) -> IemfH
     """
     if fusion.method != "iemf" or "head_weight" not in golden:
         return None
+    count = 2 if fusion.hidden else 1
     return IemfHead(
-        weight=golden["head_weight"],
-        bias=golden["head_bias"],
+        layers=tuple((golden[_named("weight", n)], golden[_named("bias", n)]) for n in reversed(range(count))),
         beta=golden["head_beta"],
         temperatures=golden["head_temperatures"],
         tau=fusion.tau,
@@ -58,7 +60,7 @@ def stored_head(golden: Mapping[str, NDArray[Any]], fusion: FusionSpec) -> IemfH
 def iemf_fuse(
     features: Sequence[NDArray[np.floating]], logits: NDArray[np.floating], mask: NDArray[np.floating], head: IemfHead
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Fuse one example: scaled features through the dense layer, plus the weighted sum of the branches' logits.
+    """Fuse one example: scaled features through the dense layers, plus the weighted sum of the branches' logits.
 
     Args:
         features: by modality, (length,).
@@ -70,8 +72,15 @@ def iemf_fuse(
     tempered = np.asarray(logits, np.float64) / np.asarray(head.temperatures, np.float64)[:, None]
     weights, entropies = iemf_weights(tempered, mask, head.tau, head.floor, head.beta)
     scaled = [len(features) * weight * feature for weight, feature in zip(weights, features, strict=True)]
-    dense = np.asarray(head.weight, np.float64) @ np.concatenate(scaled) + head.bias
+    dense = np.concatenate(scaled)
+    for n, (weight, bias) in enumerate(head.layers):
+        dense = np.asarray(weight, np.float64) @ (np.maximum(dense, 0.0) if n else dense) + bias
     return dense + weights @ tempered, weights, entropies
+
+
+def _named(what: str, layers_behind: int) -> str:
+    """Return the name under which a part of a layer is stored: the last layer's is the plain one."""
+    return f"head_{'hidden_' * layers_behind}{what}"
 
 
 def iemf_weights(

@@ -201,9 +201,15 @@ def over_sum(shares: Tensor) -> Tensor:
     return shares / shares.sum(dim=1, keepdim=True).clamp(min=TINY)
 
 
-def dense_head(spec: ModelSpec) -> nn.Linear:
-    """Return the dense layer from all features to the classes."""
-    return nn.Linear(sum(modality.feature_size for modality in spec.modalities), len(spec.classes))
+def dense_head(spec: ModelSpec) -> nn.Module:
+    """Return the dense layer from all features to the classes, or two with a ReLU between them.
+
+    One layer alone adds up what each modality speaks for: it cannot know a class that only a combination makes.
+    """
+    features, classes, hidden = sum(one.feature_size for one in spec.modalities), len(spec.classes), spec.fusion.hidden
+    if not hidden:
+        return nn.Linear(features, classes)
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def normalised_entropies(logits: Sequence[Tensor]) -> Tensor:
