@@ -27,6 +27,13 @@ def matrix_products():
     return draw.model(flat)
 
 
+def transposed_product():
+    """Return a quantized Gemm with transB between 8 and 8."""
+    draw = Drawing()
+    flat = draw.add("Flatten", draw.add("GlobalAveragePool", draw.activation(draw.conv("input", 3), "Relu")))
+    return draw.model(draw.add("Gemm", draw.qdq(flat), draw.quantized_weights(draw.random(8, 8), 0, True), transB=1))
+
+
 def upsampling():
     """Return a quantized transposed convolution from 8 to 8."""
     draw = Drawing()
@@ -74,7 +81,7 @@ def opset_18():
 LEGAL = (
     any_batch, bytes_in, float_network, half_entropy, half_quantized,
     half_quantized_for_nothing, matrix_products, opset_18,
-    quantized_for_nothing, quantized_network, upsampling,
+    quantized_for_nothing, quantized_network, transposed_product, upsampling,
 )  # fmt: skip
 
 
@@ -139,6 +146,7 @@ CASES = {
     "axis 1 of Conv": Case("weight-axis", quantized_network, breaking.axis_of_weights("Conv", 1), True),
     "no axis of Conv": Case("weight-axis", quantized_network, breaking.axis_of_weights("Conv", None), True),
     "axis 0 of Gemm": Case("weight-axis", matrix_products, breaking.axis_of_weights("Gemm", 0), True),
+    "axis 1 of Gemm with transB": Case("weight-axis", transposed_product, breaking.axis_of_weights("Gemm", 1), True),
     "axis 0 of MatMul": Case("weight-axis", matrix_products, breaking.axis_of_weights("MatMul", -2), True),
     "axis 0 of ConvTranspose": Case("weight-axis", upsampling, breaking.axis_of_weights("ConvTranspose", 0), True),
     "too few scales": Case("weight-axis", quantized_network, breaking.too_few_scales, False),

@@ -2,12 +2,14 @@
 
 import numpy as np
 import onnx
+import pytest
 from drawing import Drawing
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from test_calibration_rules import CASES, rules_broken
 
+from calibration import engine
 from calibration.rules import check_graph
 from calibration.rules.form import OPERATORS
 
@@ -36,6 +38,12 @@ def networks(draw, least=0):
 def test_a_network_with_legal_quantization_breaks_no_rule(model):
     onnx.checker.check_model(model, full_check=True)
     assert check_graph(model) == []
+
+
+@given(networks())
+def test_nvidia_reads_a_network_with_legal_quantization(model):
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'uav-fusion-edge[trt-check]'")
+    assert engine.parse(trt, model.SerializeToString()) == []
 
 
 @given(networks(least=1), st.sampled_from(CHANGES), st.data())
