@@ -21,7 +21,7 @@ from typing import BinaryIO
 from models.archive import SUFFIX, ArchiveReader, open_regular, write_archive
 from models.disk import replace_file, replace_folder
 from models.errors import BundleError
-from models.manifest import CHECKSUM, HEAD, MANIFEST, SIGNATURE, FileEntry, manifest_text, parse_manifest
+from models.manifest import CHECKSUM_FILE, HEAD, MANIFEST_FILE, SIGNATURE_FILE, FileEntry, manifest_text, parse_manifest
 from models.manifest import SCHEMA_VERSION as SCHEMA_VERSION
 from models.manifest import Batch as Batch
 from models.manifest import GraphEntry as GraphEntry
@@ -36,7 +36,7 @@ from models.spec import WHOLE as WHOLE
 from models.spec import ModelSpec
 
 GOLDEN = "golden/io.npz"
-_HEAD_BYTES = {MANIFEST: MAX_BYTES, CHECKSUM: 200, SIGNATURE: MAX_SIGNATURE_BYTES}
+_HEAD_BYTES = {MANIFEST_FILE: MAX_BYTES, CHECKSUM_FILE: 200, SIGNATURE_FILE: MAX_SIGNATURE_BYTES}
 _REMEDY = "copy the bundle again, or export it anew with uav-calibrate export"
 _NO_TRUST = Trust()
 
@@ -116,8 +116,8 @@ def write_bundle(folder: Path, manifest: Manifest, contents: dict[str, bytes]) -
         for name, data in sorted(contents.items())
     }
     text = manifest_text(manifest, files)
-    parse_manifest(text, f"{target}/{MANIFEST}")
-    replace_folder(target, {**contents, MANIFEST: text, CHECKSUM: _checksum(text)})
+    parse_manifest(text, f"{target}/{MANIFEST_FILE}")
+    replace_folder(target, {**contents, MANIFEST_FILE: text, CHECKSUM_FILE: _checksum(text)})
     return target
 
 
@@ -131,11 +131,11 @@ def pack_bundle(bundle: Bundle, folder: Path) -> Path:
 
 def add_signature(bundle: Bundle, text: bytes) -> None:
     """Put a signature, as `models.signature.sign` returns it, into a bundle's folder or archive."""
-    parse_signature(text, f"{bundle.path}/{SIGNATURE}")
+    parse_signature(text, f"{bundle.path}/{SIGNATURE_FILE}")
     if bundle.path.is_dir():
-        replace_file(bundle.path / SIGNATURE, [text])
+        replace_file(bundle.path / SIGNATURE_FILE, [text])
     else:
-        contents = {**bundle.head, SIGNATURE: text, **bundle.contents}
+        contents = {**bundle.head, SIGNATURE_FILE: text, **bundle.contents}
         write_archive(bundle.path, f"{bundle.manifest.title}.uavb", contents)
 
 
@@ -146,7 +146,7 @@ class _Folder:
         self.path = path
 
     def head(self) -> dict[str, bytes]:
-        names = [name for name in HEAD if name != SIGNATURE or os.path.lexists(self.path / name)]
+        names = [name for name in HEAD if name != SIGNATURE_FILE or os.path.lexists(self.path / name)]
         return {name: self._read(name, _HEAD_BYTES[name]) for name in names}
 
     def files(self, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
@@ -186,7 +186,7 @@ class _Archive:
                 raise BundleError(f"{self.path}: {name} of {size_bytes} bytes, at most {_HEAD_BYTES[name]}: {_REMEDY}")
             found[name] = self._reader.body(size_bytes)
             self._next = self._reader.header()
-        missing = sorted({MANIFEST, CHECKSUM} - set(found))
+        missing = sorted({MANIFEST_FILE, CHECKSUM_FILE} - set(found))
         if missing or list(found) != [name for name in HEAD if name in found]:
             raise BundleError(f"{self.path}: an archive that does not begin with {', '.join(HEAD[:2])}: {_REMEDY}")
         return found
@@ -209,16 +209,35 @@ class _Archive:
 
 def _verify(source: _Folder | _Archive, trust: Trust) -> Bundle:
     """Read a bundle in the order of trust: damage, then who signed it, then what it says, then all it lists."""
-    where = f"{source.path}/{MANIFEST}"
+    where = f"{source.path}/{MANIFEST_FILE}"
     head = source.head()
-    text = head[MANIFEST]
-    found = hashlib.sha256(text).hexdigest()
-    if head[CHECKSUM] != _checksum(text):
-        expected = head[CHECKSUM].decode("ascii", "replace")[:64]
-        raise BundleError(f"{where}: expected SHA-256 {expected!r}, found {found}: {_REMEDY}")
-    signature = parse_signature(head[SIGNATURE], f"{source.path}/{SIGNATURE}") if SIGNATURE in head else None
+    text = head[MANIFEST_FILE]
+    _check_damage(text, head[CHECKSUM_FILE], where)
+    signature = None
+    if SIGNATURE_FILE in head:
+        signature = parse_signature(head[SIGNATURE_FILE], f"{source.path}/{SIGNATURE_FILE}")
     is_trusted = check_signature(text, signature, trust, str(source.path))
     manifest = parse_manifest(text, where)
+    return Bundle(
+        path=source.path,
+        manifest=manifest,
+        sha256=hashlib.sha256(text).hexdigest(),
+        contents=_read_files(source, manifest),
+        head=head,
+        signature=signature,
+        is_trusted=is_trusted,
+    )
+
+
+def _check_damage(manifest: bytes, checksum: bytes, where: str) -> None:
+    expected = _checksum(manifest)
+    if checksum != expected:
+        found, read = (text[:64].decode("ascii", "replace") for text in (expected, checksum))
+        raise BundleError(f"{where}: expected SHA-256 {read!r}, found {found}: {_REMEDY}")
+
+
+def _read_files(source: _Folder | _Archive, manifest: Manifest) -> dict[str, bytes]:
+    """Return all files that a manifest lists, each as it says."""
     contents = {}
     for name, data in source.files(manifest):
         entry = manifest.files[name]
@@ -229,15 +248,7 @@ def _verify(source: _Folder | _Archive, trust: Trust) -> Bundle:
                 f" found {len(data)} bytes with {digest[:12]}…: {_REMEDY}"
             )
         contents[name] = data
-    return Bundle(
-        path=source.path,
-        manifest=manifest,
-        sha256=found,
-        contents=contents,
-        head=head,
-        signature=signature,
-        is_trusted=is_trusted,
-    )
+    return contents
 
 
 def _checksum(manifest: bytes) -> bytes:

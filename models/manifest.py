@@ -22,10 +22,10 @@ Target = Literal["any", "cpu-x86", "cpu-arm", "trt"]
 """What a graph is made for: no quantized graph serves both a CPU and TensorRT well."""
 Batch = Literal["one", "any"]
 
-MANIFEST = "manifest.yaml"
-CHECKSUM = "manifest.sha256"
-SIGNATURE = "manifest.sig"
-HEAD = (MANIFEST, CHECKSUM, SIGNATURE)
+MANIFEST_FILE = "manifest.yaml"
+CHECKSUM_FILE = "manifest.sha256"
+SIGNATURE_FILE = "manifest.sig"
+HEAD = (MANIFEST_FILE, CHECKSUM_FILE, SIGNATURE_FILE)
 """What a manifest cannot list: itself, and what is made from it."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")

@@ -14,7 +14,7 @@ from bundles import CONTENTS, MANIFEST
 
 from models.bundle import add_signature, open_bundle, pack_bundle, write_bundle
 from models.errors import BundleError
-from models.manifest import MANIFEST as MANIFEST_FILE
+from models.manifest import MANIFEST_FILE
 from models.signature import Trust, make_keys, read_private_key, read_trust, sign
 
 

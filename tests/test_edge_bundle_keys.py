@@ -7,7 +7,7 @@ import pytest
 
 from models.bundle import add_signature, open_bundle, shipped_bundle
 from models.errors import BundleError
-from models.manifest import MANIFEST
+from models.manifest import MANIFEST_FILE
 from models.signature import make_keys, read_private_key, sign
 from models.store import install
 
@@ -34,7 +34,7 @@ def put(folder: Path, key: str) -> None:
     """Sign the model, if a key is named, and install it."""
     bundle = open_bundle(folder / "model.uavb")
     if key:
-        add_signature(bundle, sign(bundle.head[MANIFEST], read_private_key(folder / key)))
+        add_signature(bundle, sign(bundle.head[MANIFEST_FILE], read_private_key(folder / key)))
     install(folder / "store", open_bundle(folder / "model.uavb"), lambda _: None)
 
 

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Assemble, write, sign and pack."""
     from calibration.assembly import assemble
     from models.bundle import add_signature, open_bundle, pack_bundle, write_bundle
-    from models.manifest import MANIFEST
+    from models.manifest import MANIFEST_FILE
     from models.signature import read_private_key, sign
 
     key = None if args.key is None else read_private_key(args.key)
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     path = write_bundle(args.out, release.manifest, release.contents)
     bundle = open_bundle(path)
     if key is not None:
-        add_signature(bundle, sign(bundle.head[MANIFEST], key))
+        add_signature(bundle, sign(bundle.head[MANIFEST_FILE], key))
         bundle = open_bundle(path)
     archive = pack_bundle(bundle, args.out) if args.archive else None
     print(f"{path}: {len(bundle.manifest.graphs)} graphs, {len(bundle.contents)} files")

@@ -16,14 +16,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verify and sign; another signature is replaced."""
     from models.bundle import add_signature, open_bundle
-    from models.manifest import MANIFEST, SIGNATURE
+    from models.manifest import MANIFEST_FILE, SIGNATURE_FILE
     from models.signature import parse_signature, read_private_key, sign
 
     key = read_private_key(args.key)
     bundle = open_bundle(args.bundle)
-    text = sign(bundle.head[MANIFEST], key)
+    text = sign(bundle.head[MANIFEST_FILE], key)
     add_signature(bundle, text)
-    key_id = parse_signature(text, SIGNATURE).key_id
+    key_id = parse_signature(text, SIGNATURE_FILE).key_id
     print(f"{bundle.path}: signed with key {key_id}")
     if args.json:
         print_json({"bundle": str(bundle.path), "sha256": bundle.sha256, "key": key_id})
