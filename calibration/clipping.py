@@ -112,7 +112,7 @@ def decibels(signal: float, noise: float) -> float:
 
 def _quietest(histogram: Histogram, scheme: Scheme, ranges: list[tuple[float, float]]) -> tuple[float, float]:
     """Return the range with the least squared error, the first of equals."""
-    return min(ranges, key=lambda one: noise_power(histogram, affine(*one, scheme)))
+    return min(ranges, key=lambda one: noise_power(histogram, affine(one[0], one[1], scheme)))
 
 
 def _divergence(magnitudes: NDArray[np.float64], end: int, levels: int) -> float:

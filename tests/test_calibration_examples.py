@@ -62,7 +62,7 @@ def test_a_missing_array_is_named(tmp_path, name):
         (changed("labels", slice(None), 1), "all examples are of class 'b'.*take examples of all classes"),
         (
             changed("present", (slice(9, None), 1), 0.0),
-            f"image is present in 9 examples: expected at least {MIN_EXAMPLES}",
+            f"in 9 examples: expected at least {MIN_EXAMPLES}",
         ),
     ],
 )

@@ -1,0 +1,88 @@
+"""`uav-calibrate collect`: how large the numbers in a bundle's graphs get, and which ranges serve best."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from models.command_line import print_json
+
+METHODS = ("mse", "minmax", "percentile", "entropy")  # of calibration/clipping.py, which --help need not load
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--bundle", type=Path, required=True, help="bundle whose FP32 graphs are run")
+    parser.add_argument("--examples", type=Path, required=True, help="examples.npz that uav-train examples wrote")
+    parser.add_argument("--work", type=Path, required=True, help="folder that ranges.npz is written into")
+    parser.add_argument("--method", choices=METHODS, default="mse", help="from histogram to range (default: mse)")
+    parser.add_argument("--add", action="store_true", help="add to the ranges that the folder holds already")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Collect, compare the methods and write the ranges."""
+    from calibration.comparison import compare_methods
+    from calibration.examples import read_examples
+    from calibration.ranges import merge_ranges, read_ranges, write_ranges
+    from calibration.work import RANGES
+    from models.bundle import open_bundle
+
+    bundle = open_bundle(args.bundle)
+    examples = read_examples(args.examples, bundle.spec)
+    path = args.work / RANGES
+    earlier = read_ranges(path) if args.add else None
+    ranges = _collected(bundle, examples, args.method)
+    ranges = merge_ranges(earlier, ranges) if earlier else ranges
+    comparisons = list(compare_methods(bundle, examples, ranges))
+    write_ranges(path, ranges)
+    for one in comparisons:
+        print(f"{one.role} for {one.target}: SQNR of the logits over {one.examples} held-back examples, dB")
+        print(
+            "  " + ", ".join(f"{method} {value:.1f}" for method, value in one.logits_db.items()) + f": best {one.best}"
+        )
+    print(f"{path}: ranges over {ranges.note}: " + ", ".join(f"{n} of {role}" for role, n in ranges.counts.items()))
+    if args.json:
+        print_json(
+            {
+                "ranges": str(path),
+                "method": ranges.method,
+                "examples": dict(ranges.counts),
+                "comparisons": [_as_json(one) for one in comparisons],
+            }
+        )
+    return 0
+
+
+def _collected(bundle: Any, examples: Any, method: str) -> Any:
+    """Return the ranges; a bar shows how far it is where somebody looks."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from calibration.ranges import collect_ranges
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        totals = {m.name: len(examples.rows(n, is_held_back=False)) for n, m in enumerate(bundle.spec.modalities)}
+        bars = {name: progress.add_task(name, total=total) for name, total in totals.items()}
+        ranges = None
+        for role, done, ranges in collect_ranges(bundle, examples, method):  # noqa: B007
+            if role:
+                progress.update(bars[role], completed=done)
+    return ranges
+
+
+def _as_json(one: Any) -> dict[str, Any]:
+    return {
+        "role": one.role,
+        "target": one.target,
+        "held_back": one.examples,
+        "best": one.best,
+        "logits_sqnr_db": _finite(one.logits_db),
+        "tensors_sqnr_db": {name: _finite(values) for name, values in one.tensors_db.items()},
+    }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Return dB as JSON has them: null stands for no error at all."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

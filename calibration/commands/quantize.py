@@ -1,0 +1,115 @@
+"""`uav-calibrate quantize`: the branches of a bundle in INT8, FP16 or a mixture, each for its target."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from models.command_line import print_json
+from models.errors import ConfigError, InputError
+
+METHODS = ("mse", "minmax", "percentile", "entropy")  # of calibration/clipping.py, which --help need not load
+PRECISIONS = ("int8", "fp16", "mixed")
+TARGETS = ("cpu-x86", "cpu-arm", "trt")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--bundle", type=Path, required=True, help="bundle whose FP32 graphs are quantized")
+    parser.add_argument("--work", type=Path, required=True, help="folder with ranges.npz, that graphs are written into")
+    parser.add_argument("--method", choices=METHODS, help="from histogram to range (default: as collected)")
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, help="what to write (default: int8, fp16; mixed where asked for)"
+    )
+    parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS), help="what for (default: all)")
+    parser.add_argument(
+        "--float-nodes",
+        nargs="+",
+        metavar="ROLE:NODE",
+        default=[],
+        help="what mixed leaves in float (default: as in sensitivity.json of the work folder)",
+    )
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Emit all graphs, then write them."""
+    from calibration.quantize import quantize_bundle
+    from calibration.ranges import read_ranges
+    from calibration.work import RANGES
+    from models.bundle import open_bundle
+    from models.disk import write_whole
+
+    bundle = open_bundle(args.bundle)
+    ranges = read_ranges(args.work / RANGES)
+    float_nodes = _float_nodes(args.float_nodes, args.work, bundle.spec.modality_names)
+    method = args.method or ranges.method
+    variants = _variants(args.precision, args.target, bool(float_nodes))
+    graphs = list(quantize_bundle(bundle, ranges, variants, float_nodes, method))
+    for graph in graphs:
+        write_whole(args.work / graph.entry.file, graph.data)
+        print(f"{args.work / graph.entry.file}: {len(graph.data):_} bytes, {len(graph.int8_nodes)} nodes in INT8")
+    if args.json:
+        print_json({"work": str(args.work), "method": method, "graphs": [_as_json(graph) for graph in graphs]})
+    return 0
+
+
+def _variants(precisions: list[str] | None, targets: list[str], has_float_nodes: bool) -> list[Any]:
+    """Return what to emit: FP16 is for TensorRT alone, mixed for a bundle that says what stays float."""
+    from calibration.quantize import Variant
+
+    chosen = precisions or ["int8", *(["mixed"] if has_float_nodes else []), *(["fp16"] if "trt" in targets else [])]
+    if "fp16" in chosen and "trt" not in targets:
+        raise ConfigError(f"fp16 for {', '.join(targets)}: no CPU computes in FP16 here: add --target trt")
+    if "mixed" in chosen and not has_float_nodes:
+        raise ConfigError(
+            "mixed: nothing says which nodes stay float: run uav-calibrate sensitivity first, or name --float-nodes"
+        )
+    return [
+        Variant(precision=precision, target=target)  # type: ignore[arg-type]
+        for precision in dict.fromkeys(chosen)
+        for target in dict.fromkeys(targets)
+        if precision != "fp16" or target == "trt"
+    ]
+
+
+def _float_nodes(named: list[str], work: Path, roles: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return by role what mixed leaves in float: from the command line, or else from the sensitivity report."""
+    from calibration.work import SENSITIVITY
+
+    if named:
+        found: dict[str, list[str]] = {}
+        for text in named:
+            role, _, node = text.partition(":")
+            found.setdefault(role, []).append(node)
+        where = "--float-nodes"
+    elif (work / SENSITIVITY).is_file():
+        where = str(work / SENSITIVITY)
+        try:
+            found = json.loads((work / SENSITIVITY).read_text())["float_nodes"]
+            found = {role: [str(node) for node in nodes] for role, nodes in found.items() if nodes}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{where}: no report with float_nodes ({error!r}): run uav-calibrate sensitivity again"
+            ) from error
+    else:
+        return {}
+    strangers = sorted(set(found) - set(roles))
+    if strangers:
+        raise ConfigError(
+            f"{where}: no branch is called {strangers}: expected {', '.join(roles)}, as in {roles[0]}:NODE"
+        )
+    return found
+
+
+def _as_json(graph: Any) -> dict[str, Any]:
+    return {
+        "role": graph.entry.role,
+        "precision": graph.entry.precision,
+        "target": graph.entry.target,
+        "batch": graph.entry.batch,
+        "file": graph.entry.file,
+        "size_bytes": len(graph.data),
+        "int8_nodes": list(graph.int8_nodes),
+        "float_nodes": list(graph.float_nodes),
+    }

@@ -1,0 +1,85 @@
+"""Which way from histogram to range serves a bundle best: foretold for each tensor, and measured on whole graphs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.clipping import METHODS, clip_range, expected_sqnr_db, sqnr_db
+from calibration.emit_int8 import emit_int8
+from calibration.examples import Examples
+from calibration.operators import view
+from calibration.quantize import plan_branch
+from calibration.ranges import Ranges
+from calibration.session import Session, branch_feed
+from models.bundle import Bundle
+from models.quantization import SCHEMES, affine
+from models.spec import ModalitySpec
+
+COMPARED = ("cpu-x86", "trt")
+"""Targets: Arm's integers differ from those of x86 by an offset alone."""
+MAX_HELD_BACK = 64
+"""Examples that whole graphs are judged on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One branch quantized for one target by each method."""
+
+    role: str
+    target: str
+    examples: int
+    """How many held-back examples were answered."""
+    logits_db: dict[str, float]
+    """By method: SQNR of the INT8 graph's logits against the FP32 graph's."""
+    tensors_db: dict[str, dict[str, float]]
+    """By tensor and method: SQNR that the histogram foretells."""
+
+    @property
+    def best(self) -> str:
+        """The method whose logits are nearest to FP32."""
+        return max(self.logits_db, key=lambda method: self.logits_db[method])
+
+
+def compare_methods(bundle: Bundle, examples: Examples, ranges: Ranges) -> Iterator[Comparison]:
+    """Yield a comparison for each branch and target; raises as planning, emitting and running do."""
+    for n, modality in enumerate(bundle.spec.modalities):
+        rows = examples.rows(n, is_held_back=True)[:MAX_HELD_BACK]
+        for target in COMPARED:
+            yield compare_branch(
+                bundle.graph(modality.name, batch="any"), modality, target, ranges, examples.inputs[modality.name][rows]
+            )
+
+
+def compare_branch(
+    data: bytes, modality: ModalitySpec, target: str, ranges: Ranges, inputs: NDArray[np.float32]
+) -> Comparison:
+    """Return how the methods compare on a branch's FP32 graph and held-back inputs (n, *input_shape)."""
+    graph = view(data)
+    exact = _logits(data, modality, inputs)
+    logits_db = {}
+    for method in METHODS:
+        plan = plan_branch(graph, modality.recipe, target, ranges.of(modality.name, target, method))
+        found = _logits(emit_int8(graph, plan).SerializeToString(), modality, inputs)
+        logits_db[method] = sqnr_db(exact, found)
+    scheme = SCHEMES[target]
+    tensors_db = {
+        tensor: {
+            method: expected_sqnr_db(histogram, affine(*clip_range(histogram, method, scheme), scheme))
+            for method in METHODS
+        }
+        for tensor, histogram in ranges.histograms[modality.name].items()
+        if tensor in plan.affines
+    }
+    return Comparison(
+        role=modality.name, target=target, examples=len(inputs), logits_db=logits_db, tensors_db=tensors_db
+    )
+
+
+def _logits(graph: bytes, modality: ModalitySpec, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    session = Session(graph)
+    logits = [
+        session.run(branch_feed(session, inputs[n : n + 1], modality.recipe))["logits"] for n in range(len(inputs))
+    ]
+    return np.concatenate(logits)

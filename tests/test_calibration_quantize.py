@@ -1,0 +1,151 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+from small_graphs import example_arrays, small_bundle, small_spec
+
+import calibration.commands.collect as collect_command
+import calibration.commands.quantize as quantize_command
+from calibration.cli import main
+from calibration.examples import Examples
+from calibration.ranges import collect_ranges, write_ranges
+from calibration.session import Session
+from calibration.work import graph_file
+from models.errors import BundleError, ConfigError, InputError
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A bundle that every command opens, whatever path is named."""
+    made = small_bundle(tmp_path)
+    monkeypatch.setattr("models.bundle.open_bundle", lambda path: made)
+    return made
+
+
+@pytest.fixture
+def work(tmp_path, bundle):
+    """A work folder with ranges."""
+    arrays = example_arrays(small_spec(), 40)
+    inputs = {name: arrays[f"input_{name}"] for name in small_spec().modality_names}
+    taken = Examples(inputs=inputs, present=arrays["present"], labels=arrays["labels"], note="made up")
+    write_ranges(tmp_path / "work/ranges.npz", [ranges for _, _, ranges in collect_ranges(bundle, taken, "mse")][-1])
+    return tmp_path / "work"
+
+
+def write_examples(path, **changes):
+    np.savez(path, **{**example_arrays(small_spec(), 40), **changes})
+    return str(path)
+
+
+def answer(capsys, command, *arguments):
+    """Run a command that succeeds and return its JSON."""
+    assert main([command, "--bundle", "any", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_collect_and_quantize_write_every_graph_for_one_and_for_any_batch(bundle, tmp_path, capsys):
+    work = tmp_path / "new/work"
+    examples = write_examples(tmp_path / "examples.npz")
+    report = answer(capsys, "collect", "--examples", examples, "--work", str(work), "--method", "minmax")
+    assert report["examples"] == {"iq": 30, "image": 30}
+    assert {(one["role"], one["target"]) for one in report["comparisons"]} == {
+        ("iq", "cpu-x86"), ("iq", "trt"), ("image", "cpu-x86"), ("image", "trt"),
+    }  # fmt: skip
+    assert all(set(one["logits_sqnr_db"]) == set(collect_command.METHODS) for one in report["comparisons"])
+    report = answer(capsys, "quantize", "--work", str(work))
+    assert report["method"] == "minmax"
+    files = sorted(one["file"] for one in report["graphs"])
+    forms = [("int8", "cpu-x86"), ("int8", "cpu-arm"), ("int8", "trt"), ("fp16", "trt")]
+    assert files == sorted(
+        graph_file(role, *variant, batch)
+        for role in ("iq", "image")
+        for variant in variants
+        for batch in ("one", "any")
+    )
+    assert sorted(str(file.relative_to(work)) for file in work.rglob("*.onnx")) == files
+    for one in report["graphs"]:
+        assert one["size_bytes"] == (work / one["file"]).stat().st_size
+        session = Session((work / one["file"]).read_bytes())
+        assert session.shape("input")[0] == (1 if one["batch"] == "one" else "batch")
+        assert session.outputs == ["feature", "logits"]
+
+
+def test_quantizing_twice_gives_the_same_bytes(work, capsys):
+    arguments = ["quantize", "--work", str(work), "--target", "trt"]
+    first = [(work / one["file"]).read_bytes() for one in answer(capsys, *arguments)["graphs"]]
+    second = [(work / one["file"]).read_bytes() for one in answer(capsys, *arguments)["graphs"]]
+    assert first == second
+
+
+def test_ranges_can_be_added_to(work, tmp_path, capsys):
+    examples = write_examples(tmp_path / "more.npz", note=np.array("of another day"))
+    report = answer(capsys, "collect", "--examples", examples, "--work", str(work), "--add")
+    assert report["examples"] == {"iq": 60, "image": 60}
+
+
+def test_mixed_takes_its_float_nodes_from_the_sensitivity_report(work, capsys):
+    (work / "sensitivity.json").write_text(json.dumps({"float_nodes": {"image": ["two"], "iq": []}, "more": 1}))
+    report = answer(capsys, "quantize", "--work", str(work), "--target", "trt")
+    mixed = {one["role"]: one for one in report["graphs"] if one["precision"] == "mixed"}
+    assert set(mixed) == {"image"}
+    assert mixed["image"]["int8_nodes"] == ["one", "three", "four"]
+    assert mixed["image"]["float_nodes"] == ["two", "embed", "head"]
+    model = onnx.load(work / mixed["image"]["file"])
+    assert "two.weight" in {one.name for one in model.graph.initializer}
+
+
+def test_float_nodes_of_the_command_line_come_before_the_report(work, capsys):
+    (work / "sensitivity.json").write_text(json.dumps({"float_nodes": {"image": ["two"]}}))
+    arguments = ["--work", str(work), "--precision", "mixed", "--target", "cpu-x86", "--float-nodes", "iq:two"]
+    (one, _) = answer(capsys, "quantize", *arguments)["graphs"]
+    assert (one["role"], one["int8_nodes"]) == ("iq", ["three"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision", "fp16", "--target", "cpu-x86"], "fp16 for cpu-x86: no CPU computes in FP16 here"),
+        (["--precision", "mixed"], "mixed: nothing says which nodes stay float"),
+        (["--float-nodes", "sonar:one"], r"--float-nodes: no branch is called \['sonar'\]"),
+        (["--float-nodes", "image:stem"], r"\['stem'\]: the graph has none so named"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_and_nothing_written(work, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        quantize_command.run(parsed(work, arguments))
+    assert [file.name for file in work.iterdir()] == ["ranges.npz"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"float_nodes": 3}', "{}"])
+def test_a_sensitivity_report_that_is_none_is_refused(work, text):
+    (work / "sensitivity.json").write_text(text)
+    with pytest.raises(InputError, match=r"no report with float_nodes .*run uav-calibrate sensitivity again"):
+        quantize_command.run(parsed(work, []))
+
+
+def parsed(work, arguments):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    quantize_command.configure(parser)
+    return parser.parse_args(["--bundle", "any", "--work", str(work), *arguments])
+
+
+def test_bad_examples_end_with_exit_code_7_and_leave_nothing(bundle, tmp_path, capsys):
+    examples = write_examples(tmp_path / "examples.npz", labels=np.ones(40, np.int64))
+    assert main(["collect", "--bundle", "any", "--examples", examples, "--work", str(tmp_path / "work")]) == 7
+    assert "all examples are of class 'b'" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_without_ranges_quantize_ends_with_exit_code_7(bundle, tmp_path, capsys):
+    assert main(["quantize", "--bundle", "any", "--work", str(tmp_path)]) == 7
+    assert "no such file: run uav-calibrate collect" in capsys.readouterr().err
+
+
+def test_a_graph_that_answers_otherwise_than_its_reference_is_not_written(work, monkeypatch):
+    monkeypatch.setattr("calibration.emit_int8.quantize_bias", lambda bias, steps: np.zeros(bias.shape, np.int32))
+    with pytest.raises(BundleError, match="iq in int8 for cpu-x86: the graph agrees with its NumPy reference to"):
+        quantize_command.run(parsed(work, []))
+    assert [file.name for file in work.iterdir()] == ["ranges.npz"]
