@@ -8,6 +8,11 @@ from models.command_line import run_command_line
 ABOUT = "Turn a trained checkpoint into a bundle that the onboard runtime verifies and flies."
 COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("calibration.commands.export", "checkpoint to bundle: ONNX graphs, parity with torch, golden examples"),
+    "collect": (
+        "calibration.commands.collect",
+        "examples to ranges of all tensors, and which method serves best",
+    ),
+    "quantize": ("calibration.commands.quantize", "ranges to graphs: INT8 for CPU and TensorRT, FP16, mixed"),
     "bundle": ("calibration.commands.bundle", "build, sign, inspect, install bundles, and roll back"),
     "check": ("calibration.commands.check", "do graphs keep to the rules of TensorRT? Names node, reason and remedy"),
 }

@@ -26,7 +26,7 @@ EXTRAS = {
     "cryptography": "keys",
     "cv2": "camera",
     "matplotlib": "train",
-    "onnx": "export",
+    "onnx": "quantize",
     "onnxscript": "export",
     "ray": "cluster",
     "safetensors": "train",
