@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from calibration.work import RANGES, SENSITIVITY
 from models.bundle import Bundle, GraphEntry, Manifest
 from models.errors import BundleError
 from models.manifest import MAX_FILE_BYTES, Precision, graph_entry
@@ -12,8 +13,8 @@ from models.manifest import MAX_FILE_BYTES, Precision, graph_entry
 VERDICT = "verify.json"
 """Report that says which precisions passed their gates."""
 _GOLDEN = "golden/"
-_OTHERS = {"ranges.npz": "calibration/ranges.npz"} | {
-    name: f"reports/{name}" for name in ("sensitivity.json", "sensitivity.html", VERDICT, "verify.html")
+_OTHERS = {RANGES: f"calibration/{RANGES}"} | {
+    name: f"reports/{name}" for name in (SENSITIVITY, "sensitivity.html", VERDICT, "verify.html")
 }
 """What else a work folder may hold for a bundle, with its place there."""
 
@@ -46,7 +47,7 @@ def assemble(base: Bundle, work: Path, version: int, command: str) -> Release:
 
     Raises:
         BundleError: a file of `onnx/` is no graph's by its name, or of another FP32 graph than the base's; there are
-            none; or the verdict is not readable.
+            none; or the verdict is not readable, or older than the graphs.
     """
     kept = [graph for graph in base.manifest.graphs if graph.precision == "fp32"]
     files = {graph.file for graph in kept}
@@ -68,6 +69,8 @@ def assemble(base: Bundle, work: Path, version: int, command: str) -> Release:
         )
     except ValueError as error:
         raise BundleError(f"{work}: makes no bundle of {base.manifest.title}: {error}") from error
+    if verdict is not None:
+        _refuse_newer(work, [graph.file for graph, _ in made])
     return Release(manifest=manifest, contents=contents)
 
 
@@ -92,6 +95,17 @@ def _approved(verdict: bytes, where: Path) -> dict[str, dict[str, Precision]]:
         return msgspec.json.decode(verdict, type=_Verdict).approved
     except msgspec.MsgspecError as error:
         raise BundleError(f"{where}: no verdict to read ({error}): make it anew with uav-calibrate verify") from error
+
+
+def _refuse_newer(work: Path, files: list[str]) -> None:
+    """Raise BundleError where a graph was made after the verdict, which then speaks of another one."""
+    judged_ns = (work / VERDICT).stat().st_mtime_ns
+    newer = [file for file in files if (work / file).stat().st_mtime_ns > judged_ns]
+    if newer:
+        raise BundleError(
+            f"{work / VERDICT}: older than {', '.join(newer)}, which it cannot have judged:"
+            " run uav-calibrate verify again"
+        )
 
 
 def _read(file: Path) -> bytes:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from calibration.cli import main
+from calibration.work import graph_file
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import BundleError, ConfigError, DeviceError
+from models.manifest import graph_entry
 
 COMMANDS = ("build", "info", "diff", "verify", "keygen", "sign", "install", "rollback")
 
@@ -64,6 +67,14 @@ def test_a_release_has_the_base_graphs_those_of_the_work_folder_and_its_reports(
     assert bundle.manifest.reproduce[-1].startswith("uav-calibrate bundle build --bundle ")
 
 
+@pytest.mark.parametrize("batch", ["one", "any"])
+@pytest.mark.parametrize("target", ["any", "cpu-x86", "cpu-arm", "trt"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "mixed", "int8"])
+def test_the_name_of_a_graph_in_the_work_folder_says_what_it_is(precision: str, target: str, batch: str) -> None:
+    entry = graph_entry(graph_file("iq", precision, target, batch))
+    assert (entry.role, entry.precision, entry.target, entry.batch) == ("iq", precision, target, batch)
+
+
 def test_without_a_verdict_nothing_is_approved_and_it_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "verify.json").unlink()
     assert build(work) == 0
@@ -115,6 +126,16 @@ def test_a_work_folder_that_contradicts_itself_is_refused(
     assert build(work) == BundleError.exit_code
     assert message in capsys.readouterr().err
     assert not (work.parent / "out").exists()
+
+
+def test_a_graph_that_was_made_after_the_verdict_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged_ns = (work / "verify.json").stat().st_mtime_ns
+    os.utime(work / "onnx" / "iq.int8-cpu-x86.onnx", ns=(judged_ns, judged_ns + 1))
+    assert build(work) == BundleError.exit_code
+    said = capsys.readouterr().err
+    assert "verify.json: older than onnx/iq.int8-cpu-x86.onnx, which it cannot have judged" in said
+    (work / "verify.json").unlink()
+    assert build(work) == 0
 
 
 def test_a_link_in_the_work_folder_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
