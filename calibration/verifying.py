@@ -1,0 +1,69 @@
+"""From a bundle, a work folder and examples to a verdict: `verify.json` to act upon, `verify.html` to look at."""
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from calibration.assembly import VERDICT, work_graphs
+from calibration.examples import read_examples
+from calibration.gates import Gates
+from calibration.stopwatch import time_beside
+from calibration.verify import Verification, verify
+from calibration.verify_page import write_page
+from edge.backends.select import cpu_target
+from models.bundle import Bundle
+from models.disk import write_whole
+from models.schema import load_yaml
+
+log = logging.getLogger(__name__)
+
+PAGE = "verify.html"
+
+
+def verify_work(base: Bundle, work: Path, examples: Path, gates: Path | None) -> Verification:
+    """Judge what a work folder holds, and write the verdict into it.
+
+    Args:
+        base: with the FP32 graphs.
+        work: with `onnx/`.
+        examples: file of examples that nothing was calibrated on.
+        gates: YAML of `Gates`; the defaults without.
+    Raises:
+        ConfigError: the gates cannot be.
+        InputError: the examples do not fit.
+        BundleError: there is nothing to judge, or a graph cannot be run.
+        RecordingError: the verdict cannot be written.
+    """
+    limits = load_yaml(gates, Gates) if gates is not None else Gates()
+    given = read_examples(examples, base.spec)
+    accuracy, targets = verify(
+        with_work(base, work), given, limits, machine=cpu_target(), stopwatch=time_beside, on_rung=log.info
+    )
+    found = Verification(
+        bundle=base.manifest.title,
+        examples=given.count,
+        note=given.note,
+        gates=limits,
+        accuracy=accuracy,
+        targets=targets,
+    )
+    write_whole(work / VERDICT, msgspec.json.format(msgspec.json.encode(found.as_json())))
+    write_page(work / PAGE, found)
+    return found
+
+
+def with_work(base: Bundle, work: Path) -> Bundle:
+    """Return a bundle in memory of a base's FP32 graphs and what a work folder adds.
+
+    Raises:
+        BundleError: the folder holds no graphs, or one that belongs to no bundle of this kind.
+    """
+    kept = [graph for graph in base.manifest.graphs if graph.precision == "fp32"]
+    contents = {graph.file: base.contents[graph.file] for graph in kept}
+    made = work_graphs(work, contents)
+    manifest = msgspec.structs.replace(
+        base.manifest, graphs=(*kept, *(graph for graph, _ in made)), approved={}, files={}
+    )
+    contents |= {graph.file: data for graph, data in made}
+    return Bundle(path=work, manifest=manifest, sha256="", contents=contents)
