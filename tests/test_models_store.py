@@ -10,6 +10,7 @@ from install_until_killed import put, release, version_of
 
 from models.bundle import Bundle, open_bundle, pack_bundle
 from models.errors import BundleError
+from models.manifest import Manifest, parse_manifest
 from models.store import Change, install, roll_back
 
 
@@ -168,6 +169,22 @@ def test_what_a_killed_installation_left_is_cleared(store: Path, tmp_path: Path)
     put(store, release(tmp_path, 3))
     assert slots(store) == ["demo-1.1.uavb", "demo-3.1.uavb"]
     assert sorted(path.name for path in store.iterdir()) == ["current", "lock", "slots", "store.yaml"]
+
+
+def test_a_reader_that_an_installation_overtakes_reads_one_bundle(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = release(tmp_path, 1), release(tmp_path, 2)
+    put(store, old)
+
+    def overtaken(text: bytes, where: str) -> Manifest:
+        monkeypatch.undo()
+        put(store, new)
+        return parse_manifest(text, where)
+
+    monkeypatch.setattr("models.bundle.parse_manifest", overtaken)
+    assert open_bundle(store / "current").contents == old.contents
+    assert open_bundle(store / "current").contents == new.contents
 
 
 def test_two_installations_at_once_are_refused(store: Path, tmp_path: Path) -> None:
