@@ -45,9 +45,8 @@ def judged(bundle, gates, machine="cpu-x86", stopwatch=twice_as_fast):
 def test_the_first_rung_that_keeps_to_the_gates_flies(bundle):
     accuracy, found, told = judged(bundle, LOOSE)
     assert set(accuracy) == {"all", "without_iq", "without_image"}
-    assert {target: one.approved for target, one in found.items()} == dict.fromkeys(
-        ("cpu-x86", "cpu-arm", "trt"), {"iq": "int8", "image": "int8"}
-    )
+    assert list(found) == ["cpu-x86", "cpu-arm", "trt"]
+    assert all(one.approved == {"iq": "int8", "image": "int8"} for one in found.values())
     assert len(told) == 7
     assert [rung.precision for rung in found["trt"].rungs] == list(RUNGS)
 
