@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from calibration.assembly import assemble
 from calibration.cli import main
 from calibration.work import graph_file
-from models.bundle import open_bundle, shipped_bundle
+from models.bundle import open_bundle, shipped_bundle, write_bundle
 from models.errors import BundleError, ConfigError, DeviceError
 from models.manifest import graph_entry
 
@@ -183,16 +184,30 @@ def test_an_unsigned_or_older_bundle_is_not_installed(work: Path, capsys: pytest
     assert main([*install, "--allow-downgrade"]) == 0
 
 
-def test_a_bundle_whose_answers_differ_here_is_rolled_back_from(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = ["--store", str(work.parent / "store")]
-    assert main(["bundle", "install", str(shipped_bundle()), *store]) == 0
+@pytest.fixture
+def unsound_work(work: Path) -> Path:
+    """A work folder whose approved INT8 graph is another branch's."""
     shutil.copy(shipped_bundle() / "onnx" / "image.fp32.onnx", work / "onnx" / "iq.int8.onnx")
     (work / "onnx" / "iq.int8-cpu-x86.onnx").unlink()
     (work / "verify.json").write_text('{"approved": {"cpu-x86": {"iq": "int8"}, "cpu-arm": {"iq": "int8"}}}')
-    assert build(work) == 0
-    assert main(["bundle", "install", str(work.parent / "out" / "demo-2.uavb"), *store]) == BundleError.exit_code
+    return work
+
+
+def test_a_release_that_would_refuse_to_start_is_not_written(unsound_work: Path) -> None:
+    assert build(unsound_work) == BundleError.exit_code
+    assert not (unsound_work.parent / "out").exists()
+
+
+def test_a_bundle_whose_answers_differ_here_is_rolled_back_from(
+    unsound_work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(unsound_work.parent / "store")]
+    assert main(["bundle", "install", str(shipped_bundle()), *store]) == 0
+    made = assemble(open_bundle(shipped_bundle()), unsound_work, 2, "")
+    unsound = write_bundle(unsound_work.parent / "out", made.manifest, made.contents)
+    assert main(["bundle", "install", str(unsound), *store]) == BundleError.exit_code
     assert "demo-2 failed its self-test: rolled back to demo-1" in capsys.readouterr().err
-    assert open_bundle(work.parent / "store" / "current").manifest.version == 1
+    assert open_bundle(unsound_work.parent / "store" / "current").manifest.version == 1
 
 
 def test_info_shows_and_tells_what_a_bundle_holds(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

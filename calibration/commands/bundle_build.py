@@ -20,9 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Assemble, write, sign and pack."""
+    """Assemble, test, write, sign and pack."""
     from calibration.assembly import assemble
-    from models.bundle import add_signature, open_bundle, pack_bundle, write_bundle
+    from edge.backends.onnx import load_engines
+    from models.bundle import Bundle, add_signature, open_bundle, pack_bundle, write_bundle
     from models.manifest import MANIFEST_FILE
     from models.signature import read_private_key, sign
 
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     if args.version <= base.manifest.version:
         raise ConfigError(f"--version {args.version}: expected above {base.manifest.version}, the base's")
     release = assemble(base, args.work, args.version, _command(args))
+    candidate = Bundle(path=args.work, manifest=release.manifest, sha256="", contents=release.contents)
+    load_engines(candidate, "auto")  # a bundle that would refuse to start is not written
     path = write_bundle(args.out, release.manifest, release.contents)
     bundle = open_bundle(path)
     if key is not None:
