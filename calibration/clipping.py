@@ -104,10 +104,11 @@ def sqnr_db(exact: NDArray[np.floating], found: NDArray[np.floating]) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Return a ratio of powers in dB; infinite without noise, minus infinite without signal."""
+    """Return a ratio of powers in dB; infinite without noise, minus infinite without signal or where it is drowned."""
     if noise <= 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    ratio = signal / noise
+    return 10 * math.log10(ratio) if ratio > 0 else -math.inf
 
 
 def _quietest(histogram: Histogram, scheme: Scheme, ranges: list[tuple[float, float]]) -> tuple[float, float]:

@@ -120,10 +120,10 @@ def check_emitted(
     return agreement
 
 
-def golden_inputs(bundle: Bundle, role: str) -> NDArray[np.float32]:
-    """Return a few of the bundle's own examples, (rows, *input_shape)."""
+def golden_inputs(bundle: Bundle, role: str) -> NDArray[Any]:
+    """Return a few of the bundle's own examples, (rows, *input_shape), of the type that the graph takes."""
     with np.load(io.BytesIO(bundle.contents[GOLDEN]), allow_pickle=False) as stored:
-        inputs: NDArray[np.float32] = stored[f"input_{role}"][:_GOLDEN_ROWS]
+        inputs: NDArray[Any] = stored[f"input_{role}"][:_GOLDEN_ROWS]
         return inputs
 
 

@@ -71,8 +71,9 @@ class Session:
         return dict(zip(names, found, strict=True))
 
 
-def branch_feed(session: Session, inputs: NDArray[np.float32], recipe: Recipe) -> Arrays:
-    """Return preprocessed inputs (batch, *input_shape) as a branch's graph takes them: floats, or grey values."""
-    if session.inputs["input"] == "tensor(uint8)" and isinstance(recipe, ImageRecipe):
+def branch_feed(session: Session, inputs: NDArray[Any], recipe: Recipe) -> Arrays:
+    """Return preprocessed inputs (batch, *input_shape) as a branch's graph takes them: float32, or grey values."""
+    takes_bytes = session.inputs["input"] == "tensor(uint8)"
+    if takes_bytes and inputs.dtype != np.uint8 and isinstance(recipe, ImageRecipe):
         return {"input": image_planes(inputs, recipe)}
     return {"input": inputs}

@@ -96,7 +96,8 @@ def quantize(values: FloatArray, how: Affine) -> Integers:
 def dequantize(integers: Integers, how: Affine) -> FloatArray:
     """Return the numbers that integers stand for."""
     steps: FloatArray = (integers.astype(np.int32) - how.zero_point).astype(np.float32)
-    return np.multiply(steps, np.float32(how.scale), dtype=np.float32)
+    steps *= np.float32(how.scale)
+    return steps
 
 
 def fake_quantize(values: FloatArray, how: Affine) -> FloatArray:

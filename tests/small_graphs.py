@@ -105,12 +105,15 @@ def small_spec():
     )
 
 
-def small_bundle(folder, **branches):
+def small_bundle(folder, images=np.float32, **branches):
     """Return a bundle of the two branches, or others by role; its fusion graph is never run."""
     spec, rng = small_spec(), np.random.default_rng(4)
     graphs = {"iq": radio_branch(), "image": residual_branch(), "fusion": residual_branch(), **branches}
     files = {f"onnx/{role}.fp32-any-batch.onnx": data for role, data in graphs.items()}
     golden = {f"input_{one.name}": rng.normal(size=(3, *one.recipe.input_shape)) for one in spec.modalities}
+    golden = {name: one.astype(np.float32) for name, one in golden.items()}
+    if images == np.uint8:
+        golden["input_image"] = rng.integers(0, 256, golden["input_image"].shape).astype(np.uint8)
     return Bundle(
         path=folder / "small-1.uavb",
         manifest=Manifest(
@@ -129,7 +132,7 @@ def small_bundle(folder, **branches):
             files={name: FileEntry(sha256="", size_bytes=0) for name in files},
         ),
         sha256="",
-        contents={**files, GOLDEN: pack_arrays({name: one.astype(np.float32) for name, one in golden.items()})},
+        contents={**files, GOLDEN: pack_arrays(golden)},
     )
 
 

@@ -94,6 +94,8 @@ def test_a_ratio_without_noise_is_infinite_and_one_without_signal_minus_infinite
     assert sqnr_db(ones, ones) == math.inf
     assert sqnr_db(zeros, ones) == -math.inf
     assert sqnr_db(ones, np.full(3, 0.9)) == pytest.approx(20)
+    assert sqnr_db(ones, np.array([1, 1, np.inf])) == -math.inf
+    assert not sqnr_db(ones, np.array([1, 1, np.nan])) >= 0
 
 
 def test_the_commands_offer_every_method():

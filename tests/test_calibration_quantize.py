@@ -3,12 +3,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from small_graphs import example_arrays, small_bundle, small_spec
+from small_graphs import example_arrays, residual_branch, small_bundle, small_spec
 
 import calibration.commands.collect as collect_command
 import calibration.commands.quantize as quantize_command
 from calibration.cli import main
 from calibration.examples import Examples
+from calibration.graphs import with_uint8_input
 from calibration.ranges import collect_ranges, write_ranges
 from calibration.session import Session
 from calibration.work import graph_file
@@ -58,10 +59,7 @@ def test_collect_and_quantize_write_every_graph_for_one_and_for_any_batch(bundle
     files = sorted(one["file"] for one in report["graphs"])
     forms = [("int8", "cpu-x86"), ("int8", "cpu-arm"), ("int8", "trt"), ("fp16", "trt")]
     assert files == sorted(
-        graph_file(role, *variant, batch)
-        for role in ("iq", "image")
-        for variant in variants
-        for batch in ("one", "any")
+        graph_file(role, *form, batch) for role in ("iq", "image") for form in forms for batch in ("one", "any")
     )
     assert sorted(str(file.relative_to(work)) for file in work.rglob("*.onnx")) == files
     for one in report["graphs"]:
@@ -69,6 +67,21 @@ def test_collect_and_quantize_write_every_graph_for_one_and_for_any_batch(bundle
         session = Session((work / one["file"]).read_bytes())
         assert session.shape("input")[0] == (1 if one["batch"] == "one" else "batch")
         assert session.outputs == ["feature", "logits"]
+
+
+def test_an_image_branch_that_takes_bytes_is_calibrated_on_the_same_examples(tmp_path, monkeypatch, capsys):
+    recipe = small_spec().modality("image").recipe
+    fed = with_uint8_input(onnx.load_from_string(residual_branch()), recipe).SerializeToString()
+    made = small_bundle(tmp_path, images=np.uint8, image=fed)
+    monkeypatch.setattr("models.bundle.open_bundle", lambda path: made)
+    work, examples = str(tmp_path / "work"), write_examples(tmp_path / "examples.npz")
+    report = answer(capsys, "collect", "--examples", examples, "--work", work)
+    image = [one for one in report["comparisons"] if one["role"] == "image"]
+    assert all(min(one["logits_sqnr_db"].values()) > 15 for one in image)
+    assert "normalised" in image[1]["tensors_sqnr_db"]
+    report = answer(capsys, "quantize", "--work", work, "--precision", "int8")
+    files = [one["file"] for one in report["graphs"] if one["role"] == "image"]
+    assert {Session((tmp_path / "work" / file).read_bytes()).inputs["input"] for file in files} == {"tensor(uint8)"}
 
 
 def test_quantizing_twice_gives_the_same_bytes(work, capsys):

@@ -97,9 +97,8 @@ def test_a_convolution_of_any_shape_is_that_of_onnx_runtime(
     rng = np.random.default_rng(size)
     constants = {"w": rng.normal(size=(8, 4 // groups, kernel)).astype(np.float32)}
     constants |= {"b": rng.normal(size=8).astype(np.float32)} if has_bias else {}
-    node = helper.make_node(
-        "Conv", ["input", *constants], ["feature"], strides=[stride], dilations=[dilation], pads=[before, after], group=groups
-    )  # fmt: skip
+    attributes = {"strides": [stride], "dilations": [dilation], "pads": [before, after], "group": groups}
+    node = helper.make_node("Conv", ["input", *constants], ["feature"], **attributes)
     places = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
     data = graph_bytes([node], constants, {"input": (4, size)}, {"feature": (8, places)})
     inputs = rng.normal(size=(2, 4, size)).astype(np.float32)
@@ -161,8 +160,11 @@ def test_every_operator_that_may_be_quantized_around_is_computed():
 
 @pytest.mark.parametrize(
     ("operator", "inputs", "attributes", "shape", "what"),
-    [("Conv", ["input", "w"], {"auto_pad": "SAME_UPPER"}, (4, 6), "auto_pad"), ("ReduceMax", ["input"], {}, (1, 1), "no axes")],
-)  # fmt: skip
+    [
+        ("Conv", ["input", "w"], {"auto_pad": "SAME_UPPER"}, (4, 6), "auto_pad"),
+        ("ReduceMax", ["input"], {}, (1, 1), "no axes"),
+    ],
+)
 def test_an_operator_used_otherwise_than_our_graphs_do_is_refused(operator, inputs, attributes, shape, what):
     node = helper.make_node(operator, inputs, ["feature"], name="x", **attributes)
     data = graph_bytes([node], {"w": np.ones((4, 4, 3), np.float32)}, {"input": (4, 6)}, {"feature": shape})
