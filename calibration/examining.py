@@ -11,13 +11,12 @@ from calibration.examples import read_examples
 from calibration.gates import Gates
 from calibration.pictures import bars, curve
 from calibration.ranges import read_ranges
-from calibration.sensitivity import Question, Sensitivity, examine
+from calibration.sensitivity import Findings, Question, Sensitivity, examine
 from calibration.stopwatch import time_beside
 from calibration.work import RANGES, SENSITIVITY
 from edge.backends.select import cpu_target
 from models.bundle import Bundle, Target
 from models.disk import write_whole
-from models.errors import ConfigError
 from models.page import Page
 from models.schema import load_yaml
 
@@ -28,8 +27,8 @@ PAGE = "sensitivity.html"
 class Wish:
     """What the user asks for."""
 
-    target: Target | None
-    """Whose integers; this machine's if None."""
+    targets: tuple[Target, ...]
+    """Whose integers."""
     budget: float
     gates: Path | None
     """YAML of `Gates`; the defaults without."""
@@ -37,51 +36,57 @@ class Wish:
 
 def examine_work(
     bundle: Bundle, work: Path, examples: Path, wish: Wish, on_layer: Callable[[int, int], None]
-) -> Sensitivity:
+) -> Findings:
     """Examine the layers of a bundle, and write what was found into the work folder.
 
     Args:
         bundle: with the FP32 graphs.
         work: with `ranges.npz`.
         examples: file of examples that nothing was calibrated on.
-        wish: target, budget and gates.
+        wish: targets, budget and gates.
         on_layer: learns how many graphs of how many are behind.
     Raises:
-        ConfigError: this machine is no target and none is named, or the gates cannot be.
+        ConfigError: the gates cannot be, or there is nothing to quantize.
         InputError: ranges or examples do not fit.
         BundleError: a graph cannot be quantized or run.
         RecordingError: the report cannot be written.
     """
-    here = cpu_target()
-    target = wish.target or here
-    if target == "any":
-        raise ConfigError("this machine is no target of ours: name one with --target")
     ranges = read_ranges(work / RANGES)
-    question = Question(
-        bundle=bundle,
-        ranges=ranges,
-        examples=read_examples(examples, bundle.spec),
-        method=ranges.method,
-        target=target,
-        gates=load_yaml(wish.gates, Gates) if wish.gates is not None else Gates(),
-        budget=wish.budget,
-        stopwatch=time_beside if target == here else None,
-    )
-    found = None
-    for done, total, found in examine(question):  # noqa: B007 - the last one is the finding
-        on_layer(done, total)
-    if found is None:
-        raise ConfigError("nothing to examine")
-    write_whole(work / SENSITIVITY, msgspec.json.format(msgspec.json.encode(found.as_json())))
-    write_page(work / PAGE, found, question.gates)
-    return found
+    given = read_examples(examples, bundle.spec)
+    gates = load_yaml(wish.gates, Gates) if wish.gates is not None else Gates()
+    found = []
+    for n, target in enumerate(wish.targets):
+        question = Question(
+            bundle=bundle,
+            ranges=ranges,
+            examples=given,
+            target=target,
+            gates=gates,
+            budget=wish.budget,
+            stopwatch=time_beside if target == cpu_target() else None,
+        )
+        for done, total, finding in examine(question):
+            on_layer(n * total + done, len(wish.targets) * total)
+            if finding is not None:
+                found.append(finding)
+    findings = Findings(targets=tuple(found))
+    write_whole(work / SENSITIVITY, msgspec.json.format(msgspec.json.encode(findings.as_json())))
+    write_page(work / PAGE, findings, gates)
+    return findings
 
 
-def write_page(path: Path, found: Sensitivity, gates: Gates) -> None:
+def write_page(path: Path, found: Findings, gates: Gates) -> None:
     """Write the report as one HTML page that opens offline; RecordingError where the disk is full."""
-    page = Page(f"{found.bundle}: which layers suffer from INT8 on {found.target}")
+    page = Page(f"{found.targets[0].bundle}: which layers suffer from INT8")
+    for one in found.targets:
+        _target(page, one)
+    page.text(f"Gate: SQNR of at least {gates.least_sqnr_db:g} dB, and the others of uav-calibrate verify.")
+    page.write(path)
+
+
+def _target(page: Page, found: Sensitivity) -> None:
+    page.heading(f"{found.target}: one layer alone in INT8, SQNR of the fused logits")
     page.text(f"{found.examples} examples, ranges by {found.method}. {found.why[:1].upper()}{found.why[1:]}.")
-    page.heading("One layer alone in INT8: SQNR of the fused logits")
     kept = {(role, node) for role, nodes in found.float_nodes.items() for node in nodes}
     names = {(one.role, one.node): f"{one.role}: {one.node}" for one in found.harms}
     page.svg(
@@ -100,7 +105,7 @@ def write_page(path: Path, found: Sensitivity, gates: Gates) -> None:
             for one in found.harms
         ],
     )  # fmt: skip
-    page.heading("The most harmful ones in float, one more at a time")
+    page.heading(f"{found.target}: the most harmful ones in float, one more at a time")
     timed = [
         (one.time, one.fused_sqnr_db, f"{n} in float") for n, one in enumerate(found.steps) if one.time is not None
     ]
@@ -115,8 +120,6 @@ def write_page(path: Path, found: Sensitivity, gates: Gates) -> None:
         ],
         highlighted=str(found.chosen),
     )  # fmt: skip
-    page.text(f"Gate: SQNR of at least {gates.least_sqnr_db:g} dB, and the others of uav-calibrate verify.")
-    page.write(path)
 
 
 def _decibels(value: float) -> str:

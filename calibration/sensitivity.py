@@ -94,10 +94,25 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
         kept = ", ".join(f"{role}:{node}" for role, nodes in self.float_nodes.items() for node in nodes)
         return [*told, f"{self.why}: mixed leaves {kept} in float" if kept else self.why]
 
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for each target: their integers differ, and so does what suffers from them."""
+
+    targets: tuple[Sensitivity, ...]
+
+    @property
+    def float_nodes(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """By target and role: what `mixed` leaves in float."""
+        return {one.target: one.float_nodes for one in self.targets if one.float_nodes}
+
+    def lines(self) -> list[str]:
+        """Return all of it in lines for people."""
+        return [line for one in self.targets for line in (f"{one.target}:", *(f"  {text}" for text in one.lines()))]
+
     def as_json(self) -> dict[str, Any]:
         """Return JSON types; what is not a finite number is null."""
         told: dict[str, Any] = without_nan(msgspec.to_builtins(self))
-        return {**told, "float_nodes": {role: list(nodes) for role, nodes in self.float_nodes.items()}}
+        return {**told, "float_nodes": msgspec.to_builtins(self.float_nodes)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +122,6 @@ class Question:
     bundle: Bundle
     ranges: Ranges
     examples: Examples
-    method: str
     target: Target
     gates: Gates
     budget: float
@@ -143,7 +157,7 @@ def examine(question: Question) -> Iterator[tuple[int, int, Sensitivity | None]]
         Sensitivity(
             bundle=question.bundle.manifest.title,
             target=question.target,
-            method=question.method,
+            method=question.ranges.method,
             examples=layers.examples.count,
             budget=question.budget,
             harms=tuple(harms),
@@ -183,9 +197,7 @@ class _Layers:
             graph = self._views[modality.name] = view(self._fp32[modality.name])
             kept = default_float_nodes(graph, modality.recipe, question.target)
             self.candidates += [(modality.name, node.name) for node in quantizable_nodes(graph, kept)]
-        self._tables = {
-            name: question.ranges.of(name, question.target, question.method) for name in self.spec.modality_names
-        }
+        self._tables = {name: question.ranges.of(name, question.target) for name in self.spec.modality_names}
         self._head = question.bundle.graph(FUSION, batch="any")
         self._answered = ask_branches(self._fp32, self.spec, self.examples)
         self._reference = fuse(self._head, self.spec, self._answered, self.examples.present)

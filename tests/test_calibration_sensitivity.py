@@ -8,7 +8,7 @@ from judging import flying_bundle, ranges_of, small_examples
 from calibration.cli import main
 from calibration.examining import write_page
 from calibration.gates import Gates
-from calibration.sensitivity import Question, Step, choose, examine, thinned
+from calibration.sensitivity import Findings, Question, Step, choose, examine, thinned
 
 STRICT = Gates(least_sqnr_db=1000)
 
@@ -28,7 +28,6 @@ def question(bundle, ranges, **changes):
         bundle=bundle,
         ranges=ranges,
         examples=small_examples(40),
-        method="minmax",
         target="trt",
         gates=STRICT,
         budget=1.0,
@@ -128,14 +127,16 @@ def test_thinned_examples_are_spread_over_all():
 
 
 def test_page_and_json_hold_every_layer_and_nothing_that_is_no_number(bundle, ranges, tmp_path):
-    result = found(question(bundle, ranges, target="cpu-x86", stopwatch=lambda graph, fp32: (1.0, 2.0)))
-    write_page(tmp_path / "sensitivity.html", result, STRICT)
+    timed = found(question(bundle, ranges, target="cpu-x86", stopwatch=lambda graph, fp32: (1.0, 2.0)))
+    both = Findings(targets=(timed, found(question(bundle, ranges))))
+    write_page(tmp_path / "sensitivity.html", both, STRICT)
     page = (tmp_path / "sensitivity.html").read_text()
-    assert page.count("<svg") == 2
-    assert all(f"{one.role}: {one.node}" in page for one in result.harms)
-    told = json.loads(json.dumps(result.as_json(), allow_nan=False))
-    assert told["float_nodes"] == {role: list(nodes) for role, nodes in result.float_nodes.items()}
-    assert len(result.lines()) == len(result.harms) + len(result.steps) + 1
+    assert page.count("<svg") == 3  # bars of both, and times where this machine is the target
+    assert all(f"{one.role}: {one.node}" in page for one in timed.harms)
+    told = json.loads(json.dumps(both.as_json(), allow_nan=False))
+    assert told["float_nodes"]["cpu-x86"] == {role: list(nodes) for role, nodes in timed.float_nodes.items()}
+    assert set(told["float_nodes"]) == {"cpu-x86", "trt"}
+    assert len(both.lines()) == sum(len(one.harms) + len(one.steps) + 2 for one in both.targets)
 
 
 @pytest.mark.parametrize("budget", ["0", "1.5"])

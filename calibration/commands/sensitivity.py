@@ -14,7 +14,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="bundle with the FP32 graphs")
     parser.add_argument("--work", type=Path, required=True, help="folder with ranges.npz; sensitivity.* goes there")
     parser.add_argument("--examples", type=Path, required=True, help="examples.npz, none of them calibrated on")
-    parser.add_argument("--target", choices=TARGETS, help="whose integers (default: this machine's)")
+    parser.add_argument(
+        "--target", nargs="+", choices=TARGETS, default=list(TARGETS), help="whose integers (default: all)"
+    )
     parser.add_argument(
         "--budget", type=float, default=0.8, help="largest time that is worth it, share of FP32's (default: 0.8)"
     )
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from models.bundle import open_bundle
 
     with Bar("layers") as bar:
-        wish = Wish(target=args.target, budget=args.budget, gates=args.gates)
+        wish = Wish(targets=tuple(dict.fromkeys(args.target)), budget=args.budget, gates=args.gates)
         found = examine_work(open_bundle(args.bundle), args.work, args.examples, wish, bar.show)
     for line in found.lines():
         print(line)
