@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.clipping import METHODS, clip_range, expected_sqnr_db, sqnr_db
+from calibration.clipping import METHODS, expected_sqnr_db, sqnr_db
 from calibration.emit_int8 import emit_int8
 from calibration.examples import Examples
 from calibration.operators import view
@@ -59,16 +59,14 @@ def compare_branch(
     graph = view(data)
     exact = _logits(data, modality, inputs)
     logits_db = {}
-    for method in METHODS:
-        plan = plan_branch(graph, modality.recipe, target, ranges.of(modality.name, target, method))
+    tables = {method: ranges.of(modality.name, target, method) for method in METHODS}
+    for method, table in tables.items():
+        plan = plan_branch(graph, modality.recipe, target, table)
         found = _logits(emit_int8(graph, plan).SerializeToString(), modality, inputs)
         logits_db[method] = sqnr_db(exact, found)
     scheme = SCHEMES[target]
     tensors_db = {
-        tensor: {
-            method: expected_sqnr_db(histogram, affine(*clip_range(histogram, method, scheme), scheme))
-            for method in METHODS
-        }
+        tensor: {method: expected_sqnr_db(histogram, affine(*tables[method][tensor], scheme)) for method in METHODS}
         for tensor, histogram in ranges.histograms[modality.name].items()
         if tensor in plan.affines
     }

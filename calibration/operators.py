@@ -23,6 +23,7 @@ SUPPORTED = frozenset(
     }
 )  # fmt: skip
 """What the NumPy reference computes: what cannot be checked is not quantized."""
+_MOVING = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # values stay what they are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +92,19 @@ def tensors_to_calibrate(graph: GraphView) -> list[str]:
             wanted.update(dict.fromkeys(name for _, name in inputs))
             wanted[graph.activated(node)] = None
     return list(wanted)
+
+
+def tensors_with_maxima(graph: GraphView) -> list[str]:
+    """Return the tensors to calibrate of which a maximum is taken: their largest values are what counts."""
+    return [name for name in tensors_to_calibrate(graph) if _reaches_maximum(graph, name)]
+
+
+def _reaches_maximum(graph: GraphView, tensor: str) -> bool:
+    followers = [node for node, index in graph.consumers.get(tensor, []) if index == 0]
+    return any(
+        node.op_type == "ReduceMax" or (node.op_type in _MOVING and _reaches_maximum(graph, str(node.output[0])))
+        for node in followers
+    )
 
 
 def _load(data: bytes) -> ModelProto:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from calibration.arrays import pack_arrays, read_arrays
 from calibration.clipping import METHODS, clip_range
 from calibration.examples import Examples
 from calibration.histogram import BINS, Histogram, histogram, merged
-from calibration.operators import GraphView, tensors_to_calibrate, view
+from calibration.operators import GraphView, tensors_to_calibrate, tensors_with_maxima, view
 from calibration.session import Session, branch_feed
 from models.bundle import Bundle
 from models.disk import write_whole
@@ -44,6 +44,8 @@ class Ranges:
     """The way from histogram to range that is taken unless another is asked for."""
     histograms: Mapping[str, Mapping[str, Histogram]]
     """By role and tensor."""
+    maxima: Mapping[str, tuple[str, ...]]
+    """By role: tensors of which a maximum is taken, so that no method may clip what is largest in them."""
 
     def of(self, role: str, target: str, method: str | None = None) -> dict[str, tuple[float, float]]:
         """Return the range of each tensor of a graph, as suits the integers of a target.
@@ -54,45 +56,51 @@ class Ranges:
         if role not in self.histograms:
             raise InputError(f"no ranges for {role} (there are {sorted(self.histograms)}): {_REMEDY}")
         scheme, chosen = SCHEMES[target], method or self.method
-        return {tensor: clip_range(one, chosen, scheme) for tensor, one in self.histograms[role].items()}
+        return {
+            tensor: clip_range(one, "minmax" if tensor in self.maxima[role] else chosen, scheme)
+            for tensor, one in self.histograms[role].items()
+        }
 
 
-def collect_ranges(bundle: Bundle, examples: Examples, method: str) -> Iterator[tuple[str, int, Ranges | None]]:
-    """Run the examples that are not held back through the branches; yield (role, examples done, None), and the end.
+def collect_ranges(
+    bundle: Bundle, examples: Examples, method: str, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Ranges:
+    """Run the examples that are not held back through the branches.
 
     Each example is run alone, so that neither their order nor a batch size leaves a trace.
 
+    Args:
+        bundle: whose FP32 graphs are run.
+        examples: checked against its spec.
+        method: from histogram to range, unless another is asked for later.
+        on_progress: told how many examples of how many are done, all modalities together.
     Raises:
         BundleError: a graph cannot be run, or holds an operator that cannot be quantized.
         InputError: a tensor becomes NaN or infinite.
     """
-    histograms, graphs, counts = {}, {}, {}
-    for n, modality in enumerate(bundle.spec.modalities):
-        data = bundle.graph(modality.name, batch="any")
-        rows = examples.rows(n, is_held_back=False)
-        inputs = examples.inputs[modality.name]
-        found: dict[str, Histogram] = {}
-        graph = view(data)
-        session = observed(graph)
-        for start in range(0, len(rows), _STACK):
-            part = observe(graph, session, inputs[rows[start : start + _STACK]], modality.recipe)
-            found = {name: merged(found[name], one) if name in found else one for name, one in part.items()}
-            yield modality.name, min(start + _STACK, len(rows)), None
-        _check_finite(modality.name, found)
-        histograms[modality.name] = found
-        graphs[modality.name] = hashlib.sha256(data).hexdigest()
-        counts[modality.name] = len(rows)
-    yield (
-        "",
-        0,
-        Ranges(
-            bundle=bundle.manifest.title,
-            graphs=graphs,
-            note=examples.note,
-            counts=counts,
-            method=method,
-            histograms=histograms,
-        ),
+    names = bundle.spec.modality_names
+    data = {name: bundle.graph(name, batch="any") for name in names}
+    views = {name: view(one) for name, one in data.items()}
+    rows = {name: examples.rows(n, is_held_back=False) for n, name in enumerate(names)}
+    total, done = sum(len(one) for one in rows.values()), 0
+    histograms: dict[str, dict[str, Histogram]] = {name: {} for name in names}
+    for name in names:
+        session, found = observed(views[name]), histograms[name]
+        for start in range(0, len(rows[name]), _STACK):
+            inputs = examples.inputs[name][rows[name][start : start + _STACK]]
+            for tensor, one in observe(views[name], session, inputs, bundle.spec.modality(name).recipe).items():
+                found[tensor] = merged(found[tensor], one) if tensor in found else one
+            done += len(inputs)
+            on_progress(done, total)
+        _check_finite(name, found)
+    return Ranges(
+        bundle=bundle.manifest.title,
+        graphs={name: hashlib.sha256(one).hexdigest() for name, one in data.items()},
+        note=examples.note,
+        counts={name: len(one) for name, one in rows.items()},
+        method=method,
+        histograms=histograms,
+        maxima={name: tuple(tensors_with_maxima(one)) for name, one in views.items()},
     )
 
 
@@ -149,6 +157,7 @@ def write_ranges(path: Path, ranges: Ranges) -> None:
         "note": ranges.note,
         "counts": dict(ranges.counts),
         "method": ranges.method,
+        "maxima": {role: list(names) for role, names in ranges.maxima.items()},
         "tensors": keys,
     }
     arrays = {
@@ -180,7 +189,9 @@ def read_ranges(path: Path) -> Ranges:
         if about["method"] not in METHODS:
             raise ValueError(f"method {about['method']!r}")
         return Ranges(
-            histograms=histograms, **{key: about[key] for key in ("bundle", "graphs", "note", "counts", "method")}
+            histograms=histograms,
+            maxima={role: tuple(about["maxima"][role]) for role in histograms},
+            **{key: about[key] for key in ("bundle", "graphs", "note", "counts", "method")},
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a file of ranges ({error!r}): {_REMEDY}") from error

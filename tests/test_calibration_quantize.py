@@ -30,7 +30,7 @@ def work(tmp_path, bundle):
     arrays = example_arrays(small_spec(), 40)
     inputs = {name: arrays[f"input_{name}"] for name in small_spec().modality_names}
     taken = Examples(inputs=inputs, present=arrays["present"], labels=arrays["labels"], note="made up")
-    write_ranges(tmp_path / "work/ranges.npz", [ranges for _, _, ranges in collect_ranges(bundle, taken, "mse")][-1])
+    write_ranges(tmp_path / "work/ranges.npz", collect_ranges(bundle, taken, "mse"))
     return tmp_path / "work"
 
 

@@ -22,7 +22,7 @@ def examples(count=40, seed=0, **changes):
 
 
 def collect(bundle, taken, method="mse"):
-    return [ranges for _, _, ranges in collect_ranges(bundle, taken, method)][-1]
+    return collect_ranges(bundle, taken, method)
 
 
 def same(one, other):
@@ -52,6 +52,13 @@ def test_ranges_are_those_of_the_tensors_over_the_examples_not_held_back(bundle)
         assert one.minimum == pytest.approx(expected[name].min(), abs=CLOSE)
         assert one.maximum == pytest.approx(expected[name].max(), abs=CLOSE)
     assert ranges.counts == {"iq": 30, "image": 30}
+
+
+def test_progress_counts_up_to_all_examples_that_are_run(bundle):
+    told = []
+    collect_ranges(bundle, examples(100), "mse", lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == [32, 64, 75, 107, 139, 150]
+    assert {total for _, total in told} == {150}
 
 
 def test_neither_the_order_of_examples_nor_their_grouping_leaves_a_trace(bundle):
@@ -119,7 +126,7 @@ def test_ranges_of_another_graph_are_refused(bundle):
 
 
 def test_a_role_without_ranges_is_named():
-    empty = Ranges(bundle="x-1", graphs={}, note="", counts={}, method="mse", histograms={})
+    empty = Ranges(bundle="x-1", graphs={}, note="", counts={}, method="mse", histograms={}, maxima={})
     with pytest.raises(InputError, match="no ranges for iq"):
         empty.of("iq", "trt")
 
@@ -127,9 +134,16 @@ def test_a_role_without_ranges_is_named():
 def test_each_target_gets_the_range_that_suits_its_integers():
     values = np.random.default_rng(0).standard_t(3, 50_000).astype(np.float32)
     found = {"iq": {"x": histogram(values)}}
-    ranges = Ranges(bundle="x-1", graphs={}, note="", counts={}, method="mse", histograms=found)
+    ranges = Ranges(bundle="x-1", graphs={}, note="", counts={}, method="mse", histograms=found, maxima={"iq": ()})
     assert ranges.of("iq", "trt") != ranges.of("iq", "cpu-x86")
     assert ranges.of("iq", "trt", "minmax") == {"x": (float(values.min()), float(values.max()))}
+
+
+def test_a_tensor_of_which_a_maximum_is_taken_keeps_its_whole_range(bundle):
+    ranges = collect(bundle, examples())
+    assert ranges.maxima == {"iq": (), "image": ("d",)}
+    found = ranges.histograms["image"]["d"]
+    assert ranges.of("image", "cpu-x86", "percentile")["d"] == (found.minimum, found.maximum)
 
 
 def test_a_network_that_makes_nan_of_finite_examples_is_refused(tmp_path):
@@ -161,7 +175,7 @@ def test_methods_are_compared_on_whole_graphs_and_examples_held_back(bundle):
         assert one.examples == 50
         assert one.logits_db[one.best] == max(one.logits_db.values())
         assert min(one.logits_db.values()) > 15
-    assert all(dB["mse"] >= max(dB.values()) - 0.05 for one in found.values() for dB in one.tensors_db.values())
+        assert all(values["mse"] >= max(values.values()) - 0.05 for values in one.tensors_db.values())
 
 
 def _node(operator, inputs, output, **attributes):

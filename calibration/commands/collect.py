@@ -22,9 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Collect, compare the methods and write the ranges."""
+    from calibration.bar import Bar
     from calibration.comparison import compare_methods
     from calibration.examples import read_examples
-    from calibration.ranges import merge_ranges, read_ranges, write_ranges
+    from calibration.ranges import collect_ranges, merge_ranges, read_ranges, write_ranges
     from calibration.work import RANGES
     from models.bundle import open_bundle
 
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     examples = read_examples(args.examples, bundle.spec)
     path = args.work / RANGES
     earlier = read_ranges(path) if args.add else None
-    ranges = _collected(bundle, examples, args.method)
+    with Bar("collect") as bar:
+        ranges = collect_ranges(bundle, examples, args.method, bar.show)
     ranges = merge_ranges(earlier, ranges) if earlier else ranges
     comparisons = list(compare_methods(bundle, examples, ranges))
     write_ranges(path, ranges)
@@ -52,24 +54,6 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     return 0
-
-
-def _collected(bundle: Any, examples: Any, method: str) -> Any:
-    """Return the ranges; a bar shows how far it is where somebody looks."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from calibration.ranges import collect_ranges
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        totals = {m.name: len(examples.rows(n, is_held_back=False)) for n, m in enumerate(bundle.spec.modalities)}
-        bars = {name: progress.add_task(name, total=total) for name, total in totals.items()}
-        ranges = None
-        for role, done, ranges in collect_ranges(bundle, examples, method):  # noqa: B007
-            if role:
-                progress.update(bars[role], completed=done)
-    return ranges
 
 
 def _as_json(one: Any) -> dict[str, Any]:
