@@ -1,6 +1,6 @@
 """Which way from histogram to range serves a bundle best: foretold for each tensor, and measured on whole graphs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,11 @@ def compare_methods(bundle: Bundle, examples: Examples, ranges: Ranges) -> Itera
             yield compare_branch(
                 bundle.graph(modality.name, batch="any"), modality, target, ranges, examples.inputs[modality.name][rows]
             )
+
+
+def best_method(comparisons: Sequence[Comparison]) -> str:
+    """Return the method whose worst branch and target is the best: one method serves them all."""
+    return max(METHODS, key=lambda method: min(one.logits_db[method] for one in comparisons))
 
 
 def compare_branch(

@@ -10,7 +10,7 @@ import calibration.commands.quantize as quantize_command
 from calibration.cli import main
 from calibration.examples import Examples
 from calibration.graphs import with_uint8_input
-from calibration.ranges import collect_ranges, write_ranges
+from calibration.ranges import collect_ranges, read_ranges, write_ranges
 from calibration.session import Session
 from calibration.work import graph_file
 from models.errors import BundleError, ConfigError, InputError
@@ -82,6 +82,17 @@ def test_an_image_branch_that_takes_bytes_is_calibrated_on_the_same_examples(tmp
     report = answer(capsys, "quantize", "--work", work, "--precision", "int8")
     files = [one["file"] for one in report["graphs"] if one["role"] == "image"]
     assert {Session((tmp_path / "work" / file).read_bytes()).inputs["input"] for file in files} == {"tensor(uint8)"}
+
+
+def test_collect_can_take_the_best_method_by_itself(bundle, tmp_path, capsys):
+    work, examples = str(tmp_path / "work"), write_examples(tmp_path / "examples.npz")
+    report = answer(capsys, "collect", "--examples", examples, "--work", work, "--method", "best")
+    worst = {
+        method: min(one["logits_sqnr_db"][method] for one in report["comparisons"])
+        for method in collect_command.METHODS
+    }
+    assert report["method"] == max(worst, key=worst.get)
+    assert read_ranges(tmp_path / "work/ranges.npz").method == report["method"]
 
 
 def test_quantizing_twice_gives_the_same_bytes(work, capsys):

@@ -1,10 +1,11 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from small_graphs import example_arrays, graph_bytes, radio_branch, residual_branch, small_bundle, small_spec
 
-from calibration.comparison import compare_methods
+from calibration.comparison import Comparison, best_method, compare_methods
 from calibration.examples import Examples
 from calibration.histogram import histogram
 from calibration.operators import view
@@ -176,6 +177,16 @@ def test_methods_are_compared_on_whole_graphs_and_examples_held_back(bundle):
         assert one.logits_db[one.best] == max(one.logits_db.values())
         assert min(one.logits_db.values()) > 15
         assert all(values["mse"] >= max(values.values()) - 0.05 for values in one.tensors_db.values())
+
+
+def test_the_best_method_is_the_one_whose_worst_branch_is_best():
+    def comparison(**logits_db):
+        return Comparison(role="iq", target="trt", examples=9, logits_db=logits_db, tensors_db={})
+
+    one = comparison(mse=45.0, minmax=40.0, percentile=60.0, entropy=math.inf)
+    other = comparison(mse=26.0, minmax=28.0, percentile=20.0, entropy=-math.inf)
+    assert (one.best, other.best) == ("entropy", "minmax")
+    assert best_method([one, other]) == "minmax"
 
 
 def _node(operator, inputs, output, **attributes):

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,20 @@ from models.command_line import print_json
 
 METHODS = ("mse", "minmax", "percentile", "entropy")  # of calibration/clipping.py, which --help need not load
 
+BEST = "best"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--bundle", type=Path, required=True, help="bundle whose FP32 graphs are run")
     parser.add_argument("--examples", type=Path, required=True, help="examples.npz that uav-train examples wrote")
     parser.add_argument("--work", type=Path, required=True, help="folder that ranges.npz is written into")
-    parser.add_argument("--method", choices=METHODS, default="mse", help="from histogram to range (default: mse)")
+    parser.add_argument(
+        "--method",
+        choices=(*METHODS, BEST),
+        default="mse",
+        help="from histogram to range (default: mse); best: the one that serves the worst branch best",
+    )
     parser.add_argument("--add", action="store_true", help="add to the ranges that the folder holds already")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
@@ -23,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Collect, compare the methods and write the ranges."""
     from calibration.bar import Bar
-    from calibration.comparison import compare_methods
+    from calibration.comparison import best_method, compare_methods
     from calibration.examples import read_examples
     from calibration.ranges import collect_ranges, merge_ranges, read_ranges, write_ranges
     from calibration.work import RANGES
@@ -34,16 +42,18 @@ def run(args: argparse.Namespace) -> int:
     path = args.work / RANGES
     earlier = read_ranges(path) if args.add else None
     with Bar("collect") as bar:
-        ranges = collect_ranges(bundle, examples, args.method, bar.show)
+        ranges = collect_ranges(bundle, examples, METHODS[0] if args.method == BEST else args.method, bar.show)
     ranges = merge_ranges(earlier, ranges) if earlier else ranges
     comparisons = list(compare_methods(bundle, examples, ranges))
+    if args.method == BEST:
+        ranges = replace(ranges, method=best_method(comparisons))
     write_ranges(path, ranges)
     for one in comparisons:
+        figures = ", ".join(f"{method} {value:.1f}" for method, value in one.logits_db.items())
         print(f"{one.role} for {one.target}: SQNR of the logits over {one.examples} held-back examples, dB")
-        print(
-            "  " + ", ".join(f"{method} {value:.1f}" for method, value in one.logits_db.items()) + f": best {one.best}"
-        )
-    print(f"{path}: ranges over {ranges.note}: " + ", ".join(f"{n} of {role}" for role, n in ranges.counts.items()))
+        print(f"  {figures}: best {one.best}")
+    counts = ", ".join(f"{count} of {role}" for role, count in ranges.counts.items())
+    print(f"{path}: ranges for {ranges.method} over {ranges.note}: {counts}")
     if args.json:
         print_json(
             {
