@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.examples import Examples
-from calibration.session import Session, branch_feed
+from calibration.session import Arrays, Session, branch_feed
 from models.bundle import FUSION
 from models.spec import ModelSpec
 
@@ -104,7 +104,7 @@ def masks(spec: ModelSpec, present: FloatArray) -> dict[str, FloatArray]:
     return found
 
 
-def _run(session: Session, feeds: Mapping[str, NDArray], outputs: tuple[str, ...]) -> list[FloatArray]:
+def _run(session: Session, feeds: Arrays, outputs: tuple[str, ...]) -> list[FloatArray]:
     """Return the outputs for all rows, computed some rows at a time."""
     count = len(next(iter(feeds.values())))
     parts = [

@@ -66,7 +66,7 @@ def compare_branch(
     logits_db = {}
     tables = {method: ranges.of(modality.name, target, method) for method in METHODS}
     for method, table in tables.items():
-        plan = plan_branch(graph, modality.recipe, target, table)
+        plan = plan_branch(graph, target, table)
         found = _logits(emit_int8(graph, plan).SerializeToString(), modality, inputs)
         logits_db[method] = sqnr_db(exact, found)
     scheme = SCHEMES[target]

@@ -15,11 +15,7 @@ from onnx import NodeProto
 
 from calibration.operators import ACTIVATIONS, QUANTIZABLE, GraphView, attribute
 from models.errors import ConfigError, InputError
-from models.quantization import SCHEMES, Affine, affine, weight_axis, weight_scales
-from models.spec import IqRecipe, Recipe
-
-LANES = 4
-"""Products that an integer instruction of a CPU adds up at once (VNNI, SDOT)."""
+from models.quantization import LEAST_CHANNELS, SCHEMES, Affine, affine, weight_axis, weight_scales
 
 Edge = tuple[str, int]
 """A node's name, and which of its inputs."""
@@ -57,18 +53,16 @@ class Plan:
         return tensor in self.leaving or edge in self.edges
 
 
-def default_float_nodes(graph: GraphView, recipe: Recipe, target: str) -> tuple[str, ...]:
+def default_float_nodes(graph: GraphView) -> tuple[str, ...]:
     """Return the nodes that stay float whatever the sensitivity.
 
-    Embedding and heads (dense layers): small, and every answer hangs on them. The first convolution over I/Q samples,
-    whose level varies most. On a CPU also a convolution over fewer than four channels, as the first one over an image:
-    its integer kernel fills a quarter of its lanes and takes twice as long as the float one.
+    Embedding and heads (dense layers): small, and every answer hangs on them. Convolutions over few channels, as the
+    first one over I/Q samples or over an image: rounding what the sensor delivers harms most of all, and an integer
+    kernel leaves most of its lanes empty there.
     """
     dense = [node.name for node in graph.nodes if node.op_type in ("Gemm", "MatMul")]
-    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
-    first = convolutions[:1] if isinstance(recipe, IqRecipe) else []
-    narrow = [] if target == "trt" else [node for node in convolutions if _is_narrow(graph, node)]
-    return tuple(dict.fromkeys((*dense, *(node.name for node in (*first, *narrow)))))
+    narrow = [node.name for node in graph.nodes if node.op_type == "Conv" and _is_narrow(graph, node)]
+    return (*dense, *narrow)
 
 
 def quantizable_nodes(graph: GraphView, float_nodes: Collection[str]) -> list[NodeProto]:
@@ -191,7 +185,7 @@ def _shield(graph: GraphView, tensor: str, leaving: Collection[str], how: Affine
 def _is_narrow(graph: GraphView, node: NodeProto) -> bool:
     """Return whether each output of a convolution sees all its channels, and these are few."""
     weights = graph.constants.get(node.input[1])
-    return weights is not None and attribute(node, "group", 1) == 1 and weights.shape[1] < LANES
+    return weights is not None and attribute(node, "group", 1) == 1 and weights.shape[1] < LEAST_CHANNELS
 
 
 def _affine(tensor: str, ranges: FloatRanges, target: str) -> Affine:

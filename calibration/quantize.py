@@ -9,19 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from calibration import rules
 from calibration.clipping import sqnr_db
 from calibration.emit_fp16 import emit_fp16
 from calibration.emit_int8 import emit_int8
 from calibration.graphs import serialize, with_batch
 from calibration.operators import GraphView, view
-from calibration.plan import Plan, default_float_nodes, plan_int8
+from calibration.plan import Plan, default_float_nodes, plan_int8, quantizable_nodes
 from calibration.ranges import Ranges, check_graph
 from calibration.reference import run_reference
 from calibration.session import Session, branch_feed
 from calibration.work import graph_file
 from models.bundle import GOLDEN, Batch, Bundle, GraphEntry, Precision, Target
 from models.errors import BundleError
-from models.spec import Recipe
+
+FloatNodes = Mapping[str, Mapping[str, Collection[str]]]
+"""By target and role: names of nodes."""
 
 LEAST_AGREEMENT_DB = 40.0
 """Of a graph's logits with its reference: rounding that falls otherwise costs less, a wrong graph costs all."""
@@ -52,7 +55,7 @@ def quantize_bundle(
     bundle: Bundle,
     ranges: Ranges,
     variants: Collection[Variant],
-    float_nodes: Mapping[str, Collection[str]],
+    float_nodes: FloatNodes,
     method: str,
 ) -> Iterator[Quantized]:
     """Yield the graphs of every branch in every variant, for one example and for any batch.
@@ -60,13 +63,14 @@ def quantize_bundle(
     Args:
         bundle: whose FP32 graphs are quantized.
         ranges: of those graphs.
-        variants: what to emit; a branch without entry in `float_nodes` has no mixed form.
-        float_nodes: by role: what mixed leaves in float beyond what every INT8 graph does.
+        variants: what to emit; a target without entry in `float_nodes` has no mixed form.
+        float_nodes: what mixed leaves in float beyond what every INT8 graph does; a branch of which nothing is said is
+            all INT8 in it, one of which nothing is left all FP32.
         method: from histogram to range.
     Raises:
         InputError: the ranges are of other graphs.
         ConfigError: a float node does not exist, or none is left for INT8.
-        BundleError: a graph cannot be quantized, or what was emitted answers otherwise than its reference.
+        BundleError: a graph cannot be quantized, answers otherwise than its reference, or breaks a rule of TensorRT.
     """
     for modality in bundle.spec.modalities:
         data = bundle.graph(modality.name, batch="any")
@@ -74,32 +78,47 @@ def quantize_bundle(
         graph = view(data)
         inputs = golden_inputs(bundle, modality.name)
         for variant in variants:
-            extra = float_nodes.get(modality.name, ()) if variant.precision == "mixed" else ()
-            if variant.precision == "mixed" and not extra:
+            spared = float_nodes.get(variant.target, {}) if variant.precision == "mixed" else {}
+            if variant.precision == "mixed" and not spared:
                 continue
-            plan = None
+            plan, model = None, graph.model
             if variant.precision == "fp16":
                 model = emit_fp16(graph)
-            else:
+            elif quantizable_nodes(graph, kept_float(graph, spared.get(modality.name, ()))):
                 table = ranges.of(modality.name, variant.target, method)
-                plan = plan_branch(graph, modality.recipe, variant.target, table, extra)
+                plan = plan_branch(graph, variant.target, table, spared.get(modality.name, ()))
                 model = emit_int8(graph, plan)
             session = Session(model.SerializeToString(), is_exact=True)
             feed = branch_feed(session, inputs, modality.recipe)
             check_emitted(f"{modality.name} in {variant.precision} for {variant.target}", session, feed, graph, plan)
+            if variant.target == "trt":
+                check_rules(f"{modality.name} in {variant.precision}", model)
             yield from _both_batches(modality.name, variant, graph, plan, model)
+
+
+def kept_float(graph: GraphView, float_nodes: Collection[str]) -> set[str]:
+    """Return what stays float in a branch: what always does, and further nodes."""
+    return {*default_float_nodes(graph), *float_nodes}
+
+
+def check_rules(what: str, model: ModelProto) -> None:
+    """Raise BundleError where a graph breaks a rule of TensorRT: it would be refused on the device, or compute wrongly.
+
+    Nothing that is emitted here should; a network of layers that nobody has tried might.
+    """
+    broken = [one for one in rules.check_graph(model) if one.severity == "error"]
+    if broken:
+        raise BundleError(f"{what} for trt: node {broken[0].node}: {broken[0].reason}: {broken[0].fix}")
 
 
 def plan_branch(
     graph: GraphView,
-    recipe: Recipe,
     target: str,
     table: Mapping[str, tuple[float, float]],
     float_nodes: Collection[str] = (),
 ) -> Plan:
     """Return the plan for a branch: what always stays float, and further nodes."""
-    kept = {*default_float_nodes(graph, recipe, target), *float_nodes}
-    return plan_int8(graph, table, target, kept)
+    return plan_int8(graph, table, target, kept_float(graph, float_nodes))
 
 
 def check_emitted(

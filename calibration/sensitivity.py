@@ -195,7 +195,7 @@ class _Layers:
         for modality in self.spec.modalities:
             check_graph(question.ranges, modality.name, self._fp32[modality.name])
             graph = self._views[modality.name] = view(self._fp32[modality.name])
-            kept = default_float_nodes(graph, modality.recipe, question.target)
+            kept = default_float_nodes(graph)
             self.candidates += [(modality.name, node.name) for node in quantizable_nodes(graph, kept)]
         self._tables = {name: question.ranges.of(name, question.target) for name in self.spec.modality_names}
         self._head = question.bundle.graph(FUSION, batch="any")
@@ -237,8 +237,8 @@ class _Layers:
         )
 
     def _emitted(self, role: str, float_nodes: Collection[str]) -> ModelProto:
-        modality, graph = self.spec.modality(role), self._views[role]
-        plan = plan_branch(graph, modality.recipe, self.question.target, self._tables[role], float_nodes)
+        graph = self._views[role]
+        plan = plan_branch(graph, self.question.target, self._tables[role], float_nodes)
         return emit_int8(graph, plan)
 
     def _answers(self, models: Mapping[str, ModelProto]) -> Answers:

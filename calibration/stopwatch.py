@@ -4,11 +4,10 @@ import statistics
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
 
 from calibration.latency import measure, speedup
-from calibration.session import Session
+from calibration.session import Arrays, Session
 
 _ROUNDS = 31
 _TURN_MS = 8.0
@@ -32,7 +31,7 @@ def time_beside(graph: bytes, fp32: bytes) -> tuple[float, float]:
     return fp32_ms / speedup(taken["fp32"], taken["graph"]), fp32_ms
 
 
-def _noise(graph: bytes) -> dict[str, NDArray]:
+def _noise(graph: bytes) -> Arrays:
     """Return an example of noise for every input of a graph."""
     rng = np.random.default_rng(0)
     feed = {}

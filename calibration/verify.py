@@ -170,14 +170,14 @@ def roles(bundle: Bundle, precision: Precision, target: Target) -> tuple[str, ..
 def _target(judged: _Judged, target: Target, stopwatch: Stopwatch | None) -> TargetResult:
     rungs = tuple(rung for precision in RUNGS if (rung := judged.rung(precision, target)) is not None)
     passed = next((rung for rung in rungs if not rung.broken), None)
-    timings = {}
-    if passed is not None and stopwatch is not None:
-        timings = {role: _timed(judged.bundle, role, passed.precision, target, stopwatch) for role in passed.roles}
-    approved = {
-        role: passed.precision
-        for role in (passed.roles if passed is not None else ())
-        if role not in timings or timings[role].speedup > 1
-    }
+    timings: dict[str, Timing] = {}
+    approved: dict[str, Precision] = {}
+    if passed is not None:
+        for role in passed.roles:
+            if stopwatch is not None:
+                timings[role] = _timed(judged.bundle, role, passed.precision, target, stopwatch)
+            if role not in timings or timings[role].speedup > 1:
+                approved[role] = passed.precision
     return TargetResult(
         target=target,
         rungs=rungs,

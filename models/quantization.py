@@ -17,6 +17,10 @@ Integers = NDArray[np.integer]
 
 INT8_MIN = -128
 INT8_MAX = 127
+LEAST_CHANNELS = 4
+"""Convolutions over fewer stay float: an integer instruction of a CPU adds up so many products at once (VNNI, SDOT),
+and what a sensor delivers in two or three channels suffers most from rounding."""
+
 _TINY = float(np.finfo(np.float32).tiny)  # below it a float32 scale loses digits, and x / scale overflows
 
 

@@ -41,7 +41,7 @@ def ranges_of(bundle, method="minmax"):
 
 def quantized(bundle, ranges, float_nodes=None):
     """Return the bundle with the graphs of every variant beside its own."""
-    made = list(quantize_bundle(bundle, ranges, EVERY, float_nodes or {"image": ["one"]}, ranges.method))
+    made = list(quantize_bundle(bundle, ranges, EVERY, float_nodes or dict.fromkeys(("cpu-x86", "cpu-arm", "trt"), {"image": ["two"]}), ranges.method))
     graphs = (*bundle.manifest.graphs, *(one.entry for one in made))
     manifest = msgspec.structs.replace(bundle.manifest, graphs=graphs, files={})
     contents = bundle.contents | {one.entry.file: one.data for one in made}

@@ -29,14 +29,13 @@ def network():
 
 @pytest.mark.parametrize("name", ["iq", "image"])
 def test_fake_quantized_branch_answers_as_its_tensorrt_graph(network, name):
-    modality = network.spec.modality(name)
     inputs = {one.name: torch.randn(24, *one.recipe.input_shape) for one in network.spec.modalities}
     graph = view(export_graphs(network)["any"][name])
     exact = run_reference(graph, {"input": inputs[name].numpy()})
     table = {
         tensor: (-peak, peak) for tensor in tensors_to_calibrate(graph) for peak in [float(np.abs(exact[tensor]).max())]
     }
-    plan = plan_branch(graph, modality.recipe, "trt", table)
+    plan = plan_branch(graph, "trt", table)
     emitted = Session(emit_int8(graph, plan).SerializeToString(), is_exact=True)
     quantize_branches(network, [inputs])
     with torch.no_grad():

@@ -11,6 +11,7 @@ from calibration.cli import main
 from calibration.examples import Examples
 from calibration.graphs import with_uint8_input
 from calibration.ranges import collect_ranges, read_ranges, write_ranges
+from calibration.rules.violation import Violation
 from calibration.session import Session
 from calibration.work import graph_file
 from models.errors import BundleError, ConfigError, InputError
@@ -78,7 +79,6 @@ def test_an_image_branch_that_takes_bytes_is_calibrated_on_the_same_examples(tmp
     report = answer(capsys, "collect", "--examples", examples, "--work", work)
     image = [one for one in report["comparisons"] if one["role"] == "image"]
     assert all(min(one["logits_sqnr_db"].values()) > 15 for one in image)
-    assert "normalised" in image[1]["tensors_sqnr_db"]
     report = answer(capsys, "quantize", "--work", work, "--precision", "int8")
     files = [one["file"] for one in report["graphs"] if one["role"] == "image"]
     assert {Session((tmp_path / "work" / file).read_bytes()).inputs["input"] for file in files} == {"tensor(uint8)"}
@@ -109,21 +109,45 @@ def test_ranges_can_be_added_to(work, tmp_path, capsys):
 
 
 def test_mixed_takes_its_float_nodes_from_the_sensitivity_report(work, capsys):
-    (work / "sensitivity.json").write_text(json.dumps({"float_nodes": {"image": ["two"], "iq": []}, "more": 1}))
+    (work / "sensitivity.json").write_text(
+        json.dumps({"float_nodes": {"trt": {"image": ["two"], "iq": []}}, "more": 1})
+    )
     report = answer(capsys, "quantize", "--work", str(work), "--target", "trt")
     mixed = {one["role"]: one for one in report["graphs"] if one["precision"] == "mixed"}
-    assert set(mixed) == {"image"}
-    assert mixed["image"]["int8_nodes"] == ["one", "three", "four"]
-    assert mixed["image"]["float_nodes"] == ["two", "embed", "head"]
+    assert set(mixed) == {"iq", "image"}
+    assert mixed["iq"]["int8_nodes"] == ["two", "three"]
+    assert mixed["image"]["int8_nodes"] == ["three", "four"]
+    assert mixed["image"]["float_nodes"] == ["one", "two", "embed", "head"]
     model = onnx.load(work / mixed["image"]["file"])
     assert "two.weight" in {one.name for one in model.graph.initializer}
 
 
 def test_float_nodes_of_the_command_line_come_before_the_report(work, capsys):
-    (work / "sensitivity.json").write_text(json.dumps({"float_nodes": {"image": ["two"]}}))
+    (work / "sensitivity.json").write_text(json.dumps({"float_nodes": {"cpu-x86": {"image": ["two"]}}}))
     arguments = ["--work", str(work), "--precision", "mixed", "--target", "cpu-x86", "--float-nodes", "iq:two"]
-    (one, _) = answer(capsys, "quantize", *arguments)["graphs"]
-    assert (one["role"], one["int8_nodes"]) == ("iq", ["three"])
+    found = {one["role"]: one["int8_nodes"] for one in answer(capsys, "quantize", *arguments)["graphs"]}
+    assert found["iq"] == ["three"]
+    assert "two" in found["image"]
+
+
+def test_a_branch_of_which_nothing_is_left_is_fp32_in_mixed(work, bundle, capsys):
+    arguments = ["--work", str(work), "--precision", "mixed", "--float-nodes", "iq:two", "iq:three"]
+    graphs = answer(capsys, "quantize", *arguments)["graphs"]
+    given = np.random.default_rng(1).normal(size=(4, 2, 64)).astype(np.float32)
+    exact = Session(bundle.graph("iq", batch="any"), is_exact=True).run({"input": given})["logits"]
+    for one in graphs:
+        if one["role"] == "iq" and one["batch"] == "any":
+            assert one["int8_nodes"] == []
+            found = Session((work / one["file"]).read_bytes(), is_exact=True).run({"input": given})["logits"]
+            np.testing.assert_array_equal(found, exact)
+
+
+def test_a_graph_that_breaks_a_rule_of_tensorrt_is_not_written(work, monkeypatch):
+    broken = Violation(rule="made-up", severity="error", node="two", reason="it is wrong", fix="mend it")
+    monkeypatch.setattr("calibration.rules.check_graph", lambda model: [broken])
+    with pytest.raises(BundleError, match="iq in int8 for trt: node two: it is wrong: mend it"):
+        quantize_command.run(parsed(work, []))
+    assert [file.name for file in work.iterdir()] == ["ranges.npz"]
 
 
 @pytest.mark.parametrize(

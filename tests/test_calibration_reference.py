@@ -60,7 +60,7 @@ def test_int8_graphs_of_real_networks_equal_it_to_one_step(name, target):
     data, recipe = trained(name)
     inputs = np.random.default_rng(1).normal(size=(6, *recipe.input_shape)).astype(np.float32)
     graph = view(data)
-    plan = plan_int8(graph, observed_ranges(graph, inputs), target, default_float_nodes(graph, recipe, target))
+    plan = plan_int8(graph, observed_ranges(graph, inputs), target, default_float_nodes(graph))
     expected = run_reference(graph, {"input": inputs}, plan)
     found = all_tensors(emit_int8(graph, plan), plan.affines).run({"input": inputs})
     exact = run_reference(graph, {"input": inputs})
@@ -78,7 +78,7 @@ def test_integer_kernels_of_onnx_runtime_answer_as_it_does(name):
     data, recipe = trained(name)
     inputs = np.random.default_rng(1).normal(size=(6, *recipe.input_shape)).astype(np.float32)
     graph = view(data)
-    plan = plan_int8(graph, observed_ranges(graph, inputs), "cpu-x86", default_float_nodes(graph, recipe, "cpu-x86"))
+    plan = plan_int8(graph, observed_ranges(graph, inputs), "cpu-x86", default_float_nodes(graph))
     found = Session(emit_int8(graph, plan).SerializeToString()).run({"input": inputs})["logits"]
     expected = run_reference(graph, {"input": inputs}, plan)["logits"]
     exact = run_reference(graph, {"input": inputs})["logits"]
@@ -91,7 +91,7 @@ def test_a_graph_that_takes_bytes_is_quantized_alike(target):
     bytes_fed = with_uint8_input(onnx.load_from_string(data), recipe).SerializeToString()
     inputs = np.random.default_rng(1).integers(0, 256, (6, *recipe.input_shape)).astype(np.uint8)
     graph = view(bytes_fed)
-    plan = plan_int8(graph, observed_ranges(graph, inputs), target, default_float_nodes(graph, recipe, target))
+    plan = plan_int8(graph, observed_ranges(graph, inputs), target, default_float_nodes(graph))
     expected = run_reference(graph, {"input": inputs}, plan)["logits"]
     found = Session(emit_int8(graph, plan).SerializeToString(), is_exact=True).run({"input": inputs})["logits"]
     exact = run_reference(graph, {"input": inputs})["logits"]

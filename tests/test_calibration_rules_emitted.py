@@ -31,7 +31,7 @@ def shipped_int8(role, target="trt"):
     with np.load(io.BytesIO(BUNDLE.contents[GOLDEN])) as golden:
         inputs = golden[f"input_{role}"][:1]
     data = BUNDLE.graph(role)
-    return int8(data, inputs, target, default_float_nodes(view(data), BUNDLE.spec.modality(role).recipe, target))
+    return int8(data, inputs, target, default_float_nodes(view(data)))
 
 
 def builds(model):

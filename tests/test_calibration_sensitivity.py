@@ -47,7 +47,7 @@ def step(sqnr_db, broken=(), time=0.5, count=0):
 def test_every_layer_that_could_be_int8_is_tried_alone_and_the_worst_comes_first(bundle, ranges):
     result = found(question(bundle, ranges))
     assert {(one.role, one.node) for one in result.harms} == {
-        ("iq", "two"), ("iq", "three"), ("image", "one"), ("image", "two"), ("image", "three"), ("image", "four"),
+        ("iq", "two"), ("iq", "three"), ("image", "two"), ("image", "three"), ("image", "four"),
     }  # fmt: skip
     exactness = [one.fused_sqnr_db for one in result.harms]
     assert exactness == sorted(exactness)

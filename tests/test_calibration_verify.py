@@ -100,7 +100,7 @@ def test_a_graph_that_is_cut_off_is_refused(bundle):
 
 def test_roles_are_those_that_have_a_graph(bundle):
     assert roles(bundle, "int8", "cpu-x86") == ("iq", "image")
-    assert roles(bundle, "mixed", "cpu-x86") == ("image",)
+    assert roles(bundle, "mixed", "cpu-x86") == ("iq", "image")
     assert roles(bundle, "fp16", "cpu-x86") == ()
 
 

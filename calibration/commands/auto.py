@@ -48,7 +48,7 @@ def _commands(args: argparse.Namespace) -> list[list[str]]:
     judged = ["--examples", str(args.judged_by), *gates]
     release = ["--version", str(args.version), "--out", str(args.out)]
     return [
-        ["collect", *here, "--examples", str(args.examples)],
+        ["collect", *here, "--examples", str(args.examples), "--method", "best"],
         ["sensitivity", *here, *judged],
         ["quantize", *here],
         ["verify", *here, *judged],

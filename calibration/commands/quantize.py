@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
     bundle = open_bundle(args.bundle)
     ranges = read_ranges(args.work / RANGES)
-    float_nodes = _float_nodes(args.float_nodes, args.work, bundle.spec.modality_names)
+    float_nodes = _float_nodes(args, bundle.spec.modality_names)
     method = args.method or ranges.method
-    variants = _variants(args.precision, args.target, bool(float_nodes))
+    variants = _variants(args.precision, args.target, bool(set(float_nodes) & set(args.target)))
     graphs = list(quantize_bundle(bundle, ranges, variants, float_nodes, method))
     for graph in graphs:
         write_whole(args.work / graph.entry.file, graph.data)
@@ -73,33 +73,37 @@ def _variants(precisions: list[str] | None, targets: list[str], has_float_nodes:
     ]
 
 
-def _float_nodes(named: list[str], work: Path, roles: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return by role what mixed leaves in float: from the command line, or else from the sensitivity report."""
+def _float_nodes(args: argparse.Namespace, roles: tuple[str, ...]) -> dict[str, dict[str, list[str]]]:
+    """Return by target and role what mixed leaves in float: from the command line, or from the sensitivity report."""
     from calibration.work import SENSITIVITY
 
-    if named:
-        found: dict[str, list[str]] = {}
-        for text in named:
+    report = args.work / SENSITIVITY
+    if args.float_nodes:
+        named: dict[str, list[str]] = {}
+        for text in args.float_nodes:
             role, _, node = text.partition(":")
-            found.setdefault(role, []).append(node)
-        where = "--float-nodes"
-    elif (work / SENSITIVITY).is_file():
-        where = str(work / SENSITIVITY)
+            named.setdefault(role, []).append(node)
+        where, found = "--float-nodes", dict.fromkeys(args.target, named)
+    elif report.is_file():
+        where = str(report)
         try:
-            found = json.loads((work / SENSITIVITY).read_text())["float_nodes"]
-            found = {role: [str(node) for node in nodes] for role, nodes in found.items() if nodes}
+            told = json.loads(report.read_text())["float_nodes"]
+            found = {
+                target: {role: [str(node) for node in nodes] for role, nodes in spared.items() if nodes}
+                for target, spared in told.items()
+            }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{where}: no report with float_nodes ({error!r}): run uav-calibrate sensitivity again"
             ) from error
     else:
         return {}
-    strangers = sorted(set(found) - set(roles))
+    strangers = sorted({role for spared in found.values() for role in spared} - set(roles))
     if strangers:
         raise ConfigError(
             f"{where}: no branch is called {strangers}: expected {', '.join(roles)}, as in {roles[0]}:NODE"
         )
-    return found
+    return {target: spared for target, spared in found.items() if spared}
 
 
 def _as_json(graph: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Each convolution sees its input rounded to the 256 levels of symmetric INT8 (the coarsest of the emitted forms: what
 survives it survives the CPU's unsigned levels, too) and, normalisation folded in, its weights rounded channel by
 channel. Gradients pass the rounding as if it were not there, and stop where a value is clipped. What stays float in an
-INT8 graph stays float here: the first I/Q convolution, pooling, embedding, heads, fusion.
+INT8 graph stays float here: convolutions over few channels, pooling, embedding, heads, fusion.
 
 Source: Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference"
 (CVPR 2018); Bengio, Leonard, Courville (2013) for the gradient.
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from models.nets.encoders import Branch
 from models.nets.multimodal import MultimodalNet
-from models.quantization import INT8_SYMMETRIC, affine, weight_axis, weight_scales
-from models.spec import IqRecipe
+from models.quantization import INT8_SYMMETRIC, LEAST_CHANNELS, affine, weight_axis, weight_scales
 
 
 class _Round(torch.autograd.Function):
@@ -48,10 +47,13 @@ class QuantizedLayers:
     Normalisation uses the statistics that training left and updates none: its graph has them folded in.
     """
 
-    def __init__(self, layers: nn.Sequential, largest_inputs: Iterable[float | None]) -> None:
-        """Wrap layers; `largest_inputs` holds each convolution's largest absolute input, None to keep it float."""
+    def __init__(self, layers: nn.Sequential, largest_inputs: Iterable[float]) -> None:
+        """Wrap layers; `largest_inputs` holds each convolution's largest absolute input."""
         self._layers = _convolutions(layers)
-        self._scales = [None if one is None else affine(-one, one, INT8_SYMMETRIC).scale for one in largest_inputs]
+        self._scales = [
+            None if _is_narrow(convolution) else affine(-largest, largest, INT8_SYMMETRIC).scale
+            for (convolution, _), largest in zip(self._layers, largest_inputs, strict=True)
+        ]
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the last maps, (batch, channels, *places)."""
@@ -79,10 +81,8 @@ def quantize_branches(network: MultimodalNet, batches: Iterable[Mapping[str, Ten
             seen = largest_inputs(network.branch(name), batch[name])
             found[name] = [max(pair) for pair in zip(seen, found.get(name, seen), strict=True)]
     for name in names:
-        is_radio = isinstance(network.spec.modality(name).recipe, IqRecipe)
-        largest = [None if is_radio and n == 0 else one for n, one in enumerate(found[name])]
         branch = network.branch(name)
-        branch.quantized = QuantizedLayers(branch.layers, largest)
+        branch.quantized = QuantizedLayers(branch.layers, found[name])
 
 
 @torch.no_grad()
@@ -114,6 +114,11 @@ def _convolutions(layers: nn.Sequential) -> list[tuple[nn.Module, nn.Module]]:
     """Return (convolution, normalisation) of each layer; a ReLU follows each."""
     modules = list(layers)
     return list(zip(modules[::3], modules[1::3], strict=True))
+
+
+def _is_narrow(convolution: nn.Module) -> bool:
+    """Return whether a convolution stays float for its few input channels, as in the emitted graphs."""
+    return cast(Tensor, convolution.weight).shape[1] < LEAST_CHANNELS
 
 
 def _channel_scales(weight: Tensor) -> Tensor:
