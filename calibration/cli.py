@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("calibration.commands.quantize", "ranges to graphs: INT8 for CPU and TensorRT, FP16, mixed"),
     "sensitivity": ("calibration.commands.sensitivity", "which layers suffer from INT8, and which stay in float"),
     "verify": ("calibration.commands.verify", "every precision against FP32: gates, and what may fly on which target"),
+    "rivals": ("calibration.commands.rivals", "INT8 graphs beside those of onnxruntime.quantization and OpenVINO"),
     "auto": ("calibration.commands.auto", "collect, sensitivity, quantize, verify and bundle build in one go"),
     "bundle": ("calibration.commands.bundle", "build, sign, inspect, install bundles, and roll back"),
     "check": ("calibration.commands.check", "do graphs keep to the rules of TensorRT? Names node, reason and remedy"),

@@ -35,6 +35,7 @@ ONLY_IN = {
     "mcap": ("edge/recording/",),
     "onnxruntime": ("edge/backends/", "trainer/", "calibration/"),
     "onnx": ("calibration/",),
+    "openvino": ("calibration/rivals.py",),
     "onnxscript": ("calibration/",),
     "tensorrt": ("edge/backends/trt.py", "edge/backends/cuda.py", "calibration/engine.py"),
     "tensorrt_rtx": ("calibration/engine.py",),
