@@ -4,6 +4,7 @@ Rivals are `onnxruntime.quantization` with its own defaults, calibrated on the s
 installed, on our graph.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,10 +101,13 @@ def quantized_by_defaults(fp32: bytes, inputs: NDArray[np.float32]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(fp32)
+        logging.disable(logging.WARNING)  # it advises everybody to prepare the graph with another of its tools
         try:
             quantize_static(str(source), str(made), Rows())
         except (ValueError, RuntimeError, KeyError) as error:
             raise InputError(f"onnxruntime.quantization cannot quantize the branch: {error}") from error
+        finally:
+            logging.disable(logging.NOTSET)
         return made.read_bytes()
 
 
