@@ -18,7 +18,7 @@ RESUME = "resume.safetensors"
 
 _NETWORK, _OPTIMIZER = "network.", "optimizer."
 _POSITION = "position"
-_FREE = ("out", "description", "tensorboard")  # fields that may change between a run and its resumption
+_FREE = ("out", "description", "tensorboard", "qat")  # fields that may change between a run and its resumption
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
