@@ -20,6 +20,7 @@ from models.disk import write_whole
 from models.errors import InputError, RecordingError
 from models.nets.checkpoint import read_checkpoint, write_tensors
 from models.spec import FusionSpec
+from trainer.config import QatConfig
 from trainer.methods.catalogue import MethodConfig
 from trainer.methods.joint import JointConfig
 from trainer.training.diary import LOG, Diary, read_log
@@ -175,10 +176,10 @@ def test_checkpoint_in_place_of_a_state_is_refused(tmp_path):
         fit(run_config(tmp_path, epochs=2), Tones(), "", Silent(), resume=True)
 
 
-def test_moved_run_may_go_on_elsewhere(interrupted, tmp_path_factory):
+def test_moved_run_may_go_on_elsewhere_with_other_plans_for_what_follows(interrupted, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("moved") / "run"
     shutil.copytree(interrupted, elsewhere)
-    path, _ = fit(run_config(elsewhere), Tones(), "", Silent(), resume=True)
+    path, _ = fit(run_config(elsewhere, qat=QatConfig(epochs=9)), Tones(), "", Silent(), resume=True)
     assert path == elsewhere / CHECKPOINT
 
 
