@@ -109,7 +109,7 @@ def _target(page: Page, found: Sensitivity) -> None:
     timed = [
         (one.time, one.fused_sqnr_db, f"{n} in float") for n, one in enumerate(found.steps) if one.time is not None
     ]
-    if timed:
+    if len(timed) > 1:
         page.svg(curve(timed, "time, share of FP32's", "SQNR, dB"))
     page.table(
         ("in float", "SQNR", "time of FP32's", "gates failed", "why"),
