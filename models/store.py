@@ -81,10 +81,7 @@ def install(store: Path, bundle: Bundle, self_test: SelfTest, *, may_downgrade: 
         kept = _from(state.slots, flying)
         slot = _write_slot(store, bundle)
         _try_slot(store, slot, bundle, self_test, flying)
-        newest = {
-            **state.newest,
-            bundle.manifest.name: _Newest(version=bundle.manifest.version, sha256=bundle.sha256),
-        }
+        newest = _with_newest(state.newest, bundle)
         _write_state(store, _State(slots=(slot, *kept), newest=newest))
         replace_link(store / CURRENT, f"slots/{slot}")
         good = (slot, *kept)[:KEPT]
@@ -129,6 +126,14 @@ def _refuse_older(state: _State, bundle: Bundle, store: Path) -> None:
         f"{bundle.path}: {bundle.manifest.title} is {what} {bundle.manifest.name}-{known.version}, which {store} has"
         " had: count its version up, or install it with --allow-downgrade"
     )
+
+
+def _with_newest(newest: dict[str, _Newest], bundle: Bundle) -> dict[str, _Newest]:
+    """Return the newest releases once a bundle has flown; one that was downgraded to is not the newest."""
+    name, version = bundle.manifest.name, bundle.manifest.version
+    if name in newest and version < newest[name].version:
+        return newest
+    return {**newest, name: _Newest(version=version, sha256=bundle.sha256)}
 
 
 def _write_slot(store: Path, bundle: Bundle) -> str:

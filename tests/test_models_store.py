@@ -130,6 +130,14 @@ def test_an_older_release_is_refused_even_after_a_roll_back(store: Path, tmp_pat
     assert install(store, release(tmp_path, 4), passes).now == "demo-4"
 
 
+def test_a_downgrade_does_not_open_the_door_to_other_old_releases(store: Path, tmp_path: Path) -> None:
+    for version in (1, 4):
+        put(store, release(tmp_path, version))
+    install(store, release(tmp_path, 2), passes, may_downgrade=True)
+    assert "demo-3 is older than demo-4, which" in refused(store, release(tmp_path, 3))
+    assert install(store, release(tmp_path, 4), passes).now == "demo-4"
+
+
 def test_another_bundle_of_the_same_version_is_refused(store: Path, tmp_path: Path) -> None:
     put(store, release(tmp_path, 2))
     twin = release(tmp_path / "twin", 2, padding_bytes=1)
