@@ -8,7 +8,9 @@ import io
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edge.backends.golden import check_golden, sqnr_db
 from edge.backends.onnx import Engines, load_engines
@@ -167,6 +169,24 @@ def test_golden_examples_of_another_type_than_the_graph_takes_are_refused(shippe
 
     with pytest.raises(BundleError, match="does not fit the graphs"):
         load_engines(with_golden(shipped, change))
+
+
+def test_a_graph_that_loads_and_fails_as_it_runs_is_refused(shipped):
+    model = onnx.load_from_string(shipped.graph("iq"))
+    longer = numpy_helper.from_array(np.array([0, 0, 1], np.int64), "longer")
+    model.graph.initializer.append(longer)
+    for node in model.graph.node:
+        node.input[:] = ["stretched" if name == "input" else name for name in node.input]
+    for node in reversed(
+        [
+            helper.make_node("Shape", ["input"], ["shape"]),
+            helper.make_node("Add", ["shape", "longer"], ["impossible"]),
+            helper.make_node("Reshape", ["input", "impossible"], ["stretched"]),
+        ]
+    ):
+        model.graph.node.insert(0, node)
+    with pytest.raises(BundleError, match=r"does not fit the graphs .*Reshape"):
+        load_engines(with_int8(shipped, {"iq": model.SerializeToString()}))
 
 
 def test_no_golden_examples_at_all_are_refused(shipped):
