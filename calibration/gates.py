@@ -111,7 +111,7 @@ def _figures(reference: Fused, found: Fused, labels: NDArray[np.int64], classes:
     of_class = {label: truth[is_known] == n for n, label in enumerate(classes) if (truth[is_known] == n).any()}
     lost = {label: float(was_right[rows].mean() - is_right[rows].mean()) for label, rows in of_class.items()}
     drift = np.abs(found.weights - reference.weights).max(axis=1)
-    order = found.entropies.argmin(axis=1) != reference.entropies.argmin(axis=1)
+    order = _most_certain(found) != _most_certain(reference)
     return Figures(
         examples=len(found.rows),
         labelled=int(is_known.sum()),
@@ -126,12 +126,17 @@ def _figures(reference: Fused, found: Fused, labels: NDArray[np.int64], classes:
     )
 
 
+def _most_certain(answers: Fused) -> NDArray[np.intp]:
+    """Return (rows,), the modality of least entropy among those that count: one that is gone weighs nothing."""
+    return np.where(answers.weights > 0, answers.entropies, np.inf).argmin(axis=1)
+
+
 def _below(what: str, value: float, limit: float) -> str:
-    return f"{what} {value:.2%}, at least {limit:.2%}" if value < limit else ""
+    return f"{what} {value:.2%}, at least {limit:.2%}" if not value >= limit else ""
 
 
 def _above(what: str, value: float, limit: float) -> str:
-    return f"{what} {value:.2%}, at most {limit:.2%}" if value > limit else ""
+    return f"{what} {value:.2%}, at most {limit:.2%}" if not value <= limit else ""
 
 
 def _lost(what: str, share: float, examples: int, limit: float) -> str:

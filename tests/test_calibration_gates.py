@@ -87,6 +87,19 @@ def test_nonsense_breaks_the_gate_of_noise():
     assert any("SQNR" in text for text in verdict(changed(answers(), logits=logits)).broken)
 
 
+def test_weights_that_are_no_numbers_break_their_gate():
+    weights = answers().cases[ALL].weights.copy()
+    weights[:20] = np.nan
+    assert "all: weight drift nan%, at most 2.00%" in verdict(changed(answers(), weights=weights)).broken
+
+
+def test_the_entropy_of_a_modality_that_is_gone_counts_for_nothing():
+    gone = np.tile(np.float32([0.0, 1.0]), (EXAMPLES, 1))
+    reference = changed(answers(), weights=gone)
+    candidate = changed(reference, entropies=answers().cases[ALL].entropies[:, ::-1])
+    assert judge(reference, candidate, LABELS, CLASSES, Gates()).figures[ALL].order_flips == 0
+
+
 @pytest.mark.parametrize("numbers", [{"least_agreement": 1.2}, {"most_order_flips": -0.1}, {"least_sqnr_db": np.nan}])
 def test_impossible_gates_are_refused(numbers):
     with pytest.raises(ValueError, match="expected"):
