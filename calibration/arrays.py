@@ -1,6 +1,7 @@
 """Files of named arrays (.npz), read and written without pickles."""
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
+
+_DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    RuntimeError,  # a flipped bit says encrypted, or compressed as nobody does
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise, by where the damage is."""
 
 
 def read_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
@@ -27,7 +41,7 @@ def read_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(f"{path}: not a sound .npz file of plain arrays ({error}): {remedy}") from error
 
 

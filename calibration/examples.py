@@ -73,6 +73,8 @@ def read_examples(path: Path, spec: ModelSpec) -> Examples:
     ):
         _check_array(f"{path}: {name}", arrays[name], (len(arrays[names[0]]), *expected_shape), dtype)
     _check_content(str(path), examples, spec)
+    for n, name in enumerate(spec.modality_names):
+        examples.inputs[name][examples.present[:, n] == 0] = 0  # whatever stands there: NaN would outlive a mask of 0
     return examples
 
 

@@ -73,7 +73,10 @@ def test_examples_that_cannot_calibrate_are_refused(tmp_path, changes, message):
 
 def test_nan_in_an_absent_modality_does_no_harm(tmp_path):
     changes = {**changed("present", (3, 0), 0.0), **changed("input_iq", 3, np.nan)}
-    assert 3 not in read_examples(written(tmp_path, **changes), small_spec()).rows(0, is_held_back=False)
+    examples = read_examples(written(tmp_path, **changes), small_spec())
+    assert 3 not in examples.rows(0, is_held_back=False)
+    assert not examples.inputs["iq"][3].any()  # a mask of 0 does not stop NaN
+    assert all(np.isfinite(values).all() for values in examples.inputs.values())
 
 
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"PK\x03\x04 half a zip"])
@@ -86,6 +89,16 @@ def test_a_file_that_is_none_is_refused(tmp_path, data):
 def test_a_half_written_file_is_refused(tmp_path):
     path = written(tmp_path)
     path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match=r"not a sound \.npz file"):
+        read_examples(path, small_spec())
+
+
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 77), (6, 99)])
+def test_a_flipped_bit_in_the_table_of_contents_is_refused(tmp_path, place, value):
+    path = written(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + place] = value  # encrypted, compressed as nobody does, of a later release
+    path.write_bytes(data)
     with pytest.raises(InputError, match=r"not a sound \.npz file"):
         read_examples(path, small_spec())
 
