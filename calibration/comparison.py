@@ -10,6 +10,7 @@ from calibration.clipping import METHODS, expected_sqnr_db, sqnr_db
 from calibration.emit_int8 import emit_int8
 from calibration.examples import Examples
 from calibration.operators import view
+from calibration.plan import default_float_nodes, quantizable_nodes
 from calibration.quantize import plan_branch
 from calibration.ranges import Ranges
 from calibration.session import Session, branch_feed
@@ -43,18 +44,20 @@ class Comparison:
 
 
 def compare_methods(bundle: Bundle, examples: Examples, ranges: Ranges) -> Iterator[Comparison]:
-    """Yield a comparison for each branch and target; raises as planning, emitting and running do."""
+    """Yield a comparison for each branch with something to quantize, and target; raises as emitting and running do."""
     for n, modality in enumerate(bundle.spec.modalities):
+        data = bundle.graph(modality.name, batch="any")
+        graph = view(data)
+        if not quantizable_nodes(graph, default_float_nodes(graph)):
+            continue
         rows = examples.rows(n, is_held_back=True)[:MAX_HELD_BACK]
         for target in COMPARED:
-            yield compare_branch(
-                bundle.graph(modality.name, batch="any"), modality, target, ranges, examples.inputs[modality.name][rows]
-            )
+            yield compare_branch(data, modality, target, ranges, examples.inputs[modality.name][rows])
 
 
 def best_method(comparisons: Sequence[Comparison]) -> str:
-    """Return the method whose worst branch and target is the best: one method serves them all."""
-    return max(METHODS, key=lambda method: min(one.logits_db[method] for one in comparisons))
+    """Return the method whose worst branch and target is the best: one serves them all; the first of all for none."""
+    return max(METHODS, key=lambda method: min((one.logits_db[method] for one in comparisons), default=0.0))
 
 
 def compare_branch(

@@ -25,6 +25,7 @@ from calibration.quantize import plan_branch
 from calibration.ranges import Ranges, check_graph
 from calibration.verify import Stopwatch, without_nan
 from models.bundle import FUSION, Bundle, Target
+from models.errors import ConfigError
 
 MOST_EXAMPLES = 256
 """That harm is measured on; the gates judge the whole set afterwards."""
@@ -134,7 +135,7 @@ def examine(question: Question) -> Iterator[tuple[int, int, Sensitivity | None]]
 
     Raises:
         InputError: the ranges are of other graphs.
-        ConfigError: a branch has nothing to quantize.
+        ConfigError: no branch has anything to quantize.
         BundleError: a graph cannot be quantized or run.
     """
     layers = _Layers(question)
@@ -197,6 +198,11 @@ class _Layers:
             graph = self._views[modality.name] = view(self._fp32[modality.name])
             kept = default_float_nodes(graph)
             self.candidates += [(modality.name, node.name) for node in quantizable_nodes(graph, kept)]
+        if not self.candidates:
+            raise ConfigError(
+                f"{question.bundle.manifest.title}: no branch has a layer that INT8 is for: fly it in fp32, or quantize"
+                " --precision fp16 --target trt"
+            )
         self._tables = {name: question.ranges.of(name, question.target) for name in self.spec.modality_names}
         self._head = question.bundle.graph(FUSION, batch="any")
         self._answered = ask_branches(self._fp32, self.spec, self.examples)

@@ -94,6 +94,18 @@ def radio_branch(seed=1):
     return graph_bytes(nodes, constants, {"input": (2, 64)}, {"feature": (6,), "logits": (3,)})
 
 
+def dense_branch(*shape):
+    """Return the graph of a branch that has nothing to quantize: embedding and head, over inputs of a shape."""
+    rng, size = np.random.default_rng(6), int(np.prod(shape))
+    constants = {"embed.weight": weights(rng, 6, size), "head.weight": weights(rng, 3, 6)}
+    nodes = [
+        helper.make_node("Flatten", ["input"], ["row"], name="row"),
+        helper.make_node("Gemm", ["row", "embed.weight"], ["feature"], name="embed", transB=1),
+        helper.make_node("Gemm", ["feature", "head.weight"], ["logits"], name="head", transB=1),
+    ]
+    return graph_bytes(nodes, constants, {"input": shape}, {"feature": (6,), "logits": (3,)})
+
+
 def small_spec():
     """Return the spec that `radio_branch` and `residual_branch` are branches of."""
     return ModelSpec(

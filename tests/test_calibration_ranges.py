@@ -3,7 +3,15 @@ import math
 
 import numpy as np
 import pytest
-from small_graphs import example_arrays, graph_bytes, radio_branch, residual_branch, small_bundle, small_spec
+from small_graphs import (
+    dense_branch,
+    example_arrays,
+    graph_bytes,
+    radio_branch,
+    residual_branch,
+    small_bundle,
+    small_spec,
+)
 
 from calibration.comparison import Comparison, best_method, compare_methods
 from calibration.examples import Examples
@@ -187,6 +195,13 @@ def test_the_best_method_is_the_one_whose_worst_branch_is_best():
     other = comparison(mse=26.0, minmax=28.0, percentile=20.0, entropy=-math.inf)
     assert (one.best, other.best) == ("entropy", "minmax")
     assert best_method([one, other]) == "minmax"
+
+
+def test_a_branch_with_nothing_to_quantize_is_left_out_of_the_comparison(tmp_path):
+    bundle = small_bundle(tmp_path, iq=dense_branch(2, 64))
+    found = list(compare_methods(bundle, examples(), collect(bundle, examples())))
+    assert {one.role for one in found} == {"image"}
+    assert best_method([]) == "mse"
 
 
 def _node(operator, inputs, output, **attributes):

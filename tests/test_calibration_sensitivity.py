@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 from judging import flying_bundle, ranges_of, small_examples
+from small_graphs import dense_branch, small_bundle
 
 from calibration.cli import main
 from calibration.examining import write_page
 from calibration.gates import Gates
 from calibration.sensitivity import Findings, Question, Step, choose, examine, thinned
+from models.errors import ConfigError
 
 STRICT = Gates(least_sqnr_db=1000)
 
@@ -116,6 +118,12 @@ def test_the_choice_is_the_first_that_passes_else_the_most_exact_both_within_bud
     chosen, said = choose(steps, budget)
     assert chosen == count
     assert said.startswith(why)
+
+
+def test_a_model_with_no_layer_for_int8_is_refused_with_the_remedy(tmp_path):
+    bundle = small_bundle(tmp_path, iq=dense_branch(2, 64), image=dense_branch(3, 12, 10))
+    with pytest.raises(ConfigError, match="no branch has a layer that INT8 is for: fly it in fp32"):
+        found(question(bundle, ranges_of(bundle)))
 
 
 def test_thinned_examples_are_spread_over_all():
