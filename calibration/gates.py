@@ -128,7 +128,8 @@ def _figures(reference: Fused, found: Fused, labels: NDArray[np.int64], classes:
 
 def _most_certain(answers: Fused) -> NDArray[np.intp]:
     """Return (rows,), the modality of least entropy among those that count: one that is gone weighs nothing."""
-    return np.where(answers.weights > 0, answers.entropies, np.inf).argmin(axis=1)
+    places: NDArray[np.intp] = np.where(answers.weights > 0, answers.entropies, np.inf).argmin(axis=1)
+    return places
 
 
 def _below(what: str, value: float, limit: float) -> str:
