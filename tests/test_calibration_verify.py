@@ -6,6 +6,7 @@ import pytest
 from judging import flying_bundle, quantized, ranges_of, small_examples
 from small_graphs import residual_branch
 
+from calibration.answers import ask_branches
 from calibration.cli import main
 from calibration.gates import Gates
 from calibration.verify import RUNGS, Verification, roles, verify
@@ -67,6 +68,20 @@ def test_the_ladder_stops_at_the_rung_between(bundle):
     _, stricter, _ = judged(bundle, between)
     assert stricter["trt"].chosen == "fp16"
     assert stricter["trt"].why.startswith("int8 fails")
+
+
+def test_graphs_for_tensorrt_are_computed_as_written_and_others_as_they_fly(bundle, monkeypatch):
+    asked = []
+
+    def told(graphs, spec, examples, *, is_literal=False):
+        asked.append((set(graphs.values()), is_literal))
+        return ask_branches(graphs, spec, examples, is_literal=is_literal)
+
+    monkeypatch.setattr("calibration.verify.ask_branches", told)
+    judged(bundle, NOTHING_PASSES)
+    for target, is_literal in (("trt", True), ("cpu-x86", False), ("cpu-arm", False)):
+        graphs = {bundle.graph(role, "int8", target, batch="any") for role in ("iq", "image")}
+        assert (graphs, is_literal) in asked
 
 
 def test_a_role_that_is_no_faster_stays_fp32_on_this_machine_alone(bundle):
