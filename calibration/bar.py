@@ -14,6 +14,7 @@ class Bar:
         columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._progress.add_task(name, total=None)
+        self.is_shown = console.is_terminal
 
     def __enter__(self) -> "Bar":
         self._progress.start()
@@ -27,3 +28,7 @@ class Bar:
     def show(self, done: int, total: int) -> None:
         """Show how far it is."""
         self._progress.update(self._task, completed=done, total=total)
+
+    def show_share(self, share: float) -> None:
+        """Show how far it is, 0 to 1, in percent."""
+        self.show(round(100 * share), 100)

@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rivals": ("calibration.commands.rivals", "INT8 graphs beside those of onnxruntime.quantization and OpenVINO"),
     "auto": ("calibration.commands.auto", "collect, sensitivity, quantize, verify and bundle build in one go"),
     "bundle": ("calibration.commands.bundle", "build, sign, inspect, install bundles, and roll back"),
+    "build": (
+        "calibration.commands.build",
+        "plans for TensorRT on this device, kept in a cache, with a report a layer",
+    ),
     "check": ("calibration.commands.check", "do graphs keep to the rules of TensorRT? Names node, reason and remedy"),
 }
 

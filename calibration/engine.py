@@ -6,10 +6,13 @@ parses and builds on any machine. Either is handed in as `trt`. Networks are str
 
 import functools
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from calibration.build_progress import Progress
+from edge.backends.plan_key import BuilderOptions, Profile
 from models.errors import BundleError, DeviceError
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,47 @@ class _Reading:
     network: Any
     parser: Any
     problems: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """How a plan is to be built."""
+
+    options: BuilderOptions
+    profile: Profile
+    progress: Progress
+    compute_capability: str | None = None
+    """The kind of GPU to build for, such as 8.6; the one at hand where none is named."""
+    timing_cache: bytes | None = None
+    """What earlier builds timed, empty at first; None where nothing is kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkLayer:
+    """A layer of a parsed network, in plain values."""
+
+    name: str
+    kind: str
+    """As `LayerType` calls it, such as CONVOLUTION."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dtype: str
+    """Of its first output, such as HALF."""
+    metadata: str
+    """Which nodes of the graph it is made of."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """A plan, and what is to be said of it."""
+
+    plan: bytes
+    timing_cache: bytes | None
+    """What was timed so far; None where nothing is kept."""
+    inspection: str | None
+    """JSON of the engine inspector; None where no GPU is at hand to load the plan."""
+    network: tuple[NetworkLayer, ...]
+    """What the parser made of the graph, before layers were joined."""
 
 
 def load_builder() -> ModuleType:
@@ -68,29 +112,179 @@ def build(trt: Any, graph: bytes) -> bytes:
     if reading.problems:
         raise BundleError(f"{trt.__name__} {trt.__version__} cannot read the graph: {'; '.join(reading.problems)}")
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        one, most = ([size if size > 0 else batch for size in tensor.shape] for batch in (1, LARGEST_BATCH))
-        profile.set_shape(tensor.name, one, one, most)
-    config.add_optimization_profile(profile)
+    config.add_optimization_profile(_profile(builder, _any_batch(network)))
+    return _finish(trt, builder, network, config)
+
+
+def build_plan(trt: Any, graph: bytes, order: Order) -> Built:
+    """Return the plan of an ONNX graph as it was ordered; its precision is what the graph says.
+
+    Raises:
+        BundleError: the parser or the builder refuses the graph, it has other inputs than the profile, or the build
+            was cancelled.
+        DeviceError: there is no builder, not enough memory, or none for the GPU that is named.
+    """
+    reading = _read(trt, graph)
+    builder, network = reading.builder, reading.network
+    if reading.problems:
+        raise BundleError(f"{trt.__name__} {trt.__version__} cannot read the graph: {'; '.join(reading.problems)}")
+    inputs = {network.get_input(n).name for n in range(network.num_inputs)}
+    if inputs != set(order.profile):
+        raise BundleError(
+            f"graph with inputs {sorted(inputs)}: expected {sorted(order.profile)}: export the bundle anew"
+        )
+    layers = tuple(_layers(network))
+    config = builder.create_builder_config()
+    _set_options(trt, config, order.options)
+    if order.compute_capability is not None:
+        _aim(trt, config, order.compute_capability)
+    if order.timing_cache is not None:
+        _set_timing_cache(config, order.timing_cache)
+    config.add_optimization_profile(_profile(builder, order.profile))
+    config.progress_monitor = monitor = _monitor(trt, order.progress)
+    plan = _finish(trt, builder, network, config)
+    del monitor  # not earlier: it must outlive the build
+    timed = None if order.timing_cache is None else bytes(config.get_timing_cache().serialize())
+    return Built(plan=plan, timing_cache=timed, inspection=_inspect(trt, plan), network=layers)
+
+
+def merge_timing_caches(trt: Any, ours: bytes, theirs: bytes) -> bytes:
+    """Return what two builds on this GPU timed; what is of another version or GPU is left out."""
+    builder = _builder(trt)
+    config = builder.create_builder_config()
+    merged, other = config.create_timing_cache(ours), config.create_timing_cache(theirs)
+    if not merged.combine(other, False):
+        log.warning("%s: timing cache of another GPU or version: it is not kept", trt.__name__)
+    return bytes(merged.serialize())
+
+
+def _finish(trt: Any, builder: Any, network: Any, config: Any) -> bytes:
     plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BundleError(f"{trt.__name__} {trt.__version__} builds no plan: {_complaints(trt)}")
-    return bytes(plan)
+    if plan is not None:
+        return bytes(plan)
+    complaints = _complaints(trt)
+    if "out of memory" in complaints.lower() or "outofmemory" in complaints.lower():
+        raise DeviceError(
+            f"{trt.__name__} {trt.__version__}: not enough GPU memory ({complaints}): close what else uses the GPU, or"
+            " set builder.workspace_mib lower in the YAML of --options"
+        )
+    raise BundleError(f"{trt.__name__} {trt.__version__} builds no plan: {complaints}")
+
+
+def _any_batch(network: Any) -> Profile:
+    """Return shapes from one example to `LARGEST_BATCH`, best at one."""
+    shapes = {}
+    for n in range(network.num_inputs):
+        tensor = network.get_input(n)
+        one, most = (tuple(size if size > 0 else batch for size in tensor.shape) for batch in (1, LARGEST_BATCH))
+        shapes[tensor.name] = (one, one, most)
+    return shapes
+
+
+def _profile(builder: Any, shapes: Profile) -> Any:
+    profile = builder.create_optimization_profile()
+    for name, (least, usual, most) in shapes.items():
+        profile.set_shape(name, least, usual, most)
+    return profile
+
+
+def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
+    config.builder_optimization_level = options.optimization_level
+    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, options.profiling_verbosity.upper())
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+
+
+def _aim(trt: Any, config: Any, compute_capability: str) -> None:
+    """Let the plan be for a kind of GPU that need not be at hand; only `tensorrt_rtx` can."""
+    kinds = getattr(trt, "ComputeCapability", None)
+    if kinds is None:
+        raise DeviceError(
+            f"compute capability {compute_capability}: {trt.__name__} builds for the GPU it runs on: run it on the"
+            " device without --compute-capability"
+        )
+    known = {f"{name[2:-1]}.{name[-1]}": kind for name, kind in kinds.__members__.items() if name.startswith("SM")}
+    if compute_capability not in known:
+        raise DeviceError(
+            f"compute capability {compute_capability}: expected one that {trt.__name__} {trt.__version__} builds for:"
+            f" {', '.join(known)}"
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(known[compute_capability], 0)
+
+
+def _set_timing_cache(config: Any, data: bytes) -> None:
+    """Let the builder start from what was timed; what is of another GPU or version is not used."""
+    if not config.set_timing_cache(config.create_timing_cache(data), False):
+        log.warning("timing cache of another GPU or version, or damaged: all is timed anew")
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _inspect(trt: Any, plan: bytes) -> str | None:
+    """Return what the engine inspector says of a plan, as JSON; None where there is no GPU to load it."""
+    engine = trt.Runtime(_logger(trt)).deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _layers(network: Any) -> Iterator[NetworkLayer]:
+    """Yield the layers of a network as plain values."""
+    for n in range(network.num_layers):
+        layer = network.get_layer(n)
+        inputs = [layer.get_input(k) for k in range(layer.num_inputs)]
+        outputs = [layer.get_output(k) for k in range(layer.num_outputs)]
+        yield NetworkLayer(
+            name=layer.name,
+            kind=layer.type.name,
+            inputs=tuple(one.name for one in inputs if one is not None),
+            outputs=tuple(one.name for one in outputs),
+            dtype=outputs[0].dtype.name,
+            metadata=layer.metadata,
+        )
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """Return what TensorRT tells its progress to, from threads of its own; False as answer to a step ends the build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Passes on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            """Take the start of a phase."""
+            progress.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            """Take a step; say whether to go on."""
+            return progress.step(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            """Take the end of a phase."""
+            progress.finish(phase_name)
+
+    return Monitor()
+
+
+def _builder(trt: Any) -> Any:
+    """Return a new builder, with no complaint of an earlier one's left."""
+    logger = _logger(trt)
+    logger.lines.clear()
+    try:
+        return trt.Builder(logger)
+    except (RuntimeError, TypeError) as error:
+        complaints = _complaints(trt) or "is there a GPU?"
+        raise DeviceError(f"{trt.__name__} offers no builder ({error}): {complaints}") from error
 
 
 def _read(trt: Any, graph: bytes) -> _Reading:
     """Return the network that the parser makes of a graph, with what it has against it."""
-    logger = _logger(trt)
-    logger.lines.clear()
-    try:
-        builder = trt.Builder(logger)
-    except (RuntimeError, TypeError) as error:
-        complaints = _complaints(trt) or "is there a GPU?"
-        raise DeviceError(f"{trt.__name__} offers no builder ({error}): {complaints}") from error
+    builder = _builder(trt)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, _logger(trt))
     problems = []
     if not parser.parse(graph):
         problems = [_problem(parser.get_error(n)) for n in range(parser.num_errors)]
