@@ -1,28 +1,30 @@
 """A base bundle and a work folder become a release: its graphs in all precisions, ranges, reports, and what may fly."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from calibration.work import RANGES, SENSITIVITY
+from calibration.work import RANGES, SENSITIVITY, SENSITIVITY_PAGE, VERDICT, VERDICT_PAGE, noted_steps
 from models.bundle import Bundle, GraphEntry, Manifest
 from models.errors import BundleError
 from models.manifest import MAX_FILE_BYTES, Precision, graph_entry
 
-VERDICT = "verify.json"
-"""Report that says which precisions passed their gates."""
 _GOLDEN = "golden/"
 _OTHERS = {RANGES: f"calibration/{RANGES}"} | {
-    name: f"reports/{name}" for name in (SENSITIVITY, "sensitivity.html", VERDICT, "verify.html")
+    name: f"reports/{name}" for name in (SENSITIVITY, SENSITIVITY_PAGE, VERDICT, VERDICT_PAGE)
 }
 """What else a work folder may hold for a bundle, with its place there."""
 
 
 class _Verdict(msgspec.Struct, frozen=True):
-    """The one key of verify.json that a bundle acts upon."""
+    """What of verify.json a bundle acts upon."""
 
     approved: dict[str, dict[str, Precision]]
+    graphs: dict[str, str]
+    """SHA-256 of every graph that was judged, and of those it was compared with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,7 @@ def assemble(base: Bundle, work: Path, version: int, command: str) -> Release:
 
     Raises:
         BundleError: a file of `onnx/` is no graph's by its name, or of another FP32 graph than the base's; there are
-            none; or the verdict is not readable, or older than the graphs.
+            none; or the verdict is not readable, or on other graphs.
     """
     kept = [graph for graph in base.manifest.graphs if graph.precision == "fp32"]
     files = {graph.file for graph in kept}
@@ -62,22 +64,23 @@ def assemble(base: Bundle, work: Path, version: int, command: str) -> Release:
         manifest = msgspec.structs.replace(
             base.manifest,
             version=version,
-            reproduce=(*base.manifest.reproduce, command),
+            reproduce=(*base.manifest.reproduce, *noted_steps(work), command),
             graphs=(*kept, *(graph for graph, _ in made)),
-            approved={} if verdict is None else _approved(verdict, work / VERDICT),
+            approved={},
             files={},
         )
+        if verdict is not None:
+            approved = _approved(verdict, work / VERDICT, contents)
+            manifest = msgspec.structs.replace(manifest, approved=approved)
     except ValueError as error:
         raise BundleError(f"{work}: makes no bundle of {base.manifest.title}: {error}") from error
-    if verdict is not None:
-        _refuse_newer(work, [graph.file for graph, _ in made])
     return Release(manifest=manifest, contents=contents)
 
 
 def work_graphs(work: Path, base: dict[str, bytes]) -> list[tuple[GraphEntry, bytes]]:
     """Return the graphs of `onnx/` that the base has not."""
     folder = work / "onnx"
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = sorted(file for file in folder.iterdir() if file.name[0] != ".") if folder.is_dir() else []
     if not files:
         raise BundleError(f"{folder}: no graphs: make them with uav-calibrate quantize --work {work}")
     made = []
@@ -90,22 +93,25 @@ def work_graphs(work: Path, base: dict[str, bytes]) -> list[tuple[GraphEntry, by
     return made
 
 
-def _approved(verdict: bytes, where: Path) -> dict[str, dict[str, Precision]]:
+def _approved(verdict: bytes, where: Path, contents: Mapping[str, bytes]) -> dict[str, dict[str, Precision]]:
+    """Return what a verdict approves; it has to be on these very graphs, FP32 ones too."""
     try:
-        return msgspec.json.decode(verdict, type=_Verdict).approved
+        told = msgspec.json.decode(verdict, type=_Verdict)
     except msgspec.MsgspecError as error:
         raise BundleError(f"{where}: no verdict to read ({error}): make it anew with uav-calibrate verify") from error
-
-
-def _refuse_newer(work: Path, files: list[str]) -> None:
-    """Raise BundleError where a graph was made after the verdict, which then speaks of another one."""
-    judged_ns = (work / VERDICT).stat().st_mtime_ns
-    newer = [file for file in files if (work / file).stat().st_mtime_ns > judged_ns]
-    if newer:
+    found = hashes(contents)
+    others = sorted(file for file in found.keys() | told.graphs.keys() if found.get(file) != told.graphs.get(file))
+    if others:
         raise BundleError(
-            f"{work / VERDICT}: older than {', '.join(newer)}, which it cannot have judged:"
-            " run uav-calibrate verify again"
+            f"{where}: a verdict on other graphs than these ({others[0]} and {len(others) - 1} more differ):"
+            " run uav-calibrate verify again, with this bundle and work folder"
         )
+    return told.approved
+
+
+def hashes(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each graph among files."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items()) if name.endswith(".onnx")}
 
 
 def _read(file: Path) -> bytes:

@@ -10,7 +10,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape
 from calibration.operators import GraphView
 from models.errors import BundleError
 
-ISLANDS = frozenset({"Cast", "Div", "Exp", "LogSoftmax", "Neg", "ReduceMean", "ReduceSum", "Softmax"})
+ISLANDS = frozenset(
+    {"Cast", "Div", "Exp", "GlobalAveragePool", "LogSoftmax", "Neg", "ReduceMean", "ReduceSum", "Softmax"}
+)
 """Computed in float32: sums lose their last terms in FP16, logarithms and quotients their meaning near zero."""
 LEAST_BOUND = np.float32(1e-4)
 """A Clip at less stays float32: FP16 has no such number with all its digits (its smallest is 6.1e-5)."""

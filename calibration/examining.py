@@ -10,17 +10,15 @@ import msgspec
 from calibration.examples import read_examples
 from calibration.gates import Gates
 from calibration.pictures import bars, curve
-from calibration.ranges import read_ranges
+from calibration.ranges import check_judge, read_ranges
 from calibration.sensitivity import Findings, Question, Sensitivity, examine
 from calibration.stopwatch import time_beside
-from calibration.work import RANGES, SENSITIVITY
+from calibration.work import RANGES, SENSITIVITY, SENSITIVITY_PAGE
 from edge.backends.select import cpu_target
 from models.bundle import Bundle, Target
 from models.disk import write_whole
 from models.page import Page
 from models.schema import load_yaml
-
-PAGE = "sensitivity.html"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +51,7 @@ def examine_work(
     """
     ranges = read_ranges(work / RANGES)
     given = read_examples(examples, bundle.spec)
+    check_judge(ranges, given)
     gates = load_yaml(wish.gates, Gates) if wish.gates is not None else Gates()
     found = []
     for n, target in enumerate(wish.targets):
@@ -71,7 +70,7 @@ def examine_work(
                 found.append(finding)
     findings = Findings(targets=tuple(found))
     write_whole(work / SENSITIVITY, msgspec.json.format(msgspec.json.encode(findings.as_json())))
-    write_page(work / PAGE, findings, gates)
+    write_page(work / SENSITIVITY_PAGE, findings, gates)
     return findings
 
 

@@ -1,5 +1,6 @@
 """The examples that calibration looks at: inputs preprocessed as in flight, with labels where known."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class Examples:
     """(n,), -1 where unknown."""
     note: str
     """Where they come from."""
+    sha256: str = ""
+    """Of their file: examples that made the ranges must not judge them."""
 
     @property
     def count(self) -> int:
@@ -65,6 +68,7 @@ def read_examples(path: Path, spec: ModelSpec) -> Examples:
         present=arrays["present"],
         labels=arrays["labels"],
         note=str(arrays["note"]),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
     for name, expected_shape, dtype in (
         *((f"input_{one.name}", one.recipe.input_shape, "float32") for one in spec.modalities),

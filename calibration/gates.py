@@ -20,7 +20,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     most_accuracy_lost: float = 0.01
     """Of all examples."""
     most_recall_lost: float = 0.02
-    """Of the examples of any class. Of this as of all examples, a single one may always be lost: that is chance."""
+    """Of the examples of any class. Of a class as of all examples, here and above, a single one is let go: chance."""
     least_sqnr_db: float = 30.0
     """Of the fused logits: the signal is FP32's answer, the noise what is added to it."""
     most_weight_drift: float = 0.02
@@ -57,12 +57,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     def broken(self, gates: Gates) -> list[str]:
         """Return what is wrong, in words; nothing where all gates are passed."""
         found = [
-            _below("agreement", self.agreement, gates.least_agreement),
+            _too_many("class changed", 1 - self.agreement, self.examples, 1 - gates.least_agreement),
             _above("weight drift", self.weight_drift, gates.most_weight_drift),
-            _above("entropy order flipped", self.order_flips, gates.most_order_flips),
-            _lost("accuracy", self.accuracy_lost, self.labelled, gates.most_accuracy_lost),
+            _too_many("entropy order flipped", self.order_flips, self.examples, gates.most_order_flips),
+            _too_many("accuracy lost", self.accuracy_lost, self.labelled, gates.most_accuracy_lost),
             *(
-                _lost(f"recall of {label}", lost, self.of_class[label], gates.most_recall_lost)
+                _too_many(f"recall of {label} lost", lost, self.of_class[label], gates.most_recall_lost)
                 for label, lost in self.recall_lost.items()
             ),
         ]
@@ -132,16 +132,12 @@ def _most_certain(answers: Fused) -> NDArray[np.intp]:
     return places
 
 
-def _below(what: str, value: float, limit: float) -> str:
-    return f"{what} {value:.2%}, at least {limit:.2%}" if not value >= limit else ""
-
-
 def _above(what: str, value: float, limit: float) -> str:
     return f"{what} {value:.2%}, at most {limit:.2%}" if not value <= limit else ""
 
 
-def _lost(what: str, share: float, examples: int, limit: float) -> str:
-    """Return the complaint about right answers lost; a single one is chance, however few examples there are."""
+def _too_many(what: str, share: float, examples: int, limit: float) -> str:
+    """Return the complaint about a share of examples; a single one is chance, however few there are."""
     if not examples or round(share * examples) <= max(1, int(limit * examples + 1e-9)):
         return ""
-    return f"{what} lost {share:.2%} of {examples} examples, at most {limit:.2%}"
+    return f"{what} in {share:.2%} of {examples} examples, at most {limit:.2%}"

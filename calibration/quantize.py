@@ -63,13 +63,14 @@ def quantize_bundle(
     Args:
         bundle: whose FP32 graphs are quantized.
         ranges: of those graphs.
-        variants: what to emit; a target without entry in `float_nodes` has no mixed form.
+        variants: what to emit; a target without entry in `float_nodes` has no mixed form, a branch of nothing but
+            layers that always stay float no INT8.
         float_nodes: what mixed leaves in float beyond what every INT8 graph does; a branch of which nothing is said is
             all INT8 in it, one of which nothing is left all FP32.
         method: from histogram to range.
     Raises:
         InputError: the ranges are of other graphs.
-        ConfigError: a float node does not exist, or none is left for INT8.
+        ConfigError: a float node does not exist.
         BundleError: a graph cannot be quantized, answers otherwise than its reference, or breaks a rule of TensorRT.
     """
     for modality in bundle.spec.modalities:
@@ -79,12 +80,13 @@ def quantize_bundle(
         inputs = golden_inputs(bundle, modality.name)
         for variant in variants:
             spared = float_nodes.get(variant.target, {}) if variant.precision == "mixed" else {}
-            if variant.precision == "mixed" and not spared:
+            has_int8 = bool(quantizable_nodes(graph, kept_float(graph, spared.get(modality.name, ()))))
+            if (variant.precision == "mixed" and not spared) or (variant.precision == "int8" and not has_int8):
                 continue
             plan, model = None, graph.model
             if variant.precision == "fp16":
                 model = emit_fp16(graph)
-            elif quantizable_nodes(graph, kept_float(graph, spared.get(modality.name, ()))):
+            elif has_int8:
                 table = ranges.of(modality.name, variant.target, method)
                 plan = plan_branch(graph, variant.target, table, spared.get(modality.name, ()))
                 model = emit_int8(graph, plan)

@@ -23,7 +23,7 @@ from models.errors import InputError
 from models.quantization import SCHEMES
 from models.spec import Recipe
 
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "run uav-calibrate collect again"
 _STACK = 32  # examples that become a histogram at once
 
@@ -38,6 +38,8 @@ class Ranges:
     """By role: SHA-256 of that graph."""
     note: str
     """Where the examples come from."""
+    examples: tuple[str, ...]
+    """SHA-256 of each file of examples."""
     counts: Mapping[str, int]
     """By role: how many examples were run."""
     method: str
@@ -97,6 +99,7 @@ def collect_ranges(
         bundle=bundle.manifest.title,
         graphs={name: hashlib.sha256(one).hexdigest() for name, one in data.items()},
         note=examples.note,
+        examples=(examples.sha256,) if examples.sha256 else (),
         counts={name: len(one) for name, one in rows.items()},
         method=method,
         histograms=histograms,
@@ -131,8 +134,10 @@ def merge_ranges(one: Ranges, other: Ranges) -> Ranges:
     """Return the ranges over the examples of both.
 
     Raises:
-        InputError: they are of different graphs.
+        InputError: they are of different graphs, or of the same examples.
     """
+    if set(one.examples) & set(other.examples):
+        raise InputError("these examples are in the ranges already, and would count twice: add other ones")
     if one.graphs != other.graphs:
         raise InputError(
             f"ranges of {one.bundle} and of {other.bundle} are of different FP32 graphs: collect both from one bundle"
@@ -143,7 +148,8 @@ def merge_ranges(one: Ranges, other: Ranges) -> Ranges:
     }
     note = "; ".join(dict.fromkeys((*one.note.split("; "), *other.note.split("; "))))
     counts = {role: count + other.counts[role] for role, count in one.counts.items()}
-    return replace(other, histograms=histograms, note=note, counts=counts)
+    examples = (*one.examples, *other.examples)
+    return replace(other, histograms=histograms, note=note, counts=counts, examples=examples)
 
 
 def write_ranges(path: Path, ranges: Ranges) -> None:
@@ -155,6 +161,7 @@ def write_ranges(path: Path, ranges: Ranges) -> None:
         "bundle": ranges.bundle,
         "graphs": dict(ranges.graphs),
         "note": ranges.note,
+        "examples": list(ranges.examples),
         "counts": dict(ranges.counts),
         "method": ranges.method,
         "maxima": {role: list(names) for role, names in ranges.maxima.items()},
@@ -191,10 +198,19 @@ def read_ranges(path: Path) -> Ranges:
         return Ranges(
             histograms=histograms,
             maxima={role: tuple(about["maxima"][role]) for role in histograms},
+            examples=tuple(about["examples"]),
             **{key: about[key] for key in ("bundle", "graphs", "note", "counts", "method")},
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a file of ranges ({error!r}): {_REMEDY}") from error
+
+
+def check_judge(ranges: Ranges, examples: Examples) -> None:
+    """Raise InputError where examples that made the ranges are to judge them."""
+    if examples.sha256 in ranges.examples:
+        raise InputError(
+            "these examples made the ranges, and would judge too kindly: judge by others, as those of validation"
+        )
 
 
 def check_graph(ranges: Ranges, role: str, data: bytes) -> None:

@@ -152,7 +152,6 @@ def _in_openvino(graph: bytes) -> Call | None:
     request, output = compiled.create_infer_request(), compiled.output("logits")
 
     def call(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = request.infer({"input": inputs}, share_inputs=True, share_outputs=True)[output]
-        return found.copy()
+        return np.array(request.infer({"input": inputs}, share_inputs=True, share_outputs=True)[output], np.float32)
 
     return call

@@ -72,6 +72,7 @@ def run_command_line(
             modules[name] = importlib.import_module(module)
             modules[name].configure(subparser)
     args = parser.parse_args(arguments)
+    args.typed = [program, *arguments]
     level = logging.DEBUG if args.debug else logging.WARNING if args.quiet else logging.INFO
     handler = _PresentStderr()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))

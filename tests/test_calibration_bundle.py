@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -27,8 +28,15 @@ def work(tmp_path: Path) -> Path:
     shutil.copy(shipped_bundle() / "onnx" / "image.fp32.onnx", folder / "onnx")
     for name in ("ranges.npz", "sensitivity.json", "sensitivity.html", "verify.html", "notes.txt"):
         (folder / name).write_text(name)
-    (folder / "verify.json").write_text('{"approved": {"cpu-x86": {"iq": "int8"}}, "gates": []}')
+    judge(folder, {"cpu-x86": {"iq": "int8"}})
     return folder
+
+
+def judge(work: Path, approved: dict) -> None:
+    """Write a verdict on the graphs that are there."""
+    files = [*(shipped_bundle() / "onnx").iterdir(), *(work / "onnx").iterdir()]
+    graphs = {f"onnx/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    (work / "verify.json").write_text(json.dumps({"approved": approved, "graphs": graphs, "gates": []}))
 
 
 def build(work: Path, *more: str) -> int:
@@ -117,7 +125,7 @@ def test_a_file_that_is_no_graph_by_its_name_is_refused(
         ("verify.json", "{}", "verify.json: no verdict to read"),
         ("verify.json", "[", "verify.json: no verdict to read"),
         ("verify.json", '{"approved": {"cpu-x86": {"iq": "int7"}}}', "verify.json: no verdict to read"),
-        ("verify.json", '{"approved": {"trt": {"image": "int8"}}}', "image in int8, for which there is no graph"),
+        ("verify.json", '{"approved": {"cpu-x86": {"iq": "int8"}}}', "verify.json: no verdict to read"),
     ],
 )
 def test_a_work_folder_that_contradicts_itself_is_refused(
@@ -129,13 +137,33 @@ def test_a_work_folder_that_contradicts_itself_is_refused(
     assert not (work.parent / "out").exists()
 
 
-def test_a_graph_that_was_made_after_the_verdict_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judged_ns = (work / "verify.json").stat().st_mtime_ns
-    os.utime(work / "onnx" / "iq.int8-cpu-x86.onnx", ns=(judged_ns, judged_ns + 1))
+def test_a_verdict_that_approves_what_is_not_there_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge(work, {"trt": {"image": "int8"}})
     assert build(work) == BundleError.exit_code
-    said = capsys.readouterr().err
-    assert "verify.json: older than onnx/iq.int8-cpu-x86.onnx, which it cannot have judged" in said
+    assert "image in int8, for which there is no graph" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["onnx/iq.int8-cpu-x86.onnx", "onnx/iq.fp16-trt-any-batch.onnx"])
+def test_a_verdict_on_other_graphs_is_refused(work: Path, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(shipped_bundle() / "onnx" / "image.fp32.onnx", work / file)
+    assert build(work) == BundleError.exit_code
+    assert f"verify.json: a verdict on other graphs than these ({file}" in capsys.readouterr().err
     (work / "verify.json").unlink()
+    assert build(work) == 0
+
+
+def test_a_verdict_on_the_graphs_of_another_base_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = json.loads((work / "verify.json").read_text())
+    told["graphs"]["onnx/fusion.fp32.onnx"] = "0" * 64
+    (work / "verify.json").write_text(json.dumps(told))
+    assert build(work) == BundleError.exit_code
+    assert "a verdict on other graphs than these (onnx/fusion.fp32.onnx and 0 more" in capsys.readouterr().err
+
+
+def test_a_copy_of_a_work_folder_is_as_good_as_the_original(work: Path) -> None:
+    for file in work.rglob("*.onnx"):
+        os.utime(file)
+    (work / "onnx" / ".iq.int8-trt.onnx.partial").write_text("left by a power cut")
     assert build(work) == 0
 
 
@@ -189,7 +217,7 @@ def unsound_work(work: Path) -> Path:
     """A work folder whose approved INT8 graph is another branch's."""
     shutil.copy(shipped_bundle() / "onnx" / "image.fp32.onnx", work / "onnx" / "iq.int8.onnx")
     (work / "onnx" / "iq.int8-cpu-x86.onnx").unlink()
-    (work / "verify.json").write_text('{"approved": {"cpu-x86": {"iq": "int8"}, "cpu-arm": {"iq": "int8"}}}')
+    judge(work, {"cpu-x86": {"iq": "int8"}, "cpu-arm": {"iq": "int8"}})
     return work
 
 

@@ -46,12 +46,12 @@ def test_the_same_answers_pass_every_gate():
 @pytest.mark.parametrize(
     ("candidate", "complaint"),
     [
-        (wrong(slice(0, 6)), "agreement 98.50%, at least 99.00%"),
-        (wrong(slice(0, 6)), "accuracy lost 1.50% of 400 examples"),
-        (wrong([0, 2, 4, 6, 8]), "recall of a lost 2.50% of 200 examples"),
+        (wrong(slice(0, 6)), "class changed in 1.50% of 400 examples, at most 1.00%"),
+        (wrong(slice(0, 6)), "accuracy lost in 1.50% of 400 examples"),
+        (wrong([0, 2, 4, 6, 8]), "recall of a lost in 2.50% of 200 examples"),
         (changed(answers(), logits=1.04 * answers().cases[ALL].logits), "SQNR 28.0 dB, at least 30.0 dB"),
         (changed(answers(), weights=answers().cases[ALL].weights + 0.03), "weight drift 3.00%, at most 2.00%"),
-        (changed(answers(), entropies=answers().cases[ALL].entropies[:, ::-1]), "entropy order flipped 100.00%"),
+        (changed(answers(), entropies=answers().cases[ALL].entropies[:, ::-1]), "entropy order flipped in 100.00%"),
     ],
 )
 def test_each_gate_says_what_is_wrong_and_in_which_case(candidate, complaint):
@@ -66,18 +66,19 @@ def test_one_example_lost_is_chance_however_few_there_are():
     few, two_lost = answers(count=20), wrong([0, 2])
     one = few.cases[ALL].logits.copy()
     one[0] *= -1
-    gates = Gates(least_agreement=0.0, least_sqnr_db=-100)
+    gates = Gates(least_sqnr_db=-100)
     assert judge(few, changed(few, logits=one), LABELS[:20], CLASSES, gates).is_passed
     two = changed(few, logits=two_lost.cases[ALL].logits[:20])
     assert judge(few, two, LABELS[:20], CLASSES, gates).broken == (
-        "all: accuracy lost 10.00% of 20 examples, at most 1.00%",
-        "all: recall of a lost 20.00% of 10 examples, at most 2.00%",
+        "all: class changed in 10.00% of 20 examples, at most 1.00%",
+        "all: accuracy lost in 10.00% of 20 examples, at most 1.00%",
+        "all: recall of a lost in 20.00% of 10 examples, at most 2.00%",
     )
 
 
 def test_without_labels_the_answers_are_compared_with_each_other_alone():
     found = verdict(wrong(slice(0, 6)), labels=np.full(EXAMPLES, -1))
-    assert [text.split()[1] for text in found.broken] == ["agreement", "SQNR"]
+    assert [text.split()[1] for text in found.broken] == ["class", "SQNR"]
     assert np.isnan(found.figures[ALL].accuracy)
 
 

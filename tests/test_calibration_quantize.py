@@ -3,7 +3,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from small_graphs import example_arrays, residual_branch, small_bundle, small_spec
+from small_graphs import dense_branch, example_arrays, residual_branch, small_bundle, small_spec
 
 import calibration.commands.collect as collect_command
 import calibration.commands.quantize as quantize_command
@@ -13,7 +13,7 @@ from calibration.graphs import with_uint8_input
 from calibration.ranges import collect_ranges, read_ranges, write_ranges
 from calibration.rules.violation import Violation
 from calibration.session import Session
-from calibration.work import graph_file
+from calibration.work import graph_file, noted_steps
 from models.errors import BundleError, ConfigError, InputError
 
 
@@ -93,6 +93,54 @@ def test_collect_can_take_the_best_method_by_itself(bundle, tmp_path, capsys):
     }
     assert report["method"] == max(worst, key=worst.get)
     assert read_ranges(tmp_path / "work/ranges.npz").method == report["method"]
+
+
+def test_examples_are_not_added_twice(bundle, tmp_path, capsys):
+    work, examples = str(tmp_path / "work"), write_examples(tmp_path / "examples.npz")
+    answer(capsys, "collect", "--examples", examples, "--work", work)
+    before = (tmp_path / "work/ranges.npz").read_bytes()
+    assert main(["collect", "--bundle", "any", "--examples", examples, "--work", work, "--add"]) == 7
+    assert "are in the ranges already, and would count twice" in capsys.readouterr().err
+    assert (tmp_path / "work/ranges.npz").read_bytes() == before
+
+
+def test_a_full_run_takes_away_what_an_earlier_one_left(work, capsys):
+    answer(capsys, "quantize", "--work", str(work), "--precision", "mixed", "--float-nodes", "image:two")
+    answer(capsys, "quantize", "--work", str(work), "--target", "trt")
+    left = {file.name for file in (work / "onnx").iterdir()}
+    assert not any("mixed-trt" in name for name in left)
+    assert {"image.mixed-cpu-x86.onnx", "image.int8-trt.onnx", "image.fp16-trt-any-batch.onnx"} <= left
+    answer(capsys, "quantize", "--work", str(work), "--target", "trt", "--precision", "int8")
+    assert "image.fp16-trt.onnx" in {file.name for file in (work / "onnx").iterdir()}
+
+
+def test_what_was_typed_is_noted_in_order_each_command_once(bundle, tmp_path, capsys):
+    work, examples = tmp_path / "work", write_examples(tmp_path / "examples.npz")
+    more = write_examples(tmp_path / "more.npz", note=np.array("of another day"))
+    answer(capsys, "collect", "--examples", examples, "--work", str(work))
+    answer(capsys, "quantize", "--work", str(work), "--target", "trt")
+    answer(capsys, "collect", "--examples", examples, "--work", str(work))
+    answer(capsys, "collect", "--examples", more, "--work", str(work), "--add")
+    answer(capsys, "quantize", "--work", str(work), "--target", "trt")
+    answer(capsys, "quantize", "--work", str(work))
+    here = f"--bundle any --work {work}"
+    assert sorted(noted_steps(work)) == sorted(
+        [
+            f"uav-calibrate collect --bundle any --examples {examples} --work {work}",
+            f"uav-calibrate collect --bundle any --examples {more} --work {work} --add",
+            f"uav-calibrate quantize {here}",
+        ]
+    )
+
+
+def test_a_branch_without_layers_to_quantize_has_no_int8(tmp_path, monkeypatch, capsys):
+    made = small_bundle(tmp_path, image=dense_branch(3, 12, 10))
+    monkeypatch.setattr("models.bundle.open_bundle", lambda path: made)
+    work, examples = str(tmp_path / "work"), write_examples(tmp_path / "examples.npz")
+    answer(capsys, "collect", "--examples", examples, "--work", work)
+    graphs = answer(capsys, "quantize", "--work", work)["graphs"]
+    assert {one["role"] for one in graphs if one["precision"] == "int8"} == {"iq"}
+    assert {one["role"] for one in graphs if one["precision"] == "fp16"} == {"iq", "image"}
 
 
 def test_quantizing_twice_gives_the_same_bytes(work, capsys):
@@ -177,7 +225,9 @@ def parsed(work, arguments):
 
     parser = argparse.ArgumentParser()
     quantize_command.configure(parser)
-    return parser.parse_args(["--bundle", "any", "--work", str(work), *arguments])
+    return parser.parse_args(
+        ["--bundle", "any", "--work", str(work), *arguments], argparse.Namespace(typed=["uav-calibrate", "quantize"])
+    )
 
 
 def test_bad_examples_end_with_exit_code_7_and_leave_nothing(bundle, tmp_path, capsys):

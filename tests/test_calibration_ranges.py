@@ -124,7 +124,7 @@ def test_a_damaged_file_of_ranges_is_refused(bundle, tmp_path, damage):
     elif damage == "of other arrays":
         np.savez(path, **{**arrays, "counts": arrays["counts"][:, 1:]})
     else:
-        np.savez(path, **{**arrays, "about": np.array(str(arrays["about"]).replace('"format": 1', '"format": 9'))})
+        np.savez(path, **{**arrays, "about": np.array(str(arrays["about"]).replace('"format": 2', '"format": 9'))})
     with pytest.raises(InputError, match="run uav-calibrate collect again"):
         read_ranges(path)
 
@@ -137,7 +137,7 @@ def test_ranges_of_another_graph_are_refused(bundle):
 
 
 def test_a_role_without_ranges_is_named():
-    empty = Ranges(bundle="x-1", graphs={}, note="", counts={}, method="mse", histograms={}, maxima={})
+    empty = Ranges(bundle="x-1", graphs={}, note="", examples=(), counts={}, method="mse", histograms={}, maxima={})
     with pytest.raises(InputError, match="no ranges for iq"):
         empty.of("iq", "trt")
 
@@ -145,7 +145,7 @@ def test_a_role_without_ranges_is_named():
 def test_each_target_gets_the_range_that_suits_its_integers():
     values = np.random.default_rng(0).standard_t(3, 50_000).astype(np.float32)
     found = {"iq": {"x": histogram(values)}}
-    ranges = Ranges(bundle="x-1", graphs={}, note="", counts={}, method="mse", histograms=found, maxima={"iq": ()})
+    ranges = Ranges(bundle="x-1", graphs={}, note="", examples=(), counts={}, method="mse", histograms=found, maxima={"iq": ()})
     assert ranges.of("iq", "trt") != ranges.of("iq", "cpu-x86")
     assert ranges.of("iq", "trt", "minmax") == {"x": (float(values.min()), float(values.max()))}
 

@@ -7,10 +7,12 @@ from judging import flying_bundle, quantized, ranges_of, small_examples
 from small_graphs import residual_branch
 
 from calibration.answers import ask_branches
+from calibration.assembly import hashes
 from calibration.cli import main
 from calibration.gates import Gates
 from calibration.verify import RUNGS, Verification, roles, verify
 from calibration.verify_page import write_page
+from calibration.verifying import with_work
 from models.errors import BundleError
 
 LOOSE = Gates(
@@ -92,7 +94,7 @@ def test_a_role_that_is_no_faster_stays_fp32_on_this_machine_alone(bundle):
 
     _, found, _ = judged(bundle, LOOSE, stopwatch=slow_image)
     assert found["cpu-x86"].approved == {"iq": "int8"}
-    assert "image is not faster in int8 (0.67 x) and stays fp32" in found["cpu-x86"].why
+    assert "image is not 1.05 x as fast in int8 (0.67 x) and stays fp32" in found["cpu-x86"].why
     assert found["cpu-arm"].approved == {"iq": "int8", "image": "int8"}
     assert found["cpu-arm"].timings == {}
 
@@ -123,6 +125,7 @@ def test_page_and_json_tell_the_same_and_hold_nothing_that_is_no_number(bundle, 
     accuracy, found, _ = judged(bundle, LOOSE)
     whole = Verification(
         bundle="small-1",
+        graphs={},
         examples=60,
         note="made up",
         gates=LOOSE,
@@ -144,3 +147,28 @@ def test_work_folder_without_graphs_ends_with_exit_code_3(root, tmp_path, capsys
     bundle = str(root / "models" / "bundles" / "demo-1.uavb")
     assert main(["verify", "--bundle", bundle, "--work", str(tmp_path), "--examples", str(tmp_path / "no.npz")]) == 7
     assert "no.npz: no such file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def work(bundle, tmp_path):
+    """A work folder with the bundle's quantized graphs."""
+    for entry in bundle.manifest.graphs:
+        if entry.precision != "fp32":
+            (tmp_path / entry.file).parent.mkdir(exist_ok=True)
+            (tmp_path / entry.file).write_bytes(bundle.contents[entry.file])
+    return tmp_path
+
+
+def test_what_flies_is_what_is_judged(bundle, work):
+    whole = with_work(bundle, work)
+    assert hashes(whole.contents).keys() == {entry.file for entry in bundle.manifest.graphs}
+    file = work / "onnx" / "iq.int8-trt.onnx"
+    file.write_bytes((work / "onnx" / "image.int8-trt.onnx").read_bytes())
+    with pytest.raises(BundleError, match=r"iq\.int8-trt\.onnx: not what the graph for any number of examples"):
+        with_work(bundle, work)
+
+
+def test_a_graph_for_one_example_that_nothing_judges_is_refused(bundle, work):
+    (work / "onnx" / "image.mixed-cpu-arm-any-batch.onnx").unlink()
+    with pytest.raises(BundleError, match="so nothing judges it: run uav-calibrate quantize again"):
+        with_work(bundle, work)

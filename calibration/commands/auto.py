@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from models.command_line import print_json
+from models.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the commands as if typed; the first that fails ends it, and what came before stays in the work folder."""
-    from calibration.assembly import VERDICT
     from calibration.cli import main
+    from calibration.gates import Gates
+    from calibration.work import VERDICT
+    from models.bundle import open_bundle
+    from models.schema import load_yaml
+
+    base = open_bundle(args.bundle)  # what would end the last step ends it before the first
+    if args.version <= base.manifest.version:
+        raise ConfigError(f"--version {args.version}: expected above {base.manifest.version}, the base's")
+    if args.gates is not None:
+        load_yaml(args.gates, Gates)
 
     seconds = {}
     for words in _commands(args):

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from calibration.comparison import best_method, compare_methods
     from calibration.examples import read_examples
     from calibration.ranges import collect_ranges, merge_ranges, read_ranges, write_ranges
-    from calibration.work import RANGES
+    from calibration.work import RANGES, note_step
     from models.bundle import open_bundle
 
     bundle = open_bundle(args.bundle)
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.method == BEST:
         ranges = replace(ranges, method=best_method(comparisons))
     write_ranges(path, ranges)
+    note_step(args.work, args.typed, is_first=not args.add)
     for one in comparisons:
         figures = ", ".join(f"{method} {value:.1f}" for method, value in one.logits_db.items())
         print(f"{one.role} for {one.target}: SQNR of the logits over {one.examples} held-back examples, dB")

@@ -33,10 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Emit all graphs, then write them."""
+    """Emit all graphs, then write them; a full run takes away what an earlier one left for the same targets."""
     from calibration.quantize import quantize_bundle
     from calibration.ranges import read_ranges
-    from calibration.work import RANGES
+    from calibration.work import RANGES, note_step, remove_others
     from models.bundle import open_bundle
     from models.disk import write_whole
 
@@ -46,6 +46,11 @@ def run(args: argparse.Namespace) -> int:
     method = args.method or ranges.method
     variants = _variants(args.precision, args.target, bool(set(float_nodes) & set(args.target)))
     graphs = list(quantize_bundle(bundle, ranges, variants, float_nodes, method))
+    if not graphs:
+        raise ConfigError("no branch has a layer to quantize: fly it in fp32")
+    if args.precision is None:
+        remove_others(args.work, args.target, {graph.entry.file for graph in graphs})
+    note_step(args.work, args.typed)
     for graph in graphs:
         write_whole(args.work / graph.entry.file, graph.data)
         print(f"{args.work / graph.entry.file}: {len(graph.data):_} bytes, {len(graph.int8_nodes)} nodes in INT8")
@@ -103,6 +108,9 @@ def _float_nodes(args: argparse.Namespace, roles: tuple[str, ...]) -> dict[str, 
         raise ConfigError(
             f"{where}: no branch is called {strangers}: expected {', '.join(roles)}, as in {roles[0]}:NODE"
         )
+    unknown = sorted(set(found) - set(TARGETS))
+    if unknown:
+        raise InputError(f"{where}: float nodes for {unknown}: expected {', '.join(TARGETS)}: run sensitivity again")
     return {target: spared for target, spared in found.items() if spared}
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from models.command_line import print_json
-from models.errors import ConfigError, DeviceError
+from models.errors import ConfigError
 
 TARGETS = ("cpu-x86", "cpu-arm", "trt")
 
@@ -28,16 +28,15 @@ def run(args: argparse.Namespace) -> int:
     """Examine the layers, write sensitivity.json and sensitivity.html, and say what stays float."""
     if not 0 < args.budget <= 1:
         raise ConfigError(f"--budget {args.budget}: expected a share of FP32's time above 0, at most 1")
-    try:
-        from calibration.examining import Wish, examine_work
-    except ModuleNotFoundError as error:
-        raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[quantize]'") from error
     from calibration.bar import Bar
+    from calibration.examining import Wish, examine_work
+    from calibration.work import note_step
     from models.bundle import open_bundle
 
     with Bar("layers") as bar:
         wish = Wish(targets=tuple(dict.fromkeys(args.target)), budget=args.budget, gates=args.gates)
         found = examine_work(open_bundle(args.bundle), args.work, args.examples, wish, bar.show)
+    note_step(args.work, args.typed)
     for line in found.lines():
         print(line)
     if args.json:

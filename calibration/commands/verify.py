@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from models.command_line import print_json
-from models.errors import DeviceError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,13 +17,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, write verify.json and verify.html, and say what flies."""
-    try:
-        from calibration.verifying import verify_work
-    except ModuleNotFoundError as error:
-        raise DeviceError(f"{error.name} is not installed: pip install 'uav-fusion-edge[quantize]'") from error
+    from calibration.verifying import verify_work
+    from calibration.work import note_step
     from models.bundle import open_bundle
 
     found = verify_work(open_bundle(args.bundle), args.work, args.examples, args.gates)
+    note_step(args.work, args.typed)
     for line in found.lines():
         print(line)
     if args.json:
