@@ -6,7 +6,7 @@ judges, a graph must also be faster than FP32's, else that role flies in FP32.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -14,11 +14,11 @@ from calibration.answers import Answers, ask_branches, fuse
 from calibration.examples import Examples
 from calibration.gates import Figures, Gates, judge
 from models.bundle import FUSION, WHOLE, Bundle, Precision, Target
+from models.manifest import TARGETS
 
 LEAST_SPEEDUP = 1.05
 """Of a graph that flies instead of FP32's: less is within what a measurement strays."""
 RUNGS: tuple[Precision, ...] = ("int8", "mixed", "fp16")
-TARGETS: tuple[Target, ...] = tuple(one for one in get_args(Target) if one != "any")
 
 Stopwatch = Callable[[bytes, bytes], tuple[float, float]]
 """Milliseconds of two graphs of a role for one example, measured in turns."""

@@ -20,6 +20,8 @@ Precision = Literal["fp32", "fp16", "mixed", "int8"]
 """What a graph computes in; mixed: INT8 but for the layers that suffer from it."""
 Target = Literal["any", "cpu-x86", "cpu-arm", "trt"]
 """What a graph is made for: no quantized graph serves both a CPU and TensorRT well."""
+TARGETS: tuple[Target, ...] = ("cpu-x86", "cpu-arm", "trt")
+"""Those that quantized graphs are made for."""
 Batch = Literal["one", "any"]
 
 MANIFEST_FILE = "manifest.yaml"

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from calibration.clipping import METHODS
 from models.command_line import print_json
-
-METHODS = ("mse", "minmax", "percentile", "entropy")  # of calibration/clipping.py, which --help need not load
 
 BEST = "best"
 

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from calibration.clipping import METHODS
 from models.command_line import print_json
 from models.errors import ConfigError, InputError
+from models.manifest import TARGETS
 
-METHODS = ("mse", "minmax", "percentile", "entropy")  # of calibration/clipping.py, which --help need not load
 PRECISIONS = ("int8", "fp16", "mixed")
-TARGETS = ("cpu-x86", "cpu-arm", "trt")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from models.command_line import print_json
 from models.errors import ConfigError
-
-TARGETS = ("cpu-x86", "cpu-arm", "trt")
+from models.manifest import TARGETS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
