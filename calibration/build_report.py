@@ -19,8 +19,8 @@ from models.page import Page
 FROM_ENGINE = "engine inspector"
 FROM_NETWORK = "parsed network"
 _NO_ENGINE = (
-    "No GPU was at hand to load the plan, so its kernels are not known: what stands here is what the graph asks for, as"
-    " NVIDIA's parser understood it. Build on the device to see what runs."
+    "No GPU was at hand that could load the plan, so its kernels are not known: what stands here is what the graph asks"
+    " for, as NVIDIA's parser understood it. Build on the device to see what runs."
 )
 _NO_DETAILS = "The plan was built without details: set builder.profiling_verbosity to detailed to see precisions."
 
@@ -36,18 +36,24 @@ class PlanReport:
     note: str
     """What the source cannot tell; may be empty."""
     layers: tuple[Layer, ...]
+    unnamed: tuple[str, ...]
+    """Nodes that the graph quantizes and that no layer names."""
     inspection: Any
     """The inspector's JSON as it came; None without one."""
 
+    def _count(self) -> tuple[int, int]:
+        found, wanted = count_int8(self.layers)
+        return found, wanted + len(self.unnamed)
+
     def summary(self) -> str:
         """Return how many layers are INT8, in a line."""
-        found, wanted = count_int8(self.layers)
+        found, wanted = self._count()
         verb = "are" if self.source == FROM_ENGINE else "are to be"
         return f"{found} of {wanted} quantized layers {verb} INT8 ({self.source})" if wanted else "nothing in INT8"
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
-        found, wanted = count_int8(self.layers)
+        found, wanted = self._count()
         return {
             "title": self.title,
             "key": msgspec.to_builtins(self.key),
@@ -55,6 +61,7 @@ class PlanReport:
             "note": self.note,
             "int8_layers": found,
             "int8_layers_wanted": wanted,
+            "unnamed": list(self.unnamed),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "inspector": self.inspection,
         }
@@ -69,7 +76,19 @@ def report_on(title: str, key: PlanKey, built: Built, model: ModelProto) -> Plan
         source, layers = FROM_ENGINE, from_inspector(built.inspection, wanted)
         note = "" if any(layer.precision != "unknown" for layer in layers) else _NO_DETAILS
     inspection = None if built.inspection is None else json.loads(built.inspection)
-    return PlanReport(title=title, key=key, source=source, note=note, layers=tuple(layers), inspection=inspection)
+    named = {node for layer in layers for node in layer.nodes}
+    unnamed = tuple(node for node, intent in wanted.items() if intent.is_int8 and node not in named)
+    if unnamed:
+        note += f" The graph quantizes {', '.join(unnamed)}; no layer names them: they were joined with others."
+    return PlanReport(
+        title=title,
+        key=key,
+        source=source,
+        note=note.strip(),
+        layers=tuple(layers),
+        unnamed=unnamed,
+        inspection=inspection,
+    )
 
 
 def write_report(folder: Path, report: PlanReport) -> Path:

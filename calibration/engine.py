@@ -276,8 +276,11 @@ def _builder(trt: Any) -> Any:
     try:
         return trt.Builder(logger)
     except (RuntimeError, TypeError) as error:
-        complaints = _complaints(trt) or "is there a GPU?"
-        raise DeviceError(f"{trt.__name__} offers no builder ({error}): {complaints}") from error
+        complaints = _complaints(trt) or "no reason was given"
+        raise DeviceError(
+            f"{trt.__name__} offers no builder; expected a GPU, and a driver as new as its CUDA: look at nvidia-smi,"
+            f" update the driver ({error}): {complaints}"
+        ) from error
 
 
 def _read(trt: Any, graph: bytes) -> _Reading:

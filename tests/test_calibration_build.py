@@ -15,13 +15,14 @@ from fake_builder import FakeTensorrt
 
 from calibration import engine
 from calibration.build_progress import Progress
-from calibration.building import Machine, build_one, plan_tasks
+from calibration.building import Machine, build_one
 from calibration.cli import main
 from calibration.examples import Examples
 from calibration.quantize import Variant, quantize_bundle
 from calibration.ranges import collect_ranges
 from edge.backends import device
-from edge.backends.plan_key import BuilderOptions, DeviceFacts
+from edge.backends.device import platform_of
+from edge.backends.plan_key import BuilderOptions, DeviceFacts, Platform, target_facts, wanted_plans
 from edge.backends.plans import PlanCache, PlanConfig
 from models.bundle import GOLDEN, open_bundle, shipped_bundle, write_bundle
 from models.errors import BundleError, ConfigError, DeviceError
@@ -62,11 +63,12 @@ def silent():
 
 
 def on(trt, **facts):
-    return Machine(trt=trt, version="10.3.0.26", facts=dataclasses.replace(ORIN, **facts))
+    platform = Platform(provider="tensorrt", version="10.3.0.26", facts=dataclasses.replace(ORIN, **facts))
+    return Machine(trt=trt, platform=platform)
 
 
 def task_of(bundle, machine, config=None, role="iq"):
-    return plan_tasks(bundle, machine, config or PlanConfig(), "auto", (role,))[0]
+    return wanted_plans(bundle, "auto", machine.platform, (config or PlanConfig()).builder, (role,))[0]
 
 
 def built(bundle, folder, trt, config=None, **facts):
@@ -213,8 +215,8 @@ def test_plans_within_the_bundle_are_refused(bundle, capsys):
 
 
 def test_an_unknown_role_is_named(bundle):
-    with pytest.raises(ConfigError, match="--role radio: expected iq, image, fusion or whole"):
-        plan_tasks(bundle, on(FakeTensorrt()), PlanConfig(), "auto", ("radio",))
+    with pytest.raises(ConfigError, match=r"^role radio: expected iq, image, fusion or whole"):
+        wanted_plans(bundle, "auto", on(FakeTensorrt()).platform, BuilderOptions(), ("radio",))
 
 
 def test_a_graph_that_breaks_a_rule_never_reaches_nvidia(bundle, tmp_path):
@@ -325,10 +327,8 @@ def test_ctrl_c_ends_a_build_at_its_next_step_and_leaves_the_cache_as_it_was(bun
 
 
 def test_a_cancelled_build_of_nvidias_builder_makes_no_plan(rtx, bundle, tmp_path):
-    machine = Machine(
-        trt=rtx, version=rtx.__version__, facts=dataclasses.replace(ORIN, compute_capability="8.6"),
-        compute_capability="8.6",
-    )  # fmt: skip
+    facts = target_facts("8.6")
+    machine = Machine(trt=rtx, platform=platform_of(rtx, facts), compute_capability="8.6")
     progress = silent()
     progress.cancel()
     with pytest.raises(BundleError, match=r"builds no plan: .*[Cc]anceled by user"):
@@ -349,13 +349,15 @@ def test_the_report_names_precision_and_kernel_and_why_a_layer_is_not_int8(bundl
         },
     ]  # fmt: skip
     outcome = built(bundle, tmp_path, FakeTensorrt(layers))
-    assert outcome.summary == "1 of 2 quantized layers are INT8 (engine inspector)"
+    assert outcome.summary == "1 of 3 quantized layers are INT8 (engine inspector)"
     page = outcome.report.read_text()
     assert "sm80_xmma_i8i8" in page
     assert "the graph quantizes it, the builder does not: there is no INT8 kernel for its shape" in page
     told = json.loads(outcome.report.with_suffix(".json").read_text())
     assert [one["precision"] for one in told["layers"]] == ["INT8", "FP16"]
     assert told["inspector"]["Layers"] == layers
+    assert told["unnamed"] == ["node_Conv_69"]
+    assert "The graph quantizes node_Conv_69; no layer names them: they were joined with others." in page
 
 
 def test_a_report_without_a_gpu_says_that_it_is_of_what_was_asked_for(rtx, bundle, tmp_path):

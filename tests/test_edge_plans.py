@@ -13,10 +13,12 @@ from edge.backends.plan_key import (
     BuilderOptions,
     DeviceFacts,
     PlanKey,
+    Platform,
     differences,
     plan_key,
     profile_of,
     target_facts,
+    wanted_plans,
 )
 from edge.backends.plans import Limits, PlanCache, PlanConfig, check_folder
 from models.bundle import open_bundle, shipped_bundle
@@ -42,8 +44,11 @@ OTHER = {
 
 
 def key_of(graph=b"graph", options=None, facts=ORIN):
-    options = (options or BuilderOptions()).as_text()
-    return plan_key(graph, ("tensorrt", "10.3.0.26"), facts, options, {"input": SHAPE})
+    return plan_key(graph, on("10.3.0.26", facts=facts), options or BuilderOptions(), {"input": SHAPE})
+
+
+def on(version, provider="tensorrt", facts=ORIN):
+    return Platform(provider=provider, version=version, facts=facts)
 
 
 KEY = key_of()
@@ -67,8 +72,10 @@ def files(cache):
 
 def test_a_stored_plan_comes_back(cache):
     cache.store(KEY, PLAN, "small")
-    assert cache.look_up(KEY).plan == PLAN
-    assert cache.look_up(KEY).reason == ""
+    found = cache.look_up(KEY)
+    assert (found.plan, found.reason) == (PLAN, "")
+    assert found.entry is not None
+    assert found.entry.title == "small"
 
 
 def test_a_folder_that_is_absent_holds_no_plan_and_is_not_made(cache):
@@ -338,12 +345,12 @@ def test_two_processes_that_write_at_once_leave_one_sound_plan(tmp_path):
 )
 def test_a_version_that_is_not_supported_is_named_with_a_remedy(provider, version, expected):
     with pytest.raises(DeviceError, match=expected):
-        plan_key(b"graph", (provider, version), ORIN, "{}", {"input": SHAPE})
+        plan_key(b"graph", on(version, provider), BuilderOptions(), {"input": SHAPE})
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.3.0.26", "10.16.2.10", "11.4.1.3"])
 def test_what_jetpack_brings_is_supported(version):
-    assert plan_key(b"graph", ("tensorrt", version), ORIN, "{}", {}).version == version
+    assert plan_key(b"graph", on(version), BuilderOptions(), {}).version == version
 
 
 def test_the_shapes_of_a_profile_are_those_of_the_graphs_inputs_in_flight():
@@ -352,6 +359,14 @@ def test_the_shapes_of_a_profile_are_those_of_the_graphs_inputs_in_flight():
     assert profile_of(spec, "fusion")["feature_image"] == ((1, 64),) * 3
     assert profile_of(spec, "fusion")["logits_iq"] == ((1, 8),) * 3
     assert set(profile_of(spec, "whole")) == {"input_iq", "input_image", "mask"}
+
+
+def test_all_that_flies_is_wanted_in_the_precision_that_flies():
+    bundle = open_bundle(shipped_bundle())
+    wanted = wanted_plans(bundle, "auto", on("10.3.0.26"), BuilderOptions())
+    assert [one.title for one in wanted] == ["demo-1.iq.fp32", "demo-1.image.fp32", "demo-1.fusion.fp32"]
+    assert [one.key.onnx_sha256 for one in wanted] == [hashlib.sha256(one.graph).hexdigest() for one in wanted]
+    assert wanted[2].key.profile == profile_of(bundle.spec, "fusion")
 
 
 def test_a_plan_for_a_kind_of_gpu_is_not_taken_for_one_of_this_gpu():

@@ -10,7 +10,8 @@ from models.command_line import print_json
 from models.errors import ConfigError
 
 if TYPE_CHECKING:
-    from calibration.building import Explanation, Machine, Outcome, Task
+    from calibration.building import Explanation, Machine, Outcome
+    from edge.backends.plan_key import WantedPlan
     from edge.backends.plans import PlanCache, PlanConfig
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build what is missing, or explain; exit 1 when --explain finds that a plan is missing."""
-    from calibration.building import plan_tasks
+    from edge.backends.plan_key import wanted_plans
     from edge.backends.plans import PlanCache, PlanConfig, check_folder
     from models.bundle import open_bundle
     from models.schema import load_yaml
@@ -53,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
     config = load_yaml(args.options, PlanConfig) if args.options is not None else PlanConfig()
     check_folder(args.plans)
     machine = _machine(args.compute_capability)
-    tasks = plan_tasks(bundle, machine, config, args.precision, tuple(args.role))
+    wanted = wanted_plans(bundle, args.precision, machine.platform, config.builder, tuple(args.role))
     cache = PlanCache(args.plans, config.cache, _command(args))
     if args.explain:
-        return _explain(tasks, cache, args)
-    return _build(tasks, machine, config, cache, args)
+        return _explain(wanted, cache, args)
+    return _build(wanted, machine, config, cache, args)
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -74,30 +75,29 @@ def _machine(compute_capability: str | None) -> "Machine":
     """Return who builds, and for which GPU."""
     from calibration.building import Machine
     from calibration.engine import load_builder
-    from edge.backends.device import load_driver, provider_version, read_device
+    from edge.backends.device import load_driver, platform_of, read_device
     from edge.backends.plan_key import check_supported, target_facts
 
     trt = load_builder()
-    version = provider_version(trt.__name__, trt.__version__)
-    check_supported(trt.__name__, version)
+    check_supported(trt.__name__, trt.__version__)
     facts = target_facts(compute_capability) if compute_capability else read_device(load_driver())
-    return Machine(trt=trt, version=version, facts=facts, compute_capability=compute_capability)
+    return Machine(trt=trt, platform=platform_of(trt, facts), compute_capability=compute_capability)
 
 
 def _build(
-    tasks: "list[Task]", machine: "Machine", config: "PlanConfig", cache: "PlanCache", args: argparse.Namespace
+    wanted: "list[WantedPlan]", machine: "Machine", config: "PlanConfig", cache: "PlanCache", args: argparse.Namespace
 ) -> int:
     from calibration.bar import Bar
     from calibration.build_progress import Progress
     from calibration.building import build_one
 
     if config.builder.timing_cache and not machine.has_timing_cache:
-        log.info("%s times no kernels when it builds: no timing cache is kept", machine.trt.__name__)
+        log.info("%s times no kernels when it builds: no timing cache is kept", machine.platform.provider)
     outcomes = []
-    for task in tasks:
-        with Bar(task.title) as bar:
-            progress = Progress(bar.show_share, _teller(task, bar.is_shown))
-            outcome = build_one(task, machine, config, cache, progress)
+    for one in wanted:
+        with Bar(one.title) as bar:
+            progress = Progress(bar.show_share, _teller(one.title, bar.is_shown))
+            outcome = build_one(one, machine, config, cache, progress)
         _print_outcome(outcome)
         outcomes.append(outcome)
     if args.json:
@@ -105,27 +105,27 @@ def _build(
     return 0
 
 
-def _teller(task: "Task", is_shown: bool) -> Any:
+def _teller(title: str, is_shown: bool) -> Any:
     """Return what phases are told to: the log, unless a bar is looked at."""
-    return (lambda name: None) if is_shown else (lambda name: log.info("%s: %s", task.title, name))
+    return (lambda name: None) if is_shown else (lambda name: log.info("%s: %s", title, name))
 
 
 def _print_outcome(one: "Outcome") -> None:
     for line in one.reasons:
-        print(f"{one.task.title}: {line}")
+        print(f"{one.wanted.title}: {line}")
     if one.state == "found":
-        print(f"{one.task.title}: found: {one.file} ({one.size_bytes:_} bytes)")
+        print(f"{one.wanted.title}: found: {one.file} ({one.size_bytes:_} bytes)")
         return
-    print(f"{one.task.title}: built in {one.seconds:.1f} s: {one.file} ({one.size_bytes:_} bytes), {one.summary}")
-    print(f"{one.task.title}: report: {one.report}")
+    print(f"{one.wanted.title}: built in {one.seconds:.1f} s: {one.file} ({one.size_bytes:_} bytes), {one.summary}")
+    print(f"{one.wanted.title}: report: {one.report}")
 
 
-def _explain(tasks: "list[Task]", cache: "PlanCache", args: argparse.Namespace) -> int:
-    from calibration.building import explain_task
+def _explain(wanted: "list[WantedPlan]", cache: "PlanCache", args: argparse.Namespace) -> int:
+    from calibration.building import explain_wanted
 
-    explanations = [explain_task(task, cache) for task in tasks]
+    explanations = [explain_wanted(one, cache) for one in wanted]
     for one in explanations:
-        print(f"{one.task.title}: {'there is a plan' if one.fits else 'no plan'}")
+        print(f"{one.wanted.title}: {'there is a plan' if one.fits else 'no plan'}")
         for line in one.lines:
             print(f"  {line}")
     if args.json:
@@ -134,17 +134,17 @@ def _explain(tasks: "list[Task]", cache: "PlanCache", args: argparse.Namespace) 
 
 
 def _explained(one: "Explanation") -> dict[str, Any]:
-    return {"role": one.task.role, "precision": one.task.precision, "fits": one.fits, "lines": list(one.lines)}
+    return {"role": one.wanted.role, "precision": one.wanted.precision, "fits": one.fits, "lines": list(one.lines)}
 
 
 def _head(machine: "Machine", cache: "PlanCache") -> dict[str, Any]:
-    return {"folder": str(cache.folder), "builder": f"{machine.trt.__name__} {machine.version}"}
+    return {"folder": str(cache.folder), "builder": machine.name}
 
 
 def _as_json(one: "Outcome") -> dict[str, Any]:
     return {
-        "role": one.task.role,
-        "precision": one.task.precision,
+        "role": one.wanted.role,
+        "precision": one.wanted.precision,
         "state": one.state,
         "file": str(one.file),
         "size_bytes": one.size_bytes,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.backends.plan_key import DeviceFacts
+from edge.backends.plan_key import DeviceFacts, Platform, check_supported
 from models.errors import DeviceError
 
 MODULE_VERSION = Path("/proc/driver/nvidia/version")
@@ -54,6 +54,17 @@ def read_device(driver: Any, module: Path = MODULE_VERSION, tegra: Path = TEGRA_
         driver=_first(module, r"Kernel Module[^\n]*?\s(\d+\.[\d.]+)", "{0}") or _cuda_version(driver),
         l4t=_first(tegra, r"R(\d+) \(release\), REVISION: ([\d.]+)", "{0}.{1}"),
     )
+
+
+def platform_of(trt: Any, facts: DeviceFacts) -> Platform:
+    """Return what plans are built by and for; `trt` is the module.
+
+    Raises:
+        DeviceError: this version is not supported.
+    """
+    provider = str(trt.__name__)
+    check_supported(provider, trt.__version__)
+    return Platform(provider=provider, version=provider_version(provider, trt.__version__), facts=facts)
 
 
 def provider_version(provider: str, told: str, libraries: Sequence[str] = ()) -> str:

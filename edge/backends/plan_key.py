@@ -7,8 +7,10 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from models.errors import DeviceError
-from models.spec import FUSION, WHOLE, ModelSpec
+from edge.backends.select import PrecisionChoice, choose_graphs
+from models.bundle import FUSION, WHOLE, Bundle, Precision
+from models.errors import ConfigError, DeviceError
+from models.spec import ModelSpec
 
 Provider = Literal["tensorrt", "tensorrt_rtx"]
 Shape = tuple[int, ...]
@@ -80,6 +82,17 @@ def target_facts(compute_capability: str) -> DeviceFacts:
     return DeviceFacts(compute_capability=compute_capability, gpu="any", sm_count=0, driver="any", l4t="")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Platform:
+    """What a plan is built by, and for."""
+
+    provider: str
+    """Name of the module: `tensorrt` or `tensorrt_rtx`."""
+    version: str
+    """Its version, in all its parts."""
+    facts: DeviceFacts
+
+
 class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a plan depends on."""
 
@@ -114,30 +127,71 @@ class Difference:
         return f"{self.field}: expected {self.expected}, found {self.found} ({_WHY[self.field]})"
 
 
-def plan_key(graph: bytes, provider: tuple[str, str], facts: DeviceFacts, options: str, profile: Profile) -> PlanKey:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WantedPlan:
+    """A graph of a bundle, and the key that its plan has on a platform."""
+
+    role: str
+    precision: Precision
+    title: str
+    """What to call it: bundle, role and precision."""
+    graph: bytes
+    key: PlanKey
+
+
+def wanted_plans(
+    bundle: Bundle, choice: PrecisionChoice, platform: Platform, options: BuilderOptions, roles: tuple[str, ...] = ()
+) -> list[WantedPlan]:
+    """Return the graphs of a bundle that fly on TensorRT, each in the precision that flies: to build, and to fly.
+
+    Args:
+        bundle: whose graphs; those made for TensorRT, or for any target.
+        choice: as `precision` of a deployment: auto takes what is approved for TensorRT.
+        platform: that builds, and for which.
+        options: of the builder.
+        roles: modalities, `fusion`, `whole`; empty for all that fly.
+    Raises:
+        ConfigError: there is no such role.
+        BundleError: there is no graph in that precision.
+        DeviceError: this version is not supported.
+    """
+    flying = choose_graphs(bundle, choice, "trt")
+    strangers = sorted(set(roles) - {*flying, WHOLE})
+    if strangers:
+        raise ConfigError(f"role {' '.join(strangers)}: expected {', '.join(flying)} or {WHOLE}")
+    wanted = []
+    for role in dict.fromkeys(roles or flying):
+        precision = flying.get(role, "fp32")
+        graph = bundle.graph(role, precision, "trt")
+        key = plan_key(graph, platform, options, profile_of(bundle.spec, role))
+        title = f"{bundle.manifest.title}.{role}.{precision}"
+        wanted.append(WantedPlan(role=role, precision=precision, title=title, graph=graph, key=key))
+    return wanted
+
+
+def plan_key(graph: bytes, platform: Platform, options: BuilderOptions, profile: Profile) -> PlanKey:
     """Return the key of a graph's plan.
 
     Args:
         graph: the ONNX file's bytes.
-        provider: name of the module (`tensorrt` or `tensorrt_rtx`) and its full version.
-        facts: of the GPU it is to run on.
-        options: of the builder, see `BuilderOptions.as_text`.
+        platform: that builds, and for which.
+        options: of the builder.
         profile: see `profile_of`.
     Raises:
         DeviceError: there is no such provider, or it is older or newer than supported.
     """
-    name, version = provider
-    check_supported(name, version)
+    check_supported(platform.provider, platform.version)
+    facts = platform.facts
     return PlanKey(
         onnx_sha256=hashlib.sha256(graph).hexdigest(),
-        provider=name,  # type: ignore[arg-type]
-        version=version,
+        provider=platform.provider,  # type: ignore[arg-type]
+        version=platform.version,
         compute_capability=facts.compute_capability,
         gpu=facts.gpu,
         sm_count=facts.sm_count,
         driver=facts.driver,
         l4t=facts.l4t,
-        options=options,
+        options=options.as_text(),
         profile=profile,
     )
 

@@ -73,6 +73,8 @@ class Lookup:
     """A plan, or why there is none."""
 
     plan: bytes | None
+    entry: Entry | None = None
+    """The plan's sidecar, where there is a plan."""
     problems: tuple[str, ...] = ()
     """What was expected, and what is there; empty where there is a plan."""
     command: str = ""
@@ -119,7 +121,7 @@ class PlanCache:
             return Lookup(plan=None, problems=(problem,), command=self.command)
         with contextlib.suppress(OSError):  # a folder that may only be read is as good, but forgets what was used
             os.utime(self._sidecar(key.name))
-        return Lookup(plan=plan)
+        return Lookup(plan=plan, entry=entry)
 
     def store(self, key: PlanKey, plan: bytes, title: str) -> Entry:
         """Keep a plan under its key, in place of one that may be there, and drop what goes beyond the limits.
