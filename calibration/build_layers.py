@@ -5,7 +5,6 @@ which tells what was asked for. Both are compared with the Q/DQ nodes of the ONN
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,9 +61,9 @@ def intents(model: ModelProto) -> dict[str, Intent]:
     return {label(node): _intent(graph, node) for node in graph.nodes if node.op_type in WEIGHTED}
 
 
-def from_inspector(inspection: str, wanted: Mapping[str, Intent]) -> list[Layer]:
-    """Return the layers that the engine inspector names, those that a plan without details names among them."""
-    told = json.loads(inspection).get("Layers", [])
+def from_inspector(inspection: Mapping[str, Any], wanted: Mapping[str, Intent]) -> list[Layer]:
+    """Return the layers that the engine inspector's JSON names, those that a plan without details names among them."""
+    told = inspection.get("Layers") or []
     return [_inspected(one if isinstance(one, dict) else {"Name": str(one)}, wanted) for one in told]
 
 

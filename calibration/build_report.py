@@ -22,6 +22,7 @@ _NO_ENGINE = (
     "No GPU was at hand that could load the plan, so its kernels are not known: what stands here is what the graph asks"
     " for, as NVIDIA's parser understood it. Build on the device to see what runs."
 )
+_NO_JSON = "The engine inspector's answer is no JSON: what stands here is what the graph asks for."
 _NO_DETAILS = "The plan was built without details: set builder.profiling_verbosity to detailed to see precisions."
 
 
@@ -70,12 +71,13 @@ class PlanReport:
 def report_on(title: str, key: PlanKey, built: Built, model: ModelProto) -> PlanReport:
     """Return what is to be said of a plan that was just built of a graph."""
     wanted = intents(model)
-    if built.inspection is None:
-        source, note, layers = FROM_NETWORK, _NO_ENGINE, from_network(built.network, wanted)
+    inspection = _parsed(built.inspection)
+    if inspection is None:
+        note = _NO_ENGINE if built.inspection is None else _NO_JSON
+        source, layers = FROM_NETWORK, from_network(built.network, wanted)
     else:
-        source, layers = FROM_ENGINE, from_inspector(built.inspection, wanted)
+        source, layers = FROM_ENGINE, from_inspector(inspection, wanted)
         note = "" if any(layer.precision != "unknown" for layer in layers) else _NO_DETAILS
-    inspection = None if built.inspection is None else json.loads(built.inspection)
     named = {node for layer in layers for node in layer.nodes}
     unnamed = tuple(node for node, intent in wanted.items() if intent.is_int8 and node not in named)
     if unnamed:
@@ -89,6 +91,15 @@ def report_on(title: str, key: PlanKey, built: Built, model: ModelProto) -> Plan
         unnamed=unnamed,
         inspection=inspection,
     )
+
+
+def _parsed(inspection: str | None) -> dict[str, Any] | None:
+    """Return what the engine inspector says, None where that is nothing; names may hold control characters."""
+    try:
+        told = None if inspection is None else json.loads(inspection, strict=False)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def write_report(folder: Path, report: PlanReport) -> Path:

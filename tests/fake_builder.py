@@ -112,6 +112,7 @@ class FakeTensorrt:
 
     def __init__(self, layers=(), complaint="", on_step=lambda step: None):
         self.layers, self.complaint, self.on_step = list(layers), complaint, on_step
+        self.answer = ""  # of the engine inspector, in place of its JSON
         self.configs, self.shapes, self.deserialized = [], [], []
 
     def Builder(self, logger):  # noqa: N802
@@ -120,7 +121,7 @@ class FakeTensorrt:
     def Runtime(self, logger):  # noqa: N802
         def deserialize(plan):
             self.deserialized.append(plan)
-            told = json.dumps({"Layers": self.layers, "Bindings": []})
+            told = self.answer or json.dumps({"Layers": self.layers, "Bindings": []})
             inspector = SimpleNamespace(get_engine_information=lambda form: told)
             return SimpleNamespace(create_engine_inspector=lambda: inspector)
 

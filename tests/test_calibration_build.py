@@ -360,6 +360,23 @@ def test_the_report_names_precision_and_kernel_and_why_a_layer_is_not_int8(bundl
     assert "The graph quantizes node_Conv_69; no layer names them: they were joined with others." in page
 
 
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [
+        ("engine has no layers", "The engine inspector's answer is no JSON"),
+        ("[]", "The engine inspector's answer is no JSON"),
+        ('{"Layers": ["node_Conv_65", "a\u001e\x1fb"]}', "set builder.profiling_verbosity to detailed"),
+        ("{}", "set builder.profiling_verbosity to detailed"),
+    ],
+)
+def test_an_inspector_that_says_little_costs_details_and_no_plan(bundle, tmp_path, answer, note):
+    trt = FakeTensorrt()
+    trt.answer = answer
+    outcome = built(bundle, tmp_path, trt)
+    assert outcome.file.is_file()
+    assert note in json.loads(outcome.report.with_suffix(".json").read_text())["note"]
+
+
 def test_a_report_without_a_gpu_says_that_it_is_of_what_was_asked_for(rtx, bundle, tmp_path):
     assert command(bundle, tmp_path, "--role", "iq") == 0
     told = json.loads((tmp_path / "reports" / "demo-1.iq.int8.json").read_text())

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +11,7 @@ WANTED = {"conv": Intent(is_int8=True, why=""), "head": Intent(is_int8=False, wh
 
 
 def inspected(*layers):
-    return from_inspector(json.dumps({"Layers": list(layers)}), WANTED)
+    return from_inspector({"Layers": list(layers)}, WANTED)
 
 
 @pytest.mark.parametrize(
