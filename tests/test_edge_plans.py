@@ -98,6 +98,25 @@ def test_a_plan_is_not_handed_out_for_a_key_that_differs_in_one_field(cache, fie
     assert cache.look_up(wanted).plan is None
 
 
+SHAPES = st.lists(st.integers(1, 9), max_size=3).map(tuple)
+VALUES = {
+    "onnx_sha256": st.binary(max_size=4).map(lambda data: hashlib.sha256(data).hexdigest()),
+    "provider": st.just("tensorrt_rtx"),
+    "sm_count": st.integers(0, 200),
+    "profile": st.dictionaries(st.text(), st.tuples(SHAPES, SHAPES, SHAPES), max_size=3),
+}
+"""Values of the fields that are not any text."""
+
+
+@given(st.sampled_from(sorted(OTHER)), st.data())
+def test_a_plan_is_not_handed_out_whatever_else_a_field_holds(shared, field, data):
+    cache, _ = shared
+    value = data.draw(VALUES.get(field, st.text()).filter(lambda value: value != getattr(KEY, field)))
+    found = cache.look_up(msgspec.structs.replace(KEY, **{field: value}))
+    assert found.plan is None
+    assert "expected" in found.reason or "no plan of this graph" in found.reason
+
+
 @pytest.mark.parametrize("field", OTHER)
 def test_a_plan_under_the_name_of_another_key_is_not_handed_out(cache, field):
     entry = cache.store(KEY, PLAN, "small")
