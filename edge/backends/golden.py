@@ -7,17 +7,14 @@ to 8 bits never comes near and another model's graph, or a damaged one, never ke
 
 import io
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.backends.iemf import iemf_fuse, stored_head
+from edge.backends.session import Engines, Session
 from models.bundle import FUSION, GOLDEN, Bundle
 from models.errors import BundleError
-
-if TYPE_CHECKING:
-    from edge.backends.onnx import Engines, OnnxSession
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference from the FP32 outputs stored at export; other CPUs round otherwise, never this much."""
@@ -36,7 +33,7 @@ _BRANCH = ("feature", "logits")
 _FUSED = ("logits", "weights", "entropies")
 
 
-def check_golden(bundle: Bundle, engines: "Engines") -> float:
+def check_golden(bundle: Bundle, engines: Engines) -> float:
     """Run the golden examples through the engines, and return the largest difference of FP32 from their stored outputs.
 
     Each graph is asked about stored inputs, so that an error shows where it arises; the head is asked again about what
@@ -71,7 +68,7 @@ def check_golden(bundle: Bundle, engines: "Engines") -> float:
     return worst
 
 
-def check_fusion(bundle: Bundle, engine: "OnnxSession") -> float:
+def check_fusion(bundle: Bundle, engine: Session) -> float:
     """Run an entropy fusion under every kind of mask, and return the largest difference from its formulas in NumPy.
 
     The golden examples show what the graph did at export, under one mask each; this shows that it is what the manifest
@@ -126,7 +123,7 @@ def sqnr_db(found: NDArray[np.floating], expected: NDArray[np.floating]) -> floa
     return float(10 * np.log10(power / noise)) if power else float("-inf")
 
 
-def _all_answers(engines: "Engines", golden: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def _all_answers(engines: Engines, golden: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Return what every graph says about all golden examples, by `<role>/<output>`."""
     if not len(golden["mask"]):
         raise ValueError("no examples")
@@ -137,7 +134,7 @@ def _all_answers(engines: "Engines", golden: Mapping[str, FloatArray]) -> dict[s
     return {name: np.stack(values) for name, values in rows.items()}
 
 
-def _answers(engines: "Engines", golden: Mapping[str, FloatArray], n: int) -> Iterator[tuple[str, FloatArray]]:
+def _answers(engines: Engines, golden: Mapping[str, FloatArray], n: int) -> Iterator[tuple[str, FloatArray]]:
     """Yield what each graph says about a golden example, by `<role>/<output>`; read it before the next."""
     fed: dict[str, FloatArray] = {}
     for name, engine in engines.branches.items():

@@ -1,7 +1,5 @@
 """ONNX Runtime on the CPU: the embedded default for everything that an accelerator does on the device."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from edge.backends.golden import check_fusion, check_golden
 from edge.backends.select import PrecisionChoice, choose_graphs, cpu_target
-from models.bundle import FUSION, Bundle, Precision
+from edge.backends.session import Engines
+from models.bundle import FUSION, Bundle
 from models.errors import BundleError
 from models.spec import ImageRecipe
 
@@ -58,18 +57,6 @@ class OnnxSession:
     def run(self) -> None:
         """Infer from `inputs` into `outputs`; releases the GIL while it runs."""
         self._session.run_with_iobinding(self._binding)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Engines:
-    """The loaded graphs of a bundle."""
-
-    branches: Mapping[str, OnnxSession]
-    """By modality: input `input`, outputs `feature` and `logits`."""
-    fusion: OnnxSession
-    """Inputs `feature_<name>`, `logits_<name>`, `mask`; outputs `logits`, `weights`, `entropies`."""
-    precisions: Mapping[str, Precision]
-    """Of each role: the modalities and `fusion`."""
 
 
 def load_engines(bundle: Bundle, choice: PrecisionChoice = "auto") -> Engines:

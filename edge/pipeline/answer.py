@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.backends.onnx import OnnxSession
+from edge.backends.session import Session
 from edge.clock import Clock
 from edge.pipeline.alignment import Feature
 from edge.pipeline.scheduler import NS_PER_MS, Pairing
@@ -19,7 +19,7 @@ MAX_POSE_AGE_NS = 500 * NS_PER_MS
 class FusionHead:
     """Makes answers from pairings, and numbers them. Not thread-safe: the caller serialises."""
 
-    def __init__(self, manifest: Manifest, engine: OnnxSession, clock: Clock, max_age_ms: float) -> None:
+    def __init__(self, manifest: Manifest, engine: Session, clock: Clock, max_age_ms: float) -> None:
         self._spec = manifest.spec
         self._temperature = manifest.temperature
         self._engine = engine

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.backends.onnx import ENGINE_ERRORS, OnnxSession
+from edge.backends.onnx import ENGINE_ERRORS
+from edge.backends.session import Session
 from edge.clock import Clock
 from edge.config import StreamConfig
 from edge.pipeline.alignment import Feature
@@ -23,7 +24,7 @@ Payload = bytes | memoryview
 class Branch:
     """Turns the messages of one stream into features of its modality. Never raises on data, only names a reason."""
 
-    def __init__(self, modality: ModalitySpec, engine: OnnxSession, clock: Clock, stream: StreamConfig) -> None:
+    def __init__(self, modality: ModalitySpec, engine: Session, clock: Clock, stream: StreamConfig) -> None:
         self.modality = modality
         self._engine = engine
         self._clock = clock
