@@ -37,7 +37,8 @@ ONLY_IN = {
     "onnx": ("calibration/",),
     "openvino": ("calibration/rivals.py",),
     "onnxscript": ("calibration/",),
-    "tensorrt": ("edge/backends/trt.py", "edge/backends/cuda.py", "calibration/engine.py"),
+    "tensorrt": ("edge/backends/trt.py", "calibration/engine.py"),
+    "pycuda": ("edge/backends/cuda.py",),
     "tensorrt_rtx": ("calibration/engine.py",),
     "cv2": ("models/preprocess.py", "edge/sources/camera.py"),
     "SoapySDR": ("edge/sources/soapy.py",),
@@ -46,7 +47,7 @@ ONLY_IN = {
 }
 NOT_ON_THE_DRONE = (
     "torch", "safetensors", "onnx", "onnxscript", "matplotlib", "trainer", "calibration", "models.nets",
-    "cv2", "serial", "SoapySDR", "cryptography", "pytest", "hypothesis",
+    "cv2", "serial", "SoapySDR", "cryptography", "tensorrt", "pycuda", "pytest", "hypothesis",
 )  # fmt: skip
 """What edge must import without: what the drone lacks, and what it may lack."""
 SLOW_TO_IMPORT = ("numpy", "zmq", "torch", "onnxruntime", "pymavlink", "cv2", "mcap", "rich", "msgspec", "yaml")

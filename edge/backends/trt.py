@@ -1,0 +1,321 @@
+"""TensorRT: engines of a bundle's plans on the GPU, each with its own execution context, stream and memory.
+
+Only names that TensorRT 10.3, 10.16 and 11.4 all have are used (tests/test_edge_backends_api.py). Everything here
+belongs to the thread that calls `open`; `edge/backends/worker.py` is that thread.
+
+One buffer for each input and output is enough: the pipeline's own slot takes the newest message, and an engine thread
+waits for its inference. So addresses are set once, and a CUDA graph of a branch stays good.
+"""
+
+import ctypes
+import functools
+import itertools
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.backends.cuda import MEMORY_MODES, Buffer, Cuda, MemoryMode, device_error
+from edge.backends.plan_key import check_supported
+from edge.backends.session import Plans
+from models.bundle import FUSION
+from models.errors import DeviceError
+
+log = logging.getLogger(__name__)
+
+WARM_UP_RUNS = 2
+"""Before a CUDA graph is captured: the first run sets up what must not be captured (github.com/NVIDIA/TensorRT issues
+2603 and 3011)."""
+TIMED_RUNS = 200
+"""Of all graphs, to choose how memory is shared."""
+
+
+def load_tensorrt() -> Any:
+    """Return TensorRT's module.
+
+    Raises:
+        DeviceError: it cannot be imported, or is a version that this project does not know.
+    """
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"expected TensorRT, found none ({error}): it comes with JetPack (apt install python3-libnvinfer), and is"
+            " seen in a virtual environment made with --system-site-packages"
+        ) from error
+    check_supported("tensorrt", str(tensorrt.__version__))
+    return tensorrt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Port:
+    """An input or output of an engine."""
+
+    name: str
+    is_input: bool
+    shape: tuple[int, ...]
+    dtype: type[np.generic]
+
+
+class Lane:
+    """The way of one graph over the GPU: engine, execution context, stream, marks in it, memory, and CUDA graph."""
+
+    def __init__(self, trt: Any, cuda: Cuda, role: str, engine: Any) -> None:
+        self.role = role
+        self.buffers: dict[str, Buffer] = {}
+        self.is_captured = False
+        """Whether it is launched as a CUDA graph."""
+        self._cuda = cuda
+        self._executable: ctypes.c_void_p | None = None
+        self.engine: Any = engine
+        self.context: Any = cuda.call(engine.create_execution_context)
+        if self.context is None:
+            raise _refusal(trt, "create_execution_context", role)
+        self._ports = list(_read_ports(trt, cuda, engine, self.context))
+        self.stream: Any = cuda.make_stream()
+        self._start: Any = cuda.make_event()
+        self.event: Any = cuda.make_event()
+        self._refuse: Callable[[str], DeviceError] = functools.partial(_refusal, trt, role=role)
+
+    @property
+    def inputs(self) -> dict[str, Buffer]:
+        """Buffers of the inputs."""
+        return {port.name: self.buffers[port.name] for port in self._ports if port.is_input}
+
+    @property
+    def outputs(self) -> dict[str, Buffer]:
+        """Buffers of the outputs."""
+        return {port.name: self.buffers[port.name] for port in self._ports if not port.is_input}
+
+    def place(self, mode: MemoryMode) -> None:
+        """Make the buffers, tell the engine where they are, and run it until it is warm; then try to capture it."""
+        context = self.context
+        for port in self._ports:
+            buffer = self._cuda.allocate(port.shape, port.dtype, mode, self.stream)
+            self.buffers[port.name] = buffer
+            if not self._cuda.call(context.set_tensor_address, port.name, buffer.address):
+                raise self._refuse("set_tensor_address")
+        for _ in range(WARM_UP_RUNS):
+            self.enqueue()
+            self._cuda.synchronize(self.stream)
+        try:
+            self._executable = self._cuda.capture(self.stream, self._launch)
+        except DeviceError as error:
+            log.warning("%s is launched without a CUDA graph: %s", self.role, str(error))  # see `Cuda.call`
+        self.is_captured = self._executable is not None
+        self.enqueue()  # a capture that failed must not have spoiled the stream
+        self._cuda.synchronize(self.stream)
+
+    def enqueue(self) -> None:
+        """Put one inference into the stream, between two marks."""
+        self._cuda.record(self._start, self.stream)
+        if self._executable is not None:
+            self._cuda.launch(self._executable, self.stream)
+        else:
+            self._launch()
+        self._cuda.record(self.event, self.stream)
+
+    def wait_for(self, other: "Lane") -> None:
+        """Let the stream go on when another one's last inference is done."""
+        self._cuda.wait_for(self.stream, other.event)
+
+    def is_over(self) -> bool:
+        """Say whether the last inference is done."""
+        return self._cuda.is_over(self.event)
+
+    def gpu_ms(self) -> float:
+        """Return how long the last inference took on the GPU, with its copies; it is over."""
+        return self._cuda.elapsed_ms(self._start, self.event)
+
+    def drain(self) -> None:
+        """Wait until nothing is under way."""
+        self._cuda.synchronize(self.stream)
+
+    def drop_graph(self) -> None:
+        """Let go of the CUDA graph."""
+        executable, self._executable, self.is_captured = self._executable, None, False
+        if executable is not None:
+            self._cuda.destroy(executable)
+
+    def drop_stream(self) -> None:
+        """Let go of the stream and its marks."""
+        self.stream = self._start = self.event = None
+
+    def _launch(self) -> None:
+        context, stream = self.context, self.stream
+        for buffer in self.inputs.values():
+            self._cuda.upload(buffer, stream)
+        if not self._cuda.call(context.execute_async_v3, stream.handle):
+            raise self._refuse("execute_async_v3")
+        for buffer in self.outputs.values():
+            self._cuda.download(buffer, stream)
+
+
+class TrtDevice:
+    """All of a bundle's graphs on the GPU."""
+
+    def __init__(self, trt: Any, cuda: Cuda, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._trt = trt
+        self._cuda = cuda
+        self._clock_ns = clock_ns
+        self._runtime: Any = None
+        self.lanes: dict[str, Lane] = {}
+        self.mode: MemoryMode = "pinned"
+        """How memory is shared, as the measurement chose."""
+        self.times_ms: dict[MemoryMode, float] = {}
+        """Median of all graphs, the fusion head after the branches, with their copies."""
+
+    def open(self, plans: Plans) -> None:
+        """Load the plans, choose how memory is shared, and be ready to run.
+
+        Raises:
+            DeviceError: a call failed; `close` is to be called all the same.
+        """
+        self._cuda.open()
+        trt = self._trt
+        runtime = self._runtime = self._cuda.call(trt.Runtime, _logger(trt))
+        for role, plan in plans.by_role.items():
+            _logger(trt).lines.clear()
+            engine = self._cuda.call(runtime.deserialize_cuda_engine, plan)
+            if engine is None:
+                raise _refusal(trt, "deserialize_cuda_engine", role)
+            self.lanes[role] = Lane(trt, self._cuda, role, engine)
+        self.mode = self._fastest_mode()
+        self._place(self.mode)
+        self.run_all()
+
+    def run_all(self) -> None:
+        """Run the branches side by side, and the fusion head when they are done; the host waits at the end alone."""
+        fusion = self.lanes[FUSION]
+        branches = [lane for lane in self.lanes.values() if lane is not fusion]
+        for lane in branches:
+            lane.enqueue()
+        for lane in branches:
+            fusion.wait_for(lane)
+        fusion.enqueue()
+        self._cuda.synchronize(fusion.stream)
+
+    def describe(self) -> str:
+        """Return what runs and how fast, in a line."""
+        modes = ", ".join(f"{mode} {time_ms:.3f} ms" for mode, time_ms in self.times_ms.items())
+        lanes = [
+            f"{role} {lane.gpu_ms():.3f} ms{' as a CUDA graph' if lane.is_captured else ''}"
+            for role, lane in self.lanes.items()
+        ]
+        return (
+            f"TensorRT {self._trt.__version__} on {self._cuda.name}: {', '.join(lanes)}; {self.mode} memory ({modes})"
+        )
+
+    def close(self) -> None:
+        """Release everything in order, whatever fails on the way."""
+        lanes = list(self.lanes.values())
+        for lane in lanes:
+            _attempt(lane.drain)  # what is still under way uses what is released next
+        for lane in lanes:
+            _attempt(lane.drop_graph)
+        for lane in lanes:
+            lane.context = None
+        for lane in lanes:
+            lane.engine = None
+        self._runtime = None
+        for lane in lanes:
+            lane.buffers.clear()
+        for lane in lanes:
+            lane.drop_stream()
+        self.lanes.clear()
+        _attempt(self._cuda.close)
+
+    def _fastest_mode(self) -> MemoryMode:
+        """Measure each way to share memory that this GPU knows, and return the fastest."""
+        failures = []
+        for mode in MEMORY_MODES:
+            try:
+                self._place(mode)
+                self.times_ms[mode] = self._time_all()
+            except DeviceError as error:
+                failures.append(f"{mode} memory: {error}")
+                log.warning("%s memory is not used: %s", mode, str(error))
+            self._displace()
+        if not self.times_ms:
+            raise DeviceError("; ".join(failures))
+        return min(self.times_ms, key=lambda mode: self.times_ms[mode])
+
+    def _time_all(self) -> float:
+        """Return the median time of all graphs, in ms."""
+        marks_ns = [self._clock_ns()]
+        for _ in range(TIMED_RUNS):
+            self.run_all()
+            marks_ns.append(self._clock_ns())
+        return statistics.median(after - before for before, after in itertools.pairwise(marks_ns)) / 1e6
+
+    def _place(self, mode: MemoryMode) -> None:
+        for lane in self.lanes.values():
+            lane.place(mode)
+
+    def _displace(self) -> None:
+        for lane in self.lanes.values():
+            _attempt(lane.drain)
+            lane.drop_graph()
+            lane.buffers.clear()
+
+
+def _read_ports(trt: Any, cuda: Cuda, engine: Any, context: Any) -> Iterator[_Port]:
+    """Yield an engine's inputs and outputs, sizes that it leaves open being 1."""
+    dtypes: dict[Any, type[np.generic]] = {trt.DataType.FLOAT: np.float32, trt.DataType.UINT8: np.uint8}
+    names = [str(cuda.call(engine.get_tensor_name, index)) for index in range(engine.num_io_tensors)]
+    inputs = {name for name in names if cuda.call(engine.get_tensor_mode, name) == trt.TensorIOMode.INPUT}
+    for name in sorted(inputs):
+        shape = _sizes(cuda.call(engine.get_tensor_shape, name))
+        if -1 in shape and not cuda.call(context.set_input_shape, name, tuple(abs(size) for size in shape)):
+            raise _refusal(trt, "set_input_shape", name)
+    for name in names:
+        dtype = cuda.call(engine.get_tensor_dtype, name)
+        if dtype not in dtypes:
+            raise DeviceError(
+                f"plan with {name} of {dtype}: expected float32 or uint8: build it of a graph that"
+                " uav-calibrate check accepts"
+            )
+        shape = _sizes(cuda.call(context.get_tensor_shape, name))
+        yield _Port(name=name, is_input=name in inputs, shape=shape, dtype=dtypes[dtype])
+
+
+def _sizes(dims: Any) -> tuple[int, ...]:
+    return tuple(int(dims[index]) for index in range(len(dims)))
+
+
+def _attempt(step: Callable[[], None]) -> None:
+    """Take a step of the release; after an error of the GPU none may succeed, and the rest is to be tried."""
+    try:
+        step()
+    except DeviceError as error:
+        log.warning("while the GPU was released: %s", str(error))
+
+
+def _refusal(trt: Any, call: str, role: str) -> DeviceError:
+    """Return the error of a call that answered no, with what TensorRT logged."""
+    return device_error(call, f"{role}: {'; '.join(_logger(trt).lines[-3:]) or 'TensorRT did not say why'}")
+
+
+@functools.cache
+def _logger(trt: Any) -> Any:
+    """Return a module's one logger: TensorRT keeps the first that a process makes, whatever others it is handed."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        """Keeps errors for the message of an exception, and passes all on to Python's logging."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            """Take one line."""
+            text = " ".join(message.split())
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.lines.append(text)
+            log.debug("tensorrt: %s", text)
+
+    return Logger()

@@ -1,0 +1,186 @@
+"""The one thread that owns the GPU: it takes inferences from the engine threads, and tells each when its own is done.
+
+Branches do not wait for each other: while one is on the GPU another is put into its own stream. The thread looks at the
+marks behind them rather than sleep at one of them, and sleeps where there is none.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edge.backends.cuda import Cuda, load_libcuda, load_pycuda
+from edge.backends.session import Engines, Plans
+from edge.backends.trt import Lane, TrtDevice, load_tensorrt
+from models.bundle import FUSION, Precision
+from models.errors import DeviceError
+
+log = logging.getLogger(__name__)
+
+RUN_TIMEOUT_S = 0.5
+"""Longer than any inference; what takes longer never comes back."""
+OPEN_TIMEOUT_S = 120.0
+"""For loading the plans and measuring: a GPU that hangs must not keep a start waiting for ever."""
+_LOOK_S = 100e-6
+"""Between two looks at the marks, while something is on the GPU."""
+
+
+@dataclass(slots=True)
+class _Job:
+    role: str
+    error: str = ""
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    def finish(self, error: str = "") -> None:
+        """Let go of who waits for it."""
+        self.error = error
+        self.is_over.set()
+
+
+class TrtSession:
+    """One graph on the GPU. Its arrays are memory that the GPU reads and writes: see `TrtWorker.close`."""
+
+    def __init__(self, worker: "TrtWorker", lane: Lane) -> None:
+        self._worker = worker
+        self._role = lane.role
+        self.inputs: dict[str, NDArray[Any]] = {name: buffer.array for name, buffer in lane.inputs.items()}
+        self.outputs: dict[str, NDArray[Any]] = {name: buffer.array for name, buffer in lane.outputs.items()}
+
+    def run(self) -> None:
+        """Infer from `inputs` into `outputs`.
+
+        Raises:
+            DeviceError: a call failed, or no answer came in time; it will not get better.
+        """
+        self._worker.infer(self._role)
+
+
+class TrtWorker:
+    """A bundle's plans, loaded and running in a thread of their own."""
+
+    def __init__(self, device: TrtDevice, plans: Plans, run_timeout_s: float = RUN_TIMEOUT_S) -> None:
+        """Load the plans, and wait until they run.
+
+        Raises:
+            DeviceError: they do not; everything is released again.
+        """
+        self._device = device
+        self._run_timeout_s = run_timeout_s
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closing = threading.Event()
+        self._is_open = threading.Event()
+        self._failure = "the thread that owns the GPU has ended: see the log"
+        self._sessions: dict[str, TrtSession] = {}
+        self.description = ""
+        """What runs and how fast, in a line."""
+        self._thread = threading.Thread(target=self._live, args=(plans,), name="tensorrt", daemon=True)
+        self._thread.start()
+        if not self._is_open.wait(OPEN_TIMEOUT_S):
+            self.close()
+            raise DeviceError(f"the GPU was not ready within {OPEN_TIMEOUT_S:g} s: look at dmesg, and start again")
+        if self._failure:
+            raise DeviceError(self._failure)
+        self._precisions = plans.precisions
+
+    def engines(self) -> Engines:
+        """Return the graphs as the pipeline wants them."""
+        precisions: Mapping[str, Precision] = self._precisions
+        branches = {role: session for role, session in self._sessions.items() if role != FUSION}
+        return Engines(branches=branches, fusion=self._sessions[FUSION], precisions=precisions)
+
+    def infer(self, role: str) -> None:
+        """Run one graph, and wait until it is done.
+
+        Raises:
+            DeviceError: as `TrtSession.run`.
+        """
+        job = _Job(role)
+        if self._is_closing.is_set():
+            raise DeviceError(f"{role}: the GPU was given back: start again")
+        self._jobs.put(job)
+        if not job.is_over.wait(self._run_timeout_s):
+            raise DeviceError(
+                f"{role}: no answer from the GPU within {self._run_timeout_s:g} s: look at dmesg and the GPU's"
+                " temperature, and start again"
+            )
+        if job.error:
+            raise DeviceError(job.error)
+
+    def close(self, wait_s: float = 0.0) -> None:
+        """Have everything released; from now on nobody may touch the sessions' arrays.
+
+        Args:
+            wait_s: how long to wait for it; a GPU that hangs never ends.
+        """
+        self._is_closing.set()
+        self._jobs.put(None)
+        self._thread.join(wait_s)
+
+    def _live(self, plans: Plans) -> None:
+        """Be the thread."""
+        try:
+            if self._open(plans):
+                self._serve()
+            for session in self._sessions.values():  # the memory goes with its last array, which must be in here
+                session.inputs.clear()
+                session.outputs.clear()
+            self._device.close()
+        finally:
+            self._is_open.set()
+
+    def _open(self, plans: Plans) -> bool:
+        """Load the plans; say whether they run."""
+        try:
+            self._device.open(plans)
+            self._sessions = {role: TrtSession(self, lane) for role, lane in self._device.lanes.items()}
+            self.description = self._device.describe()
+        except DeviceError as error:
+            self._failure = str(error)
+            return False
+        self._failure = ""
+        self._is_open.set()
+        return True
+
+    def _serve(self) -> None:
+        """Run what comes until it is enough; after a failure every further job is told of it."""
+        flying: list[_Job] = []
+        failure = ""
+        while not self._is_closing.is_set():
+            try:
+                job = self._jobs.get(timeout=_LOOK_S if flying else None)
+            except queue.Empty:
+                job = None
+            if job is not None:
+                flying.append(job)
+            try:
+                if failure:
+                    raise DeviceError(failure)
+                if job is not None:
+                    self._device.lanes[job.role].enqueue()
+                flying = [one for one in flying if not self._finish(one)]
+            except DeviceError as error:
+                failure = str(error)
+                for one in flying:
+                    one.finish(failure)
+                flying = []
+
+    def _finish(self, job: _Job) -> bool:
+        """Let go of who waits for a job that is done; say whether it is."""
+        is_over = self._device.lanes[job.role].is_over()
+        if is_over:
+            job.finish()
+        return is_over
+
+
+def open_tensorrt(plans: Plans) -> TrtWorker:
+    """Load plans into this machine's GPU.
+
+    Raises:
+        DeviceError: TensorRT, pycuda or the GPU is not to be had, or a call fails.
+    """
+    trt, driver, libcuda = load_tensorrt(), load_pycuda(), load_libcuda()
+    return TrtWorker(TrtDevice(trt, Cuda(driver, libcuda)), plans)
