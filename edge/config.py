@@ -80,6 +80,13 @@ class PipelineConfig(_Config, frozen=True, kw_only=True):
 
     Another one takes every graph of that precision that there is, and FP32 for the rest.
     """
+    backend: Literal["auto", "onnxruntime", "tensorrt"] = "auto"
+    """Whose engines fly: auto begins with ONNX Runtime, and changes over to TensorRT in flight where it is installed, a
+    GPU is there, and `plans` holds a plan of every graph that fits them.
+
+    onnxruntime never asks. tensorrt starts with nothing less, and ends with exit code 4 where it cannot. Whatever was
+    chosen, a GPU that fails in flight is given up, and ONNX Runtime flies on; the status says why.
+    """
 
     def __post_init__(self) -> None:
         _require(self.max_age_ms > 0, f"max_age_ms is {self.max_age_ms}: expected above 0")
@@ -183,6 +190,10 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
     """The model, relative to this file: a .uavb folder, a .uavb.tar, or `current` of a store."""
     bundle_keys: tuple[str, ...] = ()
     """Files with public keys, relative to this file; with any, the bundle must be signed by one of them."""
+    plans: str | None = None
+    """Folder of TensorRT plans that `uav-calibrate build --plans` filled, relative to this file; none without."""
+    plan_options: str | None = None
+    """The YAML that `uav-calibrate build --options` was given, relative to this file; its defaults without."""
     streams: dict[str, StreamConfig]
     """By name: 1 to 64 letters, digits, underscores, dots and dashes."""
     results: str
@@ -204,6 +215,8 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
             claim = _STREAM_NAME.fullmatch(name) is not None
             _require(claim, f"stream {name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 _ . -")
         self._require_different_endpoints()
+        needs = "pipeline.backend is tensorrt: expected plans, the folder that uav-calibrate build --plans filled"
+        _require(self.plans is not None or self.pipeline.backend != "tensorrt", needs)
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
         _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")
 
@@ -244,4 +257,11 @@ def load_flight(path: Path) -> FlightConfig:
         config,
         bundle=str((path.parent / config.bundle).resolve()),
         bundle_keys=tuple(str((path.parent / key).resolve()) for key in config.bundle_keys),
+        plans=_beside(path, config.plans),
+        plan_options=_beside(path, config.plan_options),
     )
+
+
+def _beside(path: Path, name: str | None) -> str | None:
+    """Return where a file is that is named relative to the deployment's own."""
+    return str((path.parent / name).resolve()) if name is not None else None

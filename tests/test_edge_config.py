@@ -48,6 +48,29 @@ def test_what_cannot_fly_is_refused_with_its_line(tmp_path: Path, old: str, new:
         load_flight(path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("pipeline: {backend: tensorrt}", "pipeline.backend is tensorrt: expected plans, the folder"),
+        ("pipeline: {backend: cuda}", r"pipeline\.backend"),
+    ],
+)
+def test_a_backend_that_cannot_be_is_refused(tmp_path: Path, keys: str, message: str) -> None:
+    path = tmp_path / "flight.yaml"
+    path.write_text(FLIGHT + keys)
+    with pytest.raises(ConfigError, match=message):
+        load_flight(path)
+
+
+def test_plans_are_relative_to_the_deployment(tmp_path: Path) -> None:
+    path = tmp_path / "flight.yaml"
+    path.write_text("plans: ../plans\nplan_options: plan.yaml\npipeline: {backend: tensorrt}\n" + FLIGHT)
+    config = load_flight(path)
+    assert (config.plans, config.plan_options) == (str(tmp_path.parent / "plans"), str(tmp_path / "plan.yaml"))
+    path.write_text(FLIGHT)
+    assert (load_flight(path).plans, load_flight(path).pipeline.backend) == (None, "auto")
+
+
 def test_paths_of_a_deployment_are_relative_to_its_file(tmp_path: Path) -> None:
     path = tmp_path / "deployments" / "flight.yaml"
     path.parent.mkdir()

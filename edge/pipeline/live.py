@@ -9,9 +9,13 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from edge.backends.onnx import load_engines
+from edge.backends.planned import PlanChoice, opener, plans_of_this_machine
 from edge.backends.select import precisions_text
+from edge.backends.swap import Accelerator, HotSwap
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
@@ -35,13 +39,28 @@ SWITCH_INTERVAL_S = 0.0005
 class LivePipeline:
     """Receives streams, publishes answers and status until it is stopped."""
 
-    def __init__(self, config: FlightConfig, bundle: Bundle, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: FlightConfig,
+        bundle: Bundle,
+        clock: Clock | None = None,
+        open_accelerator: Callable[[], Accelerator] | None = None,
+    ) -> None:
+        """Load the engines.
+
+        Args:
+            config: the deployment.
+            bundle: the model.
+            clock: by default the system's.
+            open_accelerator: makes an accelerator ready; by default TensorRT with the deployment's plans.
+        """
         check_modalities(config.streams, config.pipeline, bundle.spec.modality_names)
         self._clock = clock or SystemClock()
         self._config = config
         self._bundle = bundle
-        engines = load_engines(bundle, config.pipeline.precision)
-        self._precisions: dict[str, str] = dict(engines.precisions)
+        self._open_accelerator = open_accelerator or _tensorrt(config, bundle)
+        self._swap = HotSwap(bundle, load_engines(bundle, config.pipeline.precision))
+        engines = self._swap.engines
         self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.pipeline.max_age_ms)
         self._branches = {
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
@@ -63,8 +82,14 @@ class LivePipeline:
         self._final: PipelineStatus | None = None
 
     def start(self) -> None:
-        """Connect to the streams and start the threads."""
+        """Connect to the streams and start the threads; an accelerator takes over in flight, when it is ready.
+
+        Raises:
+            OnboardError: the deployment insists on TensorRT, and it is not to be had.
+        """
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        if self._config.pipeline.backend == "tensorrt" and self._open_accelerator is not None:
+            self._swap.load(self._open_accelerator)
         for name, stream in self._config.streams.items():
             subscriber = Subscriber(stream.endpoint, max_message_bytes=stream.max_message_bytes)
             self._receivers.append(_thread(f"receive-{name}", self._receive, name, subscriber))
@@ -75,8 +100,11 @@ class LivePipeline:
         self._workers.append(_thread("watch", self._watch))
         for thread in (*self._receivers, *self._workers):
             thread.start()
-        title, graphs = self._bundle.manifest.title, precisions_text(self._precisions)
+        title, flying = self._bundle.manifest.title, self._swap.flying
+        graphs = f"{precisions_text(flying.precisions)} on {flying.backend}"
         log.info("%s is flying: %s; graphs: %s", title, ", ".join(self._config.streams), graphs)
+        if self._config.pipeline.backend == "auto" and self._open_accelerator is not None:
+            self._swap.load_in_background(self._open_accelerator)
 
     def stop(self) -> PipelineStatus:
         """Stop receiving, answer what is in flight, publish the last status and return it; again: just return it."""
@@ -91,6 +119,7 @@ class LivePipeline:
         for thread in self._workers:
             thread.join()
         self._final = self.status()
+        self._swap.close()
         self._publish(Kind.STATUS, self._final)
         self._publisher.close()
         return self._final
@@ -100,6 +129,7 @@ class LivePipeline:
         now_ns = self._clock.now_ns()
         with self._lock:
             streams = self._scheduler.accounting(now_ns)
+        flying = self._swap.flying
         return PipelineStatus(
             time_ns=now_ns,
             results=self._head.answers,
@@ -107,7 +137,9 @@ class LivePipeline:
             model=self._bundle.manifest.title,
             bundle_sha256=self._bundle.sha256,
             labels=self._bundle.spec.classes,
-            precisions=self._precisions,
+            precisions=dict(flying.precisions),
+            backend=flying.backend,
+            backend_reason=flying.reason,
         )
 
     def _receive(self, stream: str, subscriber: Subscriber) -> None:
@@ -193,6 +225,16 @@ class LivePipeline:
         stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns(), flags)
         self._published += 1
         self._publisher.send(encode_bytes(kind, stamp, payload))
+
+
+def _tensorrt(config: FlightConfig, bundle: Bundle) -> Callable[[], Accelerator] | None:
+    """Return what loads the deployment's plans into this machine's GPU; None where it names none."""
+    if config.plans is None:
+        return None
+    options = Path(config.plan_options) if config.plan_options is not None else None
+    folder, precision = Path(config.plans), config.pipeline.precision
+    choice = PlanChoice(bundle=bundle, precision=precision, folder=folder, options=options)
+    return opener(partial(plans_of_this_machine, choice))
 
 
 def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:

@@ -153,6 +153,10 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     precisions: dict[str, str] = {}
     """Of the graph that flies for each modality, and for the fusion head; recordings of old do not say."""
+    backend: str = ""
+    """`onnxruntime` or `tensorrt`: whose engines fly; recordings of old do not say."""
+    backend_reason: str = ""
+    """Why TensorRT does not fly, or how it does; empty while it is being loaded, and where nobody asked for it."""
 
 
 class Pose(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,182 @@
+"""Changing engines in flight, on a fake GPU that answers as ONNX Runtime does: nothing is lost, failures are told."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+from fake_gpu import Gpu
+from fake_tensorrt import onnx_model
+
+from edge.backends import trt
+from edge.backends.cuda import Cuda
+from edge.backends.golden import check_golden
+from edge.backends.onnx import load_engines
+from edge.backends.session import Engines, Plans
+from edge.backends.swap import HotSwap
+from edge.backends.trt import TrtDevice
+from edge.backends.worker import TrtWorker
+from models.bundle import FUSION, Bundle, open_bundle, shipped_bundle
+from models.errors import BundleError, DeviceError
+
+ROLES = ("iq", "image", FUSION)
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle(shipped_bundle())
+
+
+@pytest.fixture(autouse=True)
+def few_runs(monkeypatch):
+    monkeypatch.setattr(trt, "TIMED_RUNS", 1)
+
+
+@pytest.fixture
+def gpu(bundle: Bundle) -> Gpu:
+    return Gpu({bundle.graph(role): onnx_model(bundle.graph(role)) for role in ROLES})
+
+
+@pytest.fixture
+def swap(bundle: Bundle):
+    made = HotSwap(bundle, load_engines(bundle))
+    yield made
+    made.close()
+
+
+def opener(gpu: Gpu, bundle: Bundle, run_timeout_s: float = PATIENCE_S):
+    """Return what loads the bundle's plans, which are its graphs, into the fake GPU."""
+    plans = Plans(by_role={role: bundle.graph(role) for role in ROLES}, precisions=dict.fromkeys(ROLES, "fp32"))
+    return lambda: TrtWorker(TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda)), plans, run_timeout_s)
+
+
+def infer(engines: Engines, seed: int = 0) -> list[np.ndarray]:
+    """Run every graph on random inputs, and return all outputs."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for session in (*engines.branches.values(), engines.fusion):
+        for array in session.inputs.values():
+            array[...] = rng.uniform(0, 1, array.shape)
+        session.run()
+        found += [array.copy() for array in session.outputs.values()]
+    return found
+
+
+def assert_same(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_accelerator_takes_over_at_the_next_inference_and_answers_the_same(swap, gpu, bundle):
+    before = infer(swap.engines)
+    assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", "")
+    swap.load(opener(gpu, bundle))
+    launches = gpu.calls.count("cuGraphLaunch")
+    assert_same(infer(swap.engines), before)
+    assert gpu.calls.count("cuGraphLaunch") == launches + len(ROLES)
+    assert swap.flying.backend == "tensorrt"
+    assert "TensorRT 10.3.0 on Fake GPU" in swap.flying.reason
+
+
+def test_an_inference_that_has_begun_ends_on_the_engine_it_began_on(swap, gpu, bundle):
+    session = swap.engines.branches["iq"]
+    expected = infer(swap.engines)[:2]
+    inputs = session.inputs
+    inputs["input"][...] = np.random.default_rng(0).uniform(0, 1, inputs["input"].shape)
+    swap.load(opener(gpu, bundle))
+    launches = gpu.calls.count("cuGraphLaunch")
+    session.run()
+    assert_same(list(session.outputs.values()), expected)
+    assert gpu.calls.count("cuGraphLaunch") == launches
+
+
+def test_an_inference_that_fails_is_made_good_with_the_same_inputs(swap, gpu, bundle):
+    expected = infer(swap.engines, seed=5)
+    swap.load(opener(gpu, bundle))
+    infer(swap.engines)
+    gpu.fails_at = lambda call, number: call == "cuGraphLaunch"
+    assert_same(infer(swap.engines, seed=5), expected)
+    assert swap.flying.backend == "onnxruntime"
+    assert swap.flying.reason.startswith("cuGraphLaunch failed: CUDA_ERROR_719 (719): ")
+
+
+def test_after_a_failure_the_gpu_is_released_when_the_last_graph_has_left_it(swap, gpu, bundle):
+    swap.load(opener(gpu, bundle))
+    infer(swap.engines)
+    gpu.fails_at = lambda call, number: call == "query"
+    swap.engines.branches["iq"].run()
+    assert gpu.alive != []
+    infer(swap.engines)
+    wait_until(lambda: "detach" in gpu.calls and not gpu.alive)
+    assert gpu.violations == []
+
+
+def test_a_gpu_that_hangs_costs_one_waiting_time_and_no_answer(swap, gpu, bundle):
+    expected = infer(swap.engines, seed=5)
+    swap.load(opener(gpu, bundle, run_timeout_s=0.2))
+    infer(swap.engines)
+    gpu.held.update(gpu.streams)
+    assert_same(infer(swap.engines, seed=5), expected)
+    assert "no answer from the GPU within 0.2 s" in swap.flying.reason
+
+
+def wait_until(is_so) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+def test_plans_that_answer_otherwise_are_not_flown(swap, gpu, bundle):
+    model = gpu.models[bundle.graph("image")]
+    wrong = dataclasses.replace(model, compute=lambda inputs: dict.fromkeys(model.outputs, 0.5))
+    gpu.models[bundle.graph("image")] = wrong
+    with pytest.raises(BundleError, match="answers differ from the golden examples"):
+        swap.load(opener(gpu, bundle))
+    assert swap.flying.backend == "onnxruntime"
+    infer(swap.engines)
+    wait_until(lambda: gpu.alive == [])
+    assert gpu.violations == []
+
+
+def test_plans_of_another_graph_are_not_flown(swap, gpu, bundle):
+    gpu.models[bundle.graph("image")] = gpu.models[bundle.graph("iq")]
+    with pytest.raises(DeviceError, match=r"the plan of image is of another graph \(input: expected .*, found float32"):
+        swap.load(opener(gpu, bundle))
+    wait_until(lambda: gpu.alive == [])
+
+
+def test_where_there_is_no_accelerator_the_reason_is_told_and_onnx_runtime_flies_on(swap):
+    def absent():
+        raise DeviceError("expected TensorRT, found none")
+
+    swap.load_in_background(absent)
+    wait_until(lambda: swap.flying.reason)
+    assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", "expected TensorRT, found none")
+    infer(swap.engines)
+
+
+def test_what_is_ready_after_the_end_of_the_flight_is_released(bundle, gpu):
+    swap = HotSwap(bundle, load_engines(bundle))
+    may_go_on = threading.Event()
+
+    def late():
+        may_go_on.wait(PATIENCE_S)
+        return opener(gpu, bundle)()
+
+    swap.load_in_background(late)
+    closing = threading.Thread(target=swap.close)
+    closing.start()
+    wait_until(lambda: swap._is_closed)
+    may_go_on.set()
+    closing.join(PATIENCE_S)
+    wait_until(lambda: "detach" in gpu.calls and not gpu.alive)
+    assert swap.flying.backend == "onnxruntime"
+
+
+def test_engines_that_may_change_pass_the_golden_check_like_any_other(swap, gpu, bundle):
+    assert check_golden(bundle, swap.engines) < 1e-5
+    swap.load(opener(gpu, bundle))
+    assert check_golden(bundle, swap.engines) < 1e-5

@@ -1,0 +1,145 @@
+"""Engines that change while a pipeline flies on real sockets: every message and every answer is accounted for."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_gpu import Gpu
+from fake_tensorrt import onnx_model
+from test_edge_backends_swap import ROLES, opener
+from test_edge_live import CONTENTS, PATIENCE_S, Rig, is_fused
+
+from edge.backends import trt
+from edge.config import FlightConfig, PipelineConfig, StreamConfig
+from edge.pipeline.live import LivePipeline
+from edge.sources.synthetic import SiteGenerator
+from edge.transport.sockets import Publisher, Subscriber
+from models.bundle import Bundle, open_bundle, shipped_bundle
+from models.errors import DeviceError
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle(shipped_bundle())
+
+
+@pytest.fixture
+def gpu(bundle: Bundle, monkeypatch) -> Gpu:
+    monkeypatch.setattr(trt, "TIMED_RUNS", 1)
+    return Gpu({bundle.graph(role): onnx_model(bundle.graph(role)) for role in ROLES})
+
+
+@pytest.fixture
+def may_load() -> threading.Event:
+    """Return what the plans wait for before they are loaded."""
+    return threading.Event()
+
+
+def deployment(folder: Path, **keys) -> FlightConfig:
+    return FlightConfig(
+        bundle="unused",
+        streams={
+            "radio": StreamConfig(modality="iq", endpoint=f"ipc://{folder}/radio", rate_hz=100.0),
+            "camera": StreamConfig(modality="image", endpoint=f"ipc://{folder}/camera", rate_hz=30.0),
+        },
+        results=f"ipc://{folder}/results",
+        pose=f"ipc://{folder}/pose",
+        **keys,
+    )
+
+
+@pytest.fixture
+def rig(tmp_path: Path, bundle: Bundle, gpu: Gpu, may_load: threading.Event) -> Iterator[Rig]:
+    def open_late():
+        may_load.wait(PATIENCE_S)
+        return opener(gpu, bundle)()
+
+    config = deployment(tmp_path)
+    publishers = [Publisher(f"ipc://{tmp_path}/{name}") for name in ("radio", "camera", "pose")]
+    pipeline = LivePipeline(config, bundle, open_accelerator=open_late)
+    results, generator, rng = Subscriber(config.results), SiteGenerator(), np.random.default_rng(0)
+    pipeline.start()
+    assert all(publisher.wait_for_listeners(1, PATIENCE_S) for publisher in publishers)
+    windows = [generator.radio(n, rng) for n in range(CONTENTS)]
+    yield Rig(pipeline, *publishers, results, windows, [generator.scene(n, rng) for n in range(CONTENTS)])
+    pipeline.stop()
+    for socket in (*publishers, results):
+        socket.close()
+
+
+def test_a_flight_changes_to_tensorrt_and_back_without_losing_an_answer(rig, gpu, may_load):
+    answers = rig.feed_until(is_fused)
+    assert rig.pipeline.status().backend == "onnxruntime"
+    may_load.set()
+    answers += rig.feed_until(lambda answer: rig.pipeline.status().backend == "tensorrt")
+    launches = gpu.calls.count("cuGraphLaunch")
+    answers += rig.feed_until(lambda answer: gpu.calls.count("cuGraphLaunch") > launches + 30)
+    gpu.fails_at = lambda call, number: call == "cuGraphLaunch"
+    answers += rig.feed_until(lambda answer: rig.pipeline.status().backend == "onnxruntime")
+    last = answers[-1].sequence
+    answers += rig.feed_until(lambda answer: answer.sequence > last + 10)
+    status = rig.pipeline.stop()
+    sequences = [answer.sequence for answer in answers]
+    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+    assert all(answer.has_answer for answer in answers if answer.sequence > sequences[0])
+    assert status.backend_reason.startswith("cuGraphLaunch failed: ")
+    for stream in status.streams.values():
+        assert stream.balanced
+        assert stream.rejected == {}
+        assert stream.processed + stream.superseded == stream.received
+    assert gpu.alive == gpu.violations == []
+
+
+def test_answers_keep_coming_while_plans_are_being_loaded(rig, may_load):
+    first = rig.feed_until(is_fused)[-1].sequence
+    rig.feed_until(lambda answer: answer.sequence > first + 10)
+    assert not may_load.is_set()
+    assert rig.pipeline.status().backend == "onnxruntime"
+    may_load.set()
+
+
+def test_the_end_of_a_flight_releases_the_gpu(rig, gpu, may_load):
+    may_load.set()
+    rig.feed_until(lambda answer: rig.pipeline.status().backend == "tensorrt")
+    status = rig.pipeline.stop()
+    assert "TensorRT 10.3.0 on Fake GPU" in status.backend_reason
+    assert gpu.calls[-2:] == ["pop", "detach"]
+    assert gpu.alive == gpu.violations == []
+
+
+@pytest.fixture
+def no_tensorrt(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_a_deployment_that_insists_on_tensorrt_does_not_start_without_it(tmp_path, bundle):
+    config = deployment(tmp_path, plans=str(tmp_path / "plans"), pipeline=PipelineConfig(backend="tensorrt"))
+    pipeline = LivePipeline(config, bundle)
+    with pytest.raises(DeviceError, match=r"expected TensorRT, found none .*JetPack"):
+        pipeline.start()
+    pipeline.stop()
+
+
+def test_a_deployment_that_wants_onnx_runtime_never_asks_for_another(tmp_path, bundle):
+    def never():
+        raise AssertionError("asked")
+
+    config = deployment(tmp_path, pipeline=PipelineConfig(backend="onnxruntime"))
+    pipeline = LivePipeline(config, bundle, open_accelerator=never)
+    pipeline.start()
+    status = pipeline.stop()
+    assert (status.backend, status.backend_reason) == ("onnxruntime", "")
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_a_deployment_with_plans_but_no_tensorrt_flies_on_onnx_runtime_and_says_why(tmp_path, bundle):
+    pipeline = LivePipeline(deployment(tmp_path, plans=str(tmp_path / "plans")), bundle)
+    pipeline.start()
+    pipeline._swap._loader.join(PATIENCE_S)
+    status = pipeline.stop()
+    assert status.backend == "onnxruntime"
+    assert status.backend_reason.startswith("expected TensorRT, found none")
