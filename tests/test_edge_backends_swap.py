@@ -158,6 +158,16 @@ def test_where_there_is_no_accelerator_the_reason_is_told_and_onnx_runtime_flies
     infer(swap.engines)
 
 
+def test_what_nobody_foresaw_leaves_onnx_runtime_flying(swap):
+    def surprise():
+        raise AttributeError("no such thing here")
+
+    swap.load_in_background(surprise)
+    wait_until(lambda: swap.flying.reason)
+    assert swap.flying.reason == "unforeseen: AttributeError('no such thing here'): report it"
+    infer(swap.engines)
+
+
 def test_what_is_ready_after_the_end_of_the_flight_is_released(bundle, gpu):
     swap = HotSwap(bundle, load_engines(bundle))
     may_go_on = threading.Event()

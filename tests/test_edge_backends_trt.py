@@ -309,3 +309,19 @@ def test_whichever_call_fails_in_flight_every_branch_is_told(gpu, call, raises):
             session.run()
     close(worker)
     assert gpu.alive == gpu.violations == []
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_what_nobody_foresaw_is_told_and_ends_nothing(gpu, monkeypatch, at_start):
+    def surprise(self):
+        raise AttributeError("no such thing here")
+
+    worker = None if at_start else open_worker(gpu)
+    monkeypatch.setattr(trt.Lane, "enqueue", surprise)
+    with pytest.raises(
+        DeviceError, match=r"^unforeseen on the GPU: AttributeError\('no such thing here'\): report it$"
+    ):
+        open_worker(gpu) if worker is None else worker.engines().fusion.run()
+    if worker is not None:
+        close(worker)
+    assert gpu.alive == []

@@ -20,6 +20,18 @@ MemoryMode = Literal["pinned", "mapped", "managed"]
 on a Jetson both share the same chips. managed: the driver moves pages as they are touched."""
 MEMORY_MODES: tuple[MemoryMode, ...] = ("pinned", "mapped", "managed")
 
+UNFORESEEN: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What native libraries on an unknown machine may raise, or make us raise: the flight goes on without the GPU."""
+
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: a stream that does not wait for the legacy default stream, nor it for the stream."""
 _THREAD_LOCAL = 1
@@ -130,7 +142,7 @@ class Cuda:
         failure = ""
         try:
             return function(*args, **options)
-        except (self._driver.Error, RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
+        except (self._driver.Error, *UNFORESEEN) as error:
             failure = " ".join(str(error).split()) or type(error).__name__
         raise device_error(function.__name__, failure)  # out here: a traceback would keep objects of the GPU alive
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.backends.cuda import UNFORESEEN
 from edge.backends.golden import check_fusion, check_golden
 from edge.backends.session import Engines, Session
 from models.bundle import FUSION, Bundle, Precision
@@ -136,7 +137,7 @@ class HotSwap:
             check_golden(self._bundle, engines)
             if engines.precisions[FUSION] == "fp32":
                 check_fusion(self._bundle, engines.fusion)
-        except OnboardError:
+        except (OnboardError, *UNFORESEEN):
             accelerator.close(_RELEASE_S)
             raise
         with self._lock:
@@ -148,7 +149,8 @@ class HotSwap:
                     switch.offered = engines.fusion if role == FUSION else engines.branches[role]
         if is_late:
             accelerator.close(_RELEASE_S)
-        log.info("%s takes over: %s", TENSORRT, accelerator.description)
+        else:
+            log.info("%s takes over: %s", TENSORRT, accelerator.description)
 
     def load_in_background(self, open_accelerator: Callable[[], Accelerator]) -> None:
         """Do as `load`, in a thread; where it fails, `flying` says why."""
@@ -156,9 +158,10 @@ class HotSwap:
         def attempt() -> None:
             try:
                 self.load(open_accelerator)
-            except OnboardError as error:
-                self.flying = Flying(ONNX_RUNTIME, str(error), self._precisions)
-                log.warning("flying on with ONNX Runtime: %s", error)
+            except (OnboardError, *UNFORESEEN) as error:
+                reason = str(error) if isinstance(error, OnboardError) else f"unforeseen: {error!r}: report it"
+                self.flying = Flying(ONNX_RUNTIME, reason, self._precisions)
+                log.warning("flying on with ONNX Runtime: %s", reason)
 
         self._loader = threading.Thread(target=attempt, name="load-tensorrt", daemon=True)
         self._loader.start()

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge.backends.cuda import Cuda, load_libcuda, load_pycuda
+from edge.backends.cuda import UNFORESEEN, Cuda, load_libcuda, load_pycuda
 from edge.backends.session import Engines, Plans
 from edge.backends.trt import Lane, TrtDevice, load_tensorrt
 from models.bundle import FUSION, Precision
@@ -138,8 +138,8 @@ class TrtWorker:
             self._device.open(plans)
             self._sessions = {role: TrtSession(self, lane) for role, lane in self._device.lanes.items()}
             self.description = self._device.describe()
-        except DeviceError as error:
-            self._failure = str(error)
+        except (DeviceError, *UNFORESEEN) as error:
+            self._failure = _reason(error)
             return False
         self._failure = ""
         self._is_open.set()
@@ -162,8 +162,8 @@ class TrtWorker:
                 if job is not None:
                     self._device.lanes[job.role].enqueue()
                 flying = [one for one in flying if not self._finish(one)]
-            except DeviceError as error:
-                failure = str(error)
+            except (DeviceError, *UNFORESEEN) as error:
+                failure = _reason(error)
                 for one in flying:
                     one.finish(failure)
                 flying = []
@@ -174,6 +174,10 @@ class TrtWorker:
         if is_over:
             job.finish()
         return is_over
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, DeviceError) else f"unforeseen on the GPU: {error!r}: report it"
 
 
 def open_tensorrt(plans: Plans) -> TrtWorker:
