@@ -236,6 +236,35 @@ def test_joint_training_moves_encoders_by_the_fused_loss_alone():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize(("consistency", "share"), [(0.6, 0.6), (-0.4, 0.0)])
+def test_own_losses_count_as_far_as_their_gradients_agree_with_the_fused_one(consistency, share):
+    network = tiny_network(tiny_spec())
+    config = GcmtConfig(own_loss="consistent", own_loss_weight=2.0, least_cosine=-1.0)
+    method = Gcmt(network, 20, config)
+    batches = maker(network.spec)
+    method.begin_epoch(0, lambda count: [batches.probe(n) for n in range(count)])
+    assert set(method.selection.consistency) == {"iq", "image"}
+    method.selection.consistency = {"iq": consistency, "image": 1.0}
+    network.eval()
+    batch = batches.training(0, 0, 0.0)
+    method.backward(batch)
+    encoder = network.branch("iq").encoder_parameters()
+    found = [parameter.grad.clone() for parameter in encoder]
+    losses = compute_losses(network, batch)
+    fused, own = gradients_of(losses.fused, encoder), gradients_of(losses.branches["iq"], encoder)
+    for one, f, o in zip(found, fused, own, strict=True):
+        torch.testing.assert_close(one, f + 2.0 * share * o)
+
+
+def test_measuring_between_rounds_judges_no_round():
+    network = tiny_network(tiny_spec())
+    method = Gcmt(network, 20, GcmtConfig(own_loss="consistent", selector="turns", round_epochs=2))
+    batches = maker(network.spec)
+    for epoch in range(4, 10):
+        method.begin_epoch(epoch, lambda count: [batches.probe(n) for n in range(count)])
+    assert method.selection.fruitless == {"iq": 1, "image": 1}  # nobody was trained: each of two rounds brought nothing
+
+
 def test_doubt_is_free_of_loss_only_when_uniform():
     assert doubt_loss(torch.zeros(4, 3)).item() == pytest.approx(0, abs=1e-6)
     assert doubt_loss(torch.tensor([[5.0, 0.0, 0.0]])).item() > 1

@@ -22,12 +22,13 @@ from models.nets.checkpoint import read_checkpoint, write_tensors
 from models.spec import FusionSpec
 from trainer.config import QatConfig
 from trainer.methods.catalogue import MethodConfig
+from trainer.methods.gcmt import GcmtConfig
 from trainer.methods.joint import JointConfig
 from trainer.training.diary import LOG, Diary, read_log
 from trainer.training.early_stop import EarlyStopConfig
 from trainer.training.loop import BEST, CHECKPOINT, RESUME, Trainer, fit
 
-METHODS = [kind() for kind in typing.get_args(MethodConfig)]
+METHODS = [*(kind() for kind in typing.get_args(MethodConfig)), GcmtConfig(own_loss="consistent")]
 HERE = Path(__file__).parent
 KILLED, FULL = HERE / "train_until_killed.py", HERE / "train_on_full_disk.py"
 

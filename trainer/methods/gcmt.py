@@ -47,6 +47,9 @@ class GcmtConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Rounds that one branch may train in a row."""
     own_loss_weight: float = 1.0
     """Of the branches' own losses in warm-up and consolidation."""
+    own_loss: Literal["always", "consistent"] = "always"
+    """consistent: a branch's own loss counts by the cosine of its gradient with the fused one, and not below 0, so that
+    a branch which knows nothing by itself is not trained to."""
     least_cosine: float = 0.0
     """Below it, the fused gradient loses its part along the branch's own; -1 never compares, which saves a backward
     pass in every step."""
@@ -157,8 +160,11 @@ class Gcmt:
     def begin_epoch(self, epoch: int, probe: ProbeBatches) -> str:
         """Pick the branch where a round begins, then freeze what this epoch leaves alone."""
         stage = self._stage(epoch)
-        if stage == "alternate" and (epoch - self.stages.warm_up) % self.config.round_epochs == 0:
-            self._decide(epoch, self._probe(probe(self.config.probe_batches)))
+        begins_round = stage == "alternate" and (epoch - self.stages.warm_up) % self.config.round_epochs == 0
+        if begins_round or self.config.own_loss == "consistent":
+            measured = self._probe(probe(self.config.probe_batches), begins_round)
+            if begins_round:
+                self._decide(epoch, measured)
         names = self.network.spec.modality_names
         active = {"alternate": {self.selection.active}, "refit": set()}.get(stage, set(names))
         self._freeze(frozenset(names) - active)
@@ -170,7 +176,7 @@ class Gcmt:
         self.selection.steps += 1
         losses = compute_losses(self.network, batch, self._frozen)
         awake = [name for name in self.network.spec.modality_names if name not in self._frozen]
-        own_loss = sum((losses.branches[name] for name in awake), torch.zeros(()))
+        own_loss = sum((self._share(name) * losses.branches[name] for name in awake), torch.zeros(()))
         weight = self.config.own_loss_weight if not self._frozen else 1.0
         if self._is_warming_up or self.config.least_cosine == _ANY_COSINE:
             total = losses.fused + weight * own_loss
@@ -188,6 +194,10 @@ class Gcmt:
             gradients, cosines[name] = consistent_sum(*pair, self.config.least_cosine)
             set_gradients(encoder, gradients)
         return losses.report(batch.labels, cosines)
+
+    def _share(self, name: str) -> float:
+        """Return how much a branch's own loss counts."""
+        return 1.0 if self.config.own_loss == "always" else max(0.0, self.selection.consistency[name])
 
     def state(self) -> dict[str, Any]:
         """Return the selection's memory."""
@@ -219,14 +229,16 @@ class Gcmt:
                 branch.eval()
                 branch.zero_grad(set_to_none=True)
 
-    def _probe(self, batches: Sequence[Batch]) -> Measured:
-        """Measure every branch, all of them awake but none in training mode, and update the moving averages."""
+    def _probe(self, batches: Sequence[Batch], begins_round: bool) -> Measured:
+        """Measure every branch, all of them awake but none in training mode, and update the moving averages; where a
+        round begins, the last one is judged by it."""
         self._freeze(frozenset())
         self.network.eval()
         names = self.network.spec.modality_names
         measured: Measured = from_first(self._measure(batches))  # rounding must not part the processes
         for name in names:
-            self._judge_last_round(name, measured["accuracy"][name])
+            if begins_round:
+                self._judge_last_round(name, measured["accuracy"][name])
             for quantity, memory in self._averages().items():
                 value = measured[quantity][name]
                 memory[name] = value if name not in memory else _EMA * memory[name] + (1 - _EMA) * value
