@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import DeviceError
+from models.errors import DeviceError, OnboardError
 
 MemoryMode = Literal["pinned", "mapped", "managed"]
 """pinned: host memory is copied to and from the GPU's. mapped: the GPU reads and writes the host's own memory, no copy;
@@ -30,7 +30,9 @@ UNFORESEEN: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-"""What native libraries on an unknown machine may raise, or make us raise: the flight goes on without the GPU."""
+"""What native libraries on an unknown machine may raise, or make us raise."""
+GIVING_UP: tuple[type[Exception], ...] = (OnboardError, *UNFORESEEN)
+"""After which the flight goes on without the GPU."""
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: a stream that does not wait for the legacy default stream, nor it for the stream."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.backends.cuda import UNFORESEEN
+from edge.backends.cuda import GIVING_UP
 from edge.backends.golden import check_fusion, check_golden
 from edge.backends.session import Engines, Session
 from models.bundle import FUSION, Bundle, Precision
@@ -137,7 +137,7 @@ class HotSwap:
             check_golden(self._bundle, engines)
             if engines.precisions[FUSION] == "fp32":
                 check_fusion(self._bundle, engines.fusion)
-        except (OnboardError, *UNFORESEEN):
+        except GIVING_UP:
             accelerator.close(_RELEASE_S)
             raise
         with self._lock:
@@ -158,7 +158,7 @@ class HotSwap:
         def attempt() -> None:
             try:
                 self.load(open_accelerator)
-            except (OnboardError, *UNFORESEEN) as error:
+            except GIVING_UP as error:
                 reason = str(error) if isinstance(error, OnboardError) else f"unforeseen: {error!r}: report it"
                 self.flying = Flying(ONNX_RUNTIME, reason, self._precisions)
                 log.warning("flying on with ONNX Runtime: %s", reason)

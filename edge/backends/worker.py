@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge.backends.cuda import UNFORESEEN, Cuda, load_libcuda, load_pycuda
+from edge.backends.cuda import GIVING_UP, Cuda, load_libcuda, load_pycuda
 from edge.backends.session import Engines, Plans
 from edge.backends.trt import Lane, TrtDevice, load_tensorrt
 from models.bundle import FUSION, Precision
@@ -138,7 +138,7 @@ class TrtWorker:
             self._device.open(plans)
             self._sessions = {role: TrtSession(self, lane) for role, lane in self._device.lanes.items()}
             self.description = self._device.describe()
-        except (DeviceError, *UNFORESEEN) as error:
+        except GIVING_UP as error:
             self._failure = _reason(error)
             return False
         self._failure = ""
@@ -162,7 +162,7 @@ class TrtWorker:
                 if job is not None:
                     self._device.lanes[job.role].enqueue()
                 flying = [one for one in flying if not self._finish(one)]
-            except (DeviceError, *UNFORESEEN) as error:
+            except GIVING_UP as error:
                 failure = _reason(error)
                 for one in flying:
                     one.finish(failure)
