@@ -160,6 +160,17 @@ def test_a_lost_modality_is_told_within_a_second_with_its_reason_and_so_is_its_r
     assert flight.times_s("STATUSTEXT")[1:] == pytest.approx([2.3, 4.3], abs=0.05)
 
 
+def test_a_change_of_engines_is_told_and_one_away_from_the_gpu_is_a_warning(flight: Flight) -> None:
+    for backend in ("onnxruntime", "onnxruntime", "tensorrt", "tensorrt", "onnxruntime"):
+        flight.publisher.on_status(samples.status(backend=backend), flight.now_ns)
+        flight.wait(1.5)
+
+    assert flight.texts() == [
+        (common.MAV_SEVERITY_NOTICE, "FUSION: now on tensorrt"),
+        (common.MAV_SEVERITY_WARNING, "FUSION: now on onnxruntime"),
+    ]
+
+
 def test_a_modality_that_is_back_at_once_is_not_talked_about(flight: Flight) -> None:
     alone = (samples.modality("iq", weight=1.0), samples.missing("image", "frozen"))
     flight.hear_steadily(2).hear_steadily(0.2, modalities=alone).hear_steadily(2)

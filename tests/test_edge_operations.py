@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -176,6 +177,24 @@ def test_printed_summary_tells_restarts_and_what_they_lost():
     assert "restarts of the pipeline: 2; messages in flight when it died, lost: 3" in output.getvalue()
     print_summary(flown(radio=ledger()).summary(), Console(file=output, width=80))
     assert output.getvalue().count("restarts of the pipeline") == 1
+
+
+def test_summary_tells_whose_engines_flew_at_the_end_and_why(tmp_path):
+    endpoint, output = f"ipc://{tmp_path}/results", io.StringIO()
+    told = {
+        "precisions": {"iq": "fp16"},
+        "backend": "onnxruntime",
+        "backend_reason": "query failed: [illegal]: rebuild",
+    }
+    with Publisher(endpoint) as publisher, Observer(endpoint) as observer:
+        assert publisher.wait_for_listeners(1, 5.0)
+        publish(publisher, 1, 0, msgspec.structs.replace(status(radio=ledger()), **told))
+        observer.drain()
+        summary = observer.flown("t").summary()
+    assert told == {name: summary[name] for name in told}
+    print_summary(summary, Console(file=output, width=80))
+    assert "graphs that flew: iq fp16 on onnxruntime" in output.getvalue()
+    assert "query failed: [illegal]: rebuild" in output.getvalue()
 
 
 def test_printed_summary_names_streams_fates_and_reasons_within_80_columns():

@@ -133,6 +133,7 @@ class Publisher:
             self._class_infos = Period(CLASS_INFOS_NS)
         self._outbox.append(codec.status_message(self._summary(before, status, now_ns)))
         self._latencies_ms.clear()
+        self._note_backend(status.backend, now_ns)
 
     def tick(self, now_ns: int) -> list[Any]:
         """Return the messages to send now."""
@@ -207,6 +208,12 @@ class Publisher:
                 reason = modality.reason or "no reason given"
                 news = ("missing", common.MAV_SEVERITY_WARNING, f"FUSION: {modality.name} missing: {reason}")
             self._texts.note(subject, *news, now_ns=now_ns, hold_ns=HOLD_NS)
+
+    def _note_backend(self, backend: str, now_ns: int) -> None:
+        """Say when other engines fly than before; a flight begins on ONNX Runtime."""
+        self._texts.assume("backend", backend)
+        severity = common.MAV_SEVERITY_WARNING if backend == "onnxruntime" else common.MAV_SEVERITY_NOTICE
+        self._texts.note("backend", backend, severity, f"FUSION: now on {backend}", now_ns=now_ns)
 
     def _note_pipeline(self, state: int, now_ns: int) -> None:
         if state == common.MAV_STATE_EMERGENCY:

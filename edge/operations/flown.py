@@ -25,6 +25,10 @@ class Flown:
     streams: dict[str, StreamAccounting]
     precisions: Mapping[str, str] = field(default_factory=dict)
     """Of the graph that flew for each modality, and for the fusion head; empty where nobody knows."""
+    backend: str = ""
+    """Whose engines flew at the end: `onnxruntime` or `tensorrt`; empty where nobody knows."""
+    backend_reason: str = ""
+    """Why no other ones, or how they flew; empty where nobody asked."""
     restarts: int = 0
     """How often the pipeline died and was started again."""
     lost_in_restarts: int = 0
@@ -35,6 +39,8 @@ class Flown:
         return {
             **score(self.answers, self.truths),
             "precisions": dict(self.precisions),
+            "backend": self.backend,
+            "backend_reason": self.backend_reason,
             "results": len(self.answers),
             "latency_ms": latency_summary(self.answers),
             "accounting": accounting_summary(self.streams),

@@ -84,6 +84,8 @@ class Observer:
             truths=self.truths,
             streams=sum_ledgers(ledgers),
             precisions=status.precisions if status is not None else {},
+            backend=status.backend if status is not None else "",
+            backend_reason=status.backend_reason if status is not None else "",
             restarts=max(len(ledgers) - 1, 0),
             lost_in_restarts=sum(stream.in_flight for ledger in ledgers[:-1] for stream in ledger.values()),
         )

@@ -20,7 +20,11 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
     console = console or Console()
     console.print(f"[bold]{summary['results']} answers[/bold]")
     if summary.get("precisions"):
-        console.print(f"graphs that flew: {precisions_text(summary['precisions'])}", soft_wrap=True, highlight=False)
+        engines = f" on {summary['backend']}" if summary.get("backend") else ""
+        graphs = f"graphs that flew: {precisions_text(summary['precisions'])}{engines}"
+        console.print(graphs, soft_wrap=True, highlight=False)
+    if summary.get("backend_reason"):
+        console.print(summary["backend_reason"], soft_wrap=True, highlight=False, markup=False)
     if summary.get("accuracy") is not None:
         shares = [f"fused {summary['accuracy']:.1%}"]
         shares += [
