@@ -66,6 +66,7 @@ def fake_tensorrt(gpu):
     class Runtime(Owned):
         def __init__(self, logger):
             if gpu.refuses("Runtime"):
+                logger.log(severity.ERROR, "CUDA initialization failure with error: 35")
                 raise TypeError("pybind11::init(): factory function returned nullptr")
             super().__init__(gpu)
             self._logger = logger

@@ -11,7 +11,7 @@ from fake_gpu import Gpu
 from fake_tensorrt import Model
 
 from edge.backends import trt
-from edge.backends.cuda import MEMORY_MODES, Cuda
+from edge.backends.cuda import MEMORY_MODES, Cuda, device_error
 from edge.backends.session import Plans
 from edge.backends.trt import TrtDevice
 from edge.backends.worker import TrtWorker
@@ -325,3 +325,25 @@ def test_what_nobody_foresaw_is_told_and_ends_nothing(gpu, monkeypatch, at_start
     if worker is not None:
         close(worker)
     assert gpu.alive == []
+
+
+def test_a_driver_older_than_tensorrt_is_named_as_such(gpu):
+    gpu.fails_at = lambda call, number: call == "Runtime"
+    with pytest.raises(DeviceError, match=r"^Runtime failed: .*error: 35: the driver is older than TensorRT's CUDA"):
+        open_worker(gpu)
+    assert gpu.alive == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "remedy"),
+    [
+        ("cuMemAlloc failed: out of memory", "end other programs"),
+        ("[allocator] OutOfMemory (Requested size was 12 bytes.)", "end other programs"),
+        ("cuInit failed: no CUDA-capable device is detected", "with an NVIDIA GPU"),
+        ("CUDA_ERROR_ILLEGAL_ADDRESS (700)", "until this process ends"),
+        ("something else", "look at dmesg"),
+    ],
+)
+def test_each_kind_of_failure_has_its_remedy(failure, remedy):
+    assert str(device_error("call", failure)).startswith(f"call failed: {failure}: ")
+    assert remedy in str(device_error("call", failure))

@@ -42,6 +42,8 @@ error 906 (github.com/roboflow/inference/pull/2866, seen on a Jetson)."""
 _REMEDIES = {
     "no cuda-capable device": "run on a machine with an NVIDIA GPU, and give a container access to it",
     "insufficient": "the driver is older than this CUDA: install the one that belongs to it",
+    "initialization failure with error: 35": "the driver is older than TensorRT's CUDA: install a newer one",
+    "outofmemory": "the GPU's memory is taken: end other programs on it, or fly a smaller model",
     "out of memory": "the GPU's memory is taken: end other programs on it, or fly a smaller model",
     "not enough memory": "the GPU's memory is taken: end other programs on it, or fly a smaller model",
     "illegal": "the GPU's state is lost until this process ends: rebuild the plan, and report it if it comes again",

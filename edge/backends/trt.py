@@ -177,7 +177,7 @@ class TrtDevice:
         """
         self._cuda.open()
         trt = self._trt
-        runtime = self._runtime = self._cuda.call(trt.Runtime, _logger(trt))
+        runtime = self._runtime = self._make_runtime()
         for role, plan in plans.by_role.items():
             _logger(trt).lines.clear()
             engine = self._cuda.call(runtime.deserialize_cuda_engine, plan)
@@ -228,6 +228,18 @@ class TrtDevice:
             lane.drop_stream()
         self.lanes.clear()
         _attempt(self._cuda.close)
+
+    def _make_runtime(self) -> Any:
+        """Return what loads plans; where TensorRT's own CUDA does not work, only its log says why."""
+        failure, logger = "", _logger(self._trt)
+        logger.lines.clear()
+        try:
+            return self._cuda.call(self._trt.Runtime, logger)
+        except DeviceError:
+            failure = "; ".join(logger.lines[-3:])
+            if not failure:
+                raise
+        raise device_error("Runtime", failure)
 
     def _fastest_mode(self) -> MemoryMode:
         """Measure each way to share memory that this GPU knows, and return the fastest."""
