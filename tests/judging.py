@@ -12,14 +12,13 @@ from calibration.graphs import serialize
 from calibration.quantize import Variant, quantize_bundle
 from calibration.ranges import collect_ranges
 from models.bundle import FUSION
+from models.manifest import TARGETS
 from models.nets.multimodal import MultimodalNet
 from models.nets.sizes import BranchSizes
 
-EVERY = tuple(
-    Variant(precision=precision, target=target)
-    for precision in ("int8", "mixed")
-    for target in ("cpu-x86", "cpu-arm", "trt")
-) + (Variant(precision="fp16", target="trt"),)
+EVERY = tuple(Variant(precision=precision, target=target) for precision in ("int8", "mixed") for target in TARGETS) + (
+    Variant(precision="fp16", target="trt"),
+)
 
 
 def small_examples(count=60, seed=9):
@@ -41,7 +40,8 @@ def ranges_of(bundle, method="minmax"):
 
 def quantized(bundle, ranges, float_nodes=None):
     """Return the bundle with the graphs of every variant beside its own."""
-    made = list(quantize_bundle(bundle, ranges, EVERY, float_nodes or dict.fromkeys(("cpu-x86", "cpu-arm", "trt"), {"image": ["two"]}), ranges.method))
+    spared = float_nodes or {target: {"image": ["two"]} for target in TARGETS}
+    made = list(quantize_bundle(bundle, ranges, EVERY, spared, ranges.method))
     graphs = (*bundle.manifest.graphs, *(one.entry for one in made))
     manifest = msgspec.structs.replace(bundle.manifest, graphs=graphs, files={})
     contents = bundle.contents | {one.entry.file: one.data for one in made}

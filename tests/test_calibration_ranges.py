@@ -145,7 +145,9 @@ def test_a_role_without_ranges_is_named():
 def test_each_target_gets_the_range_that_suits_its_integers():
     values = np.random.default_rng(0).standard_t(3, 50_000).astype(np.float32)
     found = {"iq": {"x": histogram(values)}}
-    ranges = Ranges(bundle="x-1", graphs={}, note="", examples=(), counts={}, method="mse", histograms=found, maxima={"iq": ()})
+    ranges = Ranges(
+        bundle="x-1", graphs={}, note="", examples=(), counts={}, method="mse", histograms=found, maxima={"iq": ()}
+    )
     assert ranges.of("iq", "trt") != ranges.of("iq", "cpu-x86")
     assert ranges.of("iq", "trt", "minmax") == {"x": (float(values.min()), float(values.max()))}
 

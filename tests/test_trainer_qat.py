@@ -1,7 +1,5 @@
 """Quantization-aware training: the arithmetic of INT8, gradients through it, and the command."""
 
-import copy
-
 import msgspec
 import numpy as np
 import pytest
