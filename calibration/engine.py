@@ -194,6 +194,7 @@ def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    config.max_aux_streams = 0  # in flight managed memory belongs to one stream, and no other may touch it
 
 
 def _aim(trt: Any, config: Any, compute_capability: str) -> None:

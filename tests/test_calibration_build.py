@@ -250,6 +250,7 @@ def test_options_reach_the_builder_and_no_precision_does(bundle, tmp_path):
     assert (config.builder_optimization_level, config.profiling_verbosity) == (5, "names")
     assert config.limits == {"workspace": 256 << 20}
     assert config.flags == set()
+    assert config.max_aux_streams == 0
     assert trt.shapes == [("input", (1, 2, 4096), (1, 2, 4096), (1, 2, 4096))]
 
 
