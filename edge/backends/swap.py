@@ -7,6 +7,7 @@ ONNX Runtime, and all graphs stay there until the next start.
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -137,7 +138,8 @@ class HotSwap:
             check_golden(self._bundle, engines)
             if engines.precisions[FUSION] == "fp32":
                 check_fusion(self._bundle, engines.fusion)
-        except GIVING_UP:
+        except GIVING_UP as error:
+            traceback.clear_frames(error.__traceback__)  # they hold memory that the GPU's own thread has to release
             accelerator.close(_RELEASE_S)
             raise
         with self._lock:
