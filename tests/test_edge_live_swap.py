@@ -12,7 +12,7 @@ from fake_tensorrt import onnx_model
 from test_edge_backends_swap import ROLES, opener
 from test_edge_live import CONTENTS, PATIENCE_S, Rig, is_fused
 
-from edge.backends import trt
+from edge.backends import swap, trt
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
@@ -29,6 +29,7 @@ def bundle() -> Bundle:
 @pytest.fixture
 def gpu(bundle: Bundle, monkeypatch) -> Gpu:
     monkeypatch.setattr(trt, "TIMED_RUNS", 1)
+    monkeypatch.setattr(swap, "_RELEASE_S", PATIENCE_S)
     return Gpu({bundle.graph(role): onnx_model(bundle.graph(role)) for role in ROLES})
 
 
@@ -57,7 +58,8 @@ def rig(tmp_path: Path, bundle: Bundle, gpu: Gpu, may_load: threading.Event) -> 
         may_load.wait(PATIENCE_S)
         return opener(gpu, bundle)()
 
-    config = deployment(tmp_path)
+    patient = PipelineConfig(max_age_ms=PATIENCE_S * 1000)  # what a busy machine keeps waiting is not dropped as late
+    config = deployment(tmp_path, pipeline=patient)
     publishers = [Publisher(f"ipc://{tmp_path}/{name}") for name in ("radio", "camera", "pose")]
     pipeline = LivePipeline(config, bundle, open_accelerator=open_late)
     results, generator, rng = Subscriber(config.results), SiteGenerator(), np.random.default_rng(0)
