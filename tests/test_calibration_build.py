@@ -122,13 +122,13 @@ def test_the_example_of_options_says_what_holds_without_it(root):
 
 def test_a_changed_option_builds_anew_and_says_why(rtx, bundle, tmp_path, capsys):
     options = tmp_path / "plan.yaml"
-    options.write_text("builder: {optimization_level: 0, workspace_mib: 64, tf32: true}\n")
+    options.write_text("builder: {optimization_level: 0, workspace_mib: 64, timing_cache: false}\n")
     plans = tmp_path / "plans"
     assert command(bundle, plans, "--role", "iq") == 0
     assert command(bundle, plans, "--role", "iq", "--options", str(options), "--json") == 0
     (one,) = last_json(capsys)["plans"]
     assert one["state"] == "built"
-    assert "options: expected optimization_level 0, tf32 true, workspace_mib 64, found" in one["reasons"][0]
+    assert "options: expected optimization_level 0, timing_cache false, workspace_mib 64, found" in one["reasons"][0]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: bytes([data[0] ^ 1]) + data[1:]])

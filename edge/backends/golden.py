@@ -63,7 +63,8 @@ def check_golden(bundle: Bundle, engines: Engines) -> float:
     if not worst <= GOLDEN_TOLERANCE:
         raise BundleError(
             f"{bundle.path}: answers differ from the golden examples by {worst:.3g}, at most {GOLDEN_TOLERANCE} is"
-            " expected: export the bundle anew, or report this ONNX Runtime version and CPU"
+            " expected: export the bundle anew, or build its plans anew where they answered; if that does not help"
+            " report the version of ONNX Runtime or TensorRT, and the processor"
         )
     return worst
 

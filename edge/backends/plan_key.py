@@ -47,8 +47,6 @@ class BuilderOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Keep what was timed for the next build; `tensorrt_rtx` times nothing when it builds."""
     profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = "detailed"
     """What the plan tells of its layers; reports name precision and kernel from `detailed` alone."""
-    tf32: bool = False
-    """Let FP32 layers round their inputs to 10 bits of mantissa, on GPUs that gain by it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.optimization_level <= 5:
