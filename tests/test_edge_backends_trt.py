@@ -18,6 +18,7 @@ from edge.backends.worker import TrtWorker
 from models.errors import DeviceError
 
 ROLES = ("iq", "image", "fusion")
+PATIENCE_S = 20.0
 VECTOR, FRAME, MASK = ((1, 4), "FLOAT"), ((1, 2, 2, 3), "UINT8"), ((1, 2), "FLOAT")
 
 
@@ -65,17 +66,18 @@ def clock_that_favours(mode):
     return lambda: next(times)
 
 
-def open_worker(gpu: Gpu, plans: Plans = PLANS, run_timeout_s: float = 5.0) -> TrtWorker:
-    clock = clock_that_favours("pinned")
-    return TrtWorker(TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), clock), plans, run_timeout_s)
+def open_worker(gpu: Gpu, plans: Plans = PLANS, mode="pinned") -> TrtWorker:
+    device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), clock_that_favours(mode))
+    return TrtWorker(device, plans, PATIENCE_S)
 
 
 def close(worker: TrtWorker) -> None:
-    worker.close(wait_s=5.0)
+    worker.close(PATIENCE_S)
 
 
-def test_each_graph_answers_as_its_plan_says(gpu):
-    worker = open_worker(gpu)
+@pytest.mark.parametrize("mode", MEMORY_MODES)
+def test_each_graph_answers_as_its_plan_says(gpu, mode):
+    worker = open_worker(gpu, mode=mode)
     engines = worker.engines()
     iq, image = engines.branches["iq"], engines.branches["image"]
     iq.inputs["input"][...] = 3.0
@@ -221,6 +223,19 @@ def test_a_branch_does_not_wait_for_another_one(gpu):
     frame.join(20.0)
     assert not frame.is_alive()
     close(worker)
+
+
+@pytest.mark.parametrize("mode", MEMORY_MODES)
+def test_inputs_can_be_read_while_the_gpu_is_at_work(gpu, mode):
+    device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), clock_that_favours(mode))
+    worker = TrtWorker(device, PLANS, PATIENCE_S)
+    shared = [buffer.array for lane in device.lanes.values() for buffer in lane.buffers.values()]
+    for session in (*worker.engines().branches.values(), worker.engines().fusion):
+        for array in session.inputs.values():
+            assert any(np.shares_memory(array, one) for one in shared) == (mode != "managed")
+    del shared, session, array
+    close(worker)
+    assert gpu.alive == gpu.violations == []
 
 
 def test_a_gpu_that_hangs_is_given_up(gpu):

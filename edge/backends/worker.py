@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from edge.backends.cuda import GIVING_UP, Cuda, load_libcuda, load_pycuda
+from edge.backends.cuda import GIVING_UP, Cuda, MemoryMode, load_libcuda, load_pycuda
 from edge.backends.session import Engines, Plans
 from edge.backends.trt import Lane, TrtDevice, load_tensorrt
 from models.bundle import FUSION, Precision
@@ -42,13 +43,21 @@ class _Job:
 
 
 class TrtSession:
-    """One graph on the GPU. Its arrays are memory that the GPU reads and writes: see `TrtWorker.close`."""
+    """One graph on the GPU. Its arrays are memory that the GPU reads and writes: see `TrtWorker.close`.
 
-    def __init__(self, worker: "TrtWorker", lane: Lane) -> None:
+    Managed memory makes an exception: on a Jetson the CPU must not touch it while the GPU is at work, not even to save
+    the inputs of an inference that hangs. There the inputs are the host's own, and copied when the GPU is idle.
+    """
+
+    def __init__(self, worker: "TrtWorker", lane: Lane, mode: MemoryMode) -> None:
         self._worker = worker
         self._role = lane.role
         self.inputs: dict[str, NDArray[Any]] = {name: buffer.array for name, buffer in lane.inputs.items()}
         self.outputs: dict[str, NDArray[Any]] = {name: buffer.array for name, buffer in lane.outputs.items()}
+        self._managed: dict[str, NDArray[Any]] = {}
+        if mode == "managed":
+            self._managed = self.inputs
+            self.inputs = {name: np.zeros_like(array) for name, array in self._managed.items()}
 
     def run(self) -> None:
         """Infer from `inputs` into `outputs`.
@@ -56,7 +65,14 @@ class TrtSession:
         Raises:
             DeviceError: a call failed, or no answer came in time; it will not get better.
         """
+        for name, array in self._managed.items():
+            np.copyto(array, self.inputs[name], casting="no")
         self._worker.infer(self._role)
+
+    def clear(self) -> None:
+        """Let go of the arrays."""
+        for arrays in (self.inputs, self.outputs, self._managed):
+            arrays.clear()
 
 
 class TrtWorker:
@@ -126,8 +142,7 @@ class TrtWorker:
             if self._open(plans):
                 self._serve()
             for session in self._sessions.values():  # the memory goes with its last array, which must be in here
-                session.inputs.clear()
-                session.outputs.clear()
+                session.clear()
             self._device.close()
         finally:
             self._is_open.set()
@@ -136,7 +151,9 @@ class TrtWorker:
         """Load the plans; say whether they run."""
         try:
             self._device.open(plans)
-            self._sessions = {role: TrtSession(self, lane) for role, lane in self._device.lanes.items()}
+            self._sessions = {
+                role: TrtSession(self, lane, self._device.mode) for role, lane in self._device.lanes.items()
+            }
             self.description = self._device.describe()
         except GIVING_UP as error:
             self._failure = _reason(error)
