@@ -174,13 +174,14 @@ def test_where_there_is_no_accelerator_the_reason_is_told_and_onnx_runtime_flies
     infer(swap.engines)
 
 
-def test_what_nobody_foresaw_leaves_onnx_runtime_flying(swap):
+@pytest.mark.parametrize("kind", [AttributeError, BufferError, ImportError, SystemError])
+def test_what_nobody_foresaw_leaves_onnx_runtime_flying(swap, kind):
     def surprise():
-        raise AttributeError("no such thing here")
+        raise kind("no such thing here")
 
     swap.load_in_background(surprise)
     wait_until(lambda: swap.flying.reason)
-    assert swap.flying.reason == "unforeseen: AttributeError('no such thing here'): report it"
+    assert swap.flying.reason == f"unforeseen: {kind.__name__}('no such thing here'): report it"
     infer(swap.engines)
 
 

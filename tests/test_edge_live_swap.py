@@ -16,7 +16,9 @@ from edge.backends import swap, trt
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
+from edge.transport.messages import Kind, PipelineStatus, unpack
 from edge.transport.sockets import Publisher, Subscriber
+from edge.transport.wire import decode_message
 from models.bundle import Bundle, open_bundle, shipped_bundle
 from models.errors import DeviceError
 
@@ -110,6 +112,23 @@ def test_the_end_of_a_flight_releases_the_gpu(rig, gpu, may_load):
     assert "TensorRT 10.3.0 on Fake GPU" in status.backend_reason
     assert gpu.calls[-2:] == ["pop", "detach"]
     assert gpu.alive == gpu.violations == []
+
+
+def test_the_last_status_is_out_before_the_gpu_is_waited_for(rig, may_load, monkeypatch):
+    may_load.set()
+    rig.feed_until(lambda answer: rig.pipeline.status().backend == "tensorrt")
+    close, heard = rig.pipeline._swap.close, []
+
+    def close_slowly():
+        while rig.pipeline._final not in heard:
+            parts = rig.results.receive(int(PATIENCE_S * 1000))
+            assert parts is not None
+            header, payload = decode_message(parts)
+            heard.extend([unpack(payload, PipelineStatus)] if header.kind == Kind.STATUS else [])
+        close()
+
+    monkeypatch.setattr(rig.pipeline._swap, "close", close_slowly)
+    assert rig.pipeline.stop() == heard[-1]
 
 
 @pytest.fixture

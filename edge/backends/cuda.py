@@ -23,14 +23,17 @@ MEMORY_MODES: tuple[MemoryMode, ...] = ("pinned", "mapped", "managed")
 UNFORESEEN: tuple[type[Exception], ...] = (
     ArithmeticError,
     AttributeError,
+    BufferError,
+    ImportError,
     LookupError,
     MemoryError,
     OSError,
     RuntimeError,
+    SystemError,
     TypeError,
     ValueError,
 )
-"""What native libraries on an unknown machine may raise, or make us raise."""
+"""What native libraries on an unknown machine may raise, or make us raise; a thread that dies of it ends the flight."""
 GIVING_UP: tuple[type[Exception], ...] = (OnboardError, *UNFORESEEN)
 """After which the flight goes on without the GPU."""
 

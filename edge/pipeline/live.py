@@ -119,8 +119,8 @@ class LivePipeline:
         for thread in self._workers:
             thread.join()
         self._final = self.status()
+        self._publish(Kind.STATUS, self._final)  # a GPU that hangs keeps `close` for longer than a supervisor may wait
         self._swap.close()
-        self._publish(Kind.STATUS, self._final)
         self._publisher.close()
         return self._final
 
