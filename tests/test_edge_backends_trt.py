@@ -342,6 +342,18 @@ def test_what_nobody_foresaw_is_told_and_ends_nothing(gpu, monkeypatch, at_start
     assert gpu.alive == []
 
 
+def test_what_nobody_foresaw_at_the_release_keeps_nothing_else_from_it(gpu, monkeypatch):
+    worker = open_worker(gpu)
+
+    def surprise(self):
+        raise AttributeError("no such thing here")
+
+    monkeypatch.setattr(trt.Lane, "drain", surprise)
+    close(worker)
+    assert gpu.calls[-2:] == ["pop", "detach"]
+    assert gpu.alive == []
+
+
 def test_a_driver_older_than_tensorrt_is_named_as_such(gpu):
     gpu.fails_at = lambda call, number: call == "Runtime"
     with pytest.raises(DeviceError, match=r"^Runtime failed: .*error: 35: the driver is older than TensorRT's CUDA"):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.backends.cuda import MEMORY_MODES, Buffer, Cuda, MemoryMode, device_error
+from edge.backends.cuda import GIVING_UP, MEMORY_MODES, Buffer, Cuda, MemoryMode, device_error
 from edge.backends.plan_key import check_supported
 from edge.backends.session import Plans
 from models.bundle import FUSION
@@ -303,7 +303,7 @@ def _attempt(step: Callable[[], None]) -> None:
     """Take a step of the release; after an error of the GPU none may succeed, and the rest is to be tried."""
     try:
         step()
-    except DeviceError as error:
+    except GIVING_UP as error:
         log.warning("while the GPU was released: %s", str(error))
 
 
