@@ -229,6 +229,13 @@ def test_a_process_that_cannot_start_is_not_tried_again(tmp_path):
         run_until(supervisor, lambda: False)
 
 
+def test_a_pipeline_that_takes_its_time_to_refuse_is_not_tried_again_either(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.operations.supervisor._SETTLED_S", 0.0)
+    commands = {"pipeline": ["pipeline", "--config", str(tmp_path / "absent.yaml")]}
+    with Supervisor(commands) as supervisor, pytest.raises(ConfigError, match="pipeline cannot start"):
+        run_until(supervisor, lambda: False)
+
+
 def test_a_pipeline_that_keeps_dying_is_given_up(monkeypatch):
     monkeypatch.setattr("edge.operations.supervisor.MAX_BACKOFF_S", 0.0)
     error = pytest.raises(OnboardError, match=f"died {MAX_RESTARTS + 1} times")

@@ -27,6 +27,7 @@ STOP_TIMEOUT_S = 5.0
 _FATAL = {error.exit_code: error for error in (ConfigError, BundleError, DeviceError, LinkError)}
 """Exit codes that a restart cannot mend, if a process says them at once, and at the start of the flight."""
 _SETTLED_S = 2.0
+"""After which a start has gone well; the pipeline may load plans for longer, and says such codes at no other time."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -111,7 +112,7 @@ class Supervisor:
                 "the recorder cannot write (see above): the flight goes on unrecorded; make room on the disk, or set"
                 " another recording.directory, and start again"
             )
-        elif code in _FATAL and child.starts == 1 and now_s - child.started_s < _SETTLED_S:
+        elif code in _FATAL and child.starts == 1 and (child.name == PIPELINE or now_s - child.started_s < _SETTLED_S):
             raise _FATAL[code](f"{child.name} cannot start: see its message above")
         else:
             self._put_off(child, code, now_s)
