@@ -13,6 +13,7 @@ from test_edge_backends_swap import ROLES, opener
 from test_edge_live import CONTENTS, PATIENCE_S, Rig, is_fused
 
 from edge.backends import swap, trt
+from edge.commands.pipeline import after_crash
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
@@ -154,6 +155,22 @@ def test_a_deployment_that_wants_onnx_runtime_never_asks_for_another(tmp_path, b
     pipeline.start()
     status = pipeline.stop()
     assert (status.backend, status.backend_reason) == ("onnxruntime", "")
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_after_a_crash_a_flight_leaves_the_gpu_alone_and_says_why(tmp_path, bundle, backend):
+    config = deployment(tmp_path, plans=str(tmp_path / "plans"), pipeline=PipelineConfig(backend=backend))
+    pipeline = LivePipeline(*after_crash(config, bundle))
+    pipeline.start()
+    pipeline._swap._loader.join(PATIENCE_S)
+    status = pipeline.stop()
+    assert status.backend == "onnxruntime"
+    assert status.backend_reason.startswith("the pipeline's process crashed while TensorRT was to fly")
+
+
+def test_after_a_crash_a_flight_without_plans_has_nothing_to_say(tmp_path, bundle):
+    config = deployment(tmp_path)
+    assert after_crash(config, bundle) == (config, bundle)
 
 
 @pytest.mark.usefixtures("no_tensorrt")

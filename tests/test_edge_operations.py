@@ -243,6 +243,16 @@ def test_a_pipeline_that_keeps_dying_is_given_up(monkeypatch):
         run_until(supervisor, lambda: kill_all(supervisor) < 0)
 
 
+def test_a_pipeline_that_crashes_is_started_again_without_the_gpu():
+    with Supervisor({"pipeline": GROUND}) as supervisor:
+        os.kill(supervisor.process_ids()["pipeline"], signal.SIGKILL)  # as an administrator or the kernel may
+        run_until(supervisor, lambda: supervisor._children[0].starts == 2)
+        assert supervisor._children[0].arguments == GROUND
+        os.kill(supervisor.process_ids()["pipeline"], signal.SIGSEGV)
+        run_until(supervisor, lambda: supervisor._children[0].starts == 3)
+        assert supervisor._children[0].arguments == [*GROUND, "--without-gpu"]
+
+
 def kill_all(supervisor: Supervisor) -> int:
     """Kill what runs; return its last process id."""
     process_ids = list(supervisor.process_ids().values())

@@ -6,6 +6,13 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from models.errors import DeviceError
+
+if TYPE_CHECKING:
+    from edge.config import FlightConfig
+    from models.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +22,9 @@ POLL_S = 0.05
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
+    parser.add_argument(
+        "--without-gpu", action="store_true", help="fly on ONNX Runtime alone: how `run` starts it again after a crash"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,13 +39,30 @@ def run(args: argparse.Namespace) -> int:
     threading.excepthook = _end_process
     config = load_flight(args.config)
     trust = read_trust([Path(key) for key in config.bundle_keys], is_required=bool(config.bundle_keys))
-    pipeline = LivePipeline(config, open_bundle(Path(config.bundle), trust))
+    bundle = open_bundle(Path(config.bundle), trust)
+    pipeline = LivePipeline(*after_crash(config, bundle)) if args.without_gpu else LivePipeline(config, bundle)
     pipeline.start()
     while not stop.is_set():  # not stop.wait(): a signal that comes while it takes its lock would hang it
         time.sleep(POLL_S)
     status = pipeline.stop()
     log.info("%d answers", status.results)
     return 0
+
+
+def after_crash(config: "FlightConfig", bundle: "Bundle") -> tuple[Any, ...]:
+    """Return what to make a pipeline of that leaves the GPU alone, and says why where the deployment wants it."""
+    from msgspec.structs import replace
+
+    if config.plans is None or config.pipeline.backend == "onnxruntime":
+        return config, bundle
+    return replace(config, pipeline=replace(config.pipeline, backend="auto")), bundle, None, _refuse
+
+
+def _refuse() -> NoReturn:
+    raise DeviceError(
+        "the pipeline's process crashed while TensorRT was to fly: it is left alone until the next flight; look at"
+        " dmesg, and build the plans anew with uav-calibrate build"
+    )
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:

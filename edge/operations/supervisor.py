@@ -29,6 +29,9 @@ _FATAL = {error.exit_code: error for error in (ConfigError, BundleError, DeviceE
 _SETTLED_S = 2.0
 """After which a start has gone well; the pipeline may load plans for longer, and says such codes at no other time."""
 _PR_SET_PDEATHSIG = 1
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE)
+"""Exit codes of a process that a library took down, such as those of a GPU."""
+WITHOUT_GPU = "--without-gpu"
 
 
 @dataclass(slots=True)
@@ -125,6 +128,8 @@ class Supervisor:
             deaths_s.popleft()
         if child.name == PIPELINE and len(deaths_s) > MAX_RESTARTS:
             raise OnboardError(f"{child.name} died {len(deaths_s)} times within a minute: given up, see its log")
+        if child.name == PIPELINE and code in _CRASHES and WITHOUT_GPU not in child.arguments:
+            child.arguments = [*child.arguments, WITHOUT_GPU]
         pause_s = min(FIRST_BACKOFF_S * 2 ** (len(deaths_s) - 1), MAX_BACKOFF_S)
         child.retry_s = now_s + pause_s
         log.warning("%s died (%s): restarting in %.1f s", child.name, _cause(code), pause_s)
