@@ -11,6 +11,7 @@ from fake_gpu import Gpu
 from fake_tensorrt import Model
 
 from edge.backends import trt
+from edge.backends import worker as worker_module
 from edge.backends.cuda import MEMORY_MODES, Cuda, device_error
 from edge.backends.session import Plans
 from edge.backends.trt import TrtDevice
@@ -245,6 +246,24 @@ def test_a_gpu_that_hangs_is_given_up(gpu):
     with pytest.raises(DeviceError, match=r"iq: no answer from the GPU within 0.01 s: look at dmesg"):
         worker.engines().branches["iq"].run()
     close(worker)
+
+
+def test_a_gpu_that_hangs_at_the_start_is_given_up_and_released_if_it_comes_back(gpu, monkeypatch):
+    may_go_on, load, before = threading.Event(), TrtDevice.open, set(threading.enumerate())
+
+    def open_late(device, plans):
+        may_go_on.wait(PATIENCE_S)
+        load(device, plans)
+
+    monkeypatch.setattr(TrtDevice, "open", open_late)
+    monkeypatch.setattr(worker_module, "OPEN_TIMEOUT_S", 0.01)
+    with pytest.raises(DeviceError, match=r"the GPU was not ready within 0.01 s: look at dmesg"):
+        open_worker(gpu)
+    (thread,) = set(threading.enumerate()) - before
+    may_go_on.set()
+    thread.join(PATIENCE_S)
+    assert gpu.calls[-2:] == ["pop", "detach"]
+    assert gpu.alive == gpu.violations == []
 
 
 def test_after_it_was_given_back_nothing_runs(gpu):
