@@ -4,7 +4,6 @@ Two packages offer the same interface: `tensorrt`, which JetPack brings and whic
 parses and builds on any machine. Either is handed in as `trt`. Networks are strongly typed: precision is in the graph.
 """
 
-import functools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from calibration.build_progress import Progress
 from edge.backends.plan_key import BuilderOptions, Profile
+from edge.backends.trt_log import logger_of
 from models.errors import BundleError, DeviceError
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ def _set_timing_cache(config: Any, data: bytes) -> None:
 
 def _inspect(trt: Any, plan: bytes) -> str | None:
     """Return what the engine inspector says of a plan, as JSON; None where there is no GPU to load it."""
-    engine = trt.Runtime(_logger(trt)).deserialize_cuda_engine(plan)
+    engine = trt.Runtime(logger_of(trt)).deserialize_cuda_engine(plan)
     if engine is None:
         return None
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
@@ -272,7 +272,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
 def _builder(trt: Any) -> Any:
     """Return a new builder, with no complaint of an earlier one's left."""
-    logger = _logger(trt)
+    logger = logger_of(trt)
     logger.lines.clear()
     try:
         return trt.Builder(logger)
@@ -288,7 +288,7 @@ def _read(trt: Any, graph: bytes) -> _Reading:
     """Return the network that the parser makes of a graph, with what it has against it."""
     builder = _builder(trt)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, _logger(trt))
+    parser = trt.OnnxParser(network, logger_of(trt))
     problems = []
     if not parser.parse(graph):
         problems = [_problem(parser.get_error(n)) for n in range(parser.num_errors)]
@@ -305,25 +305,4 @@ def _problem(error: Any) -> str:
 
 def _complaints(trt: Any) -> str:
     """Return the errors that were logged since the last graph, in one line."""
-    return "; ".join(_logger(trt).lines)
-
-
-@functools.cache
-def _logger(trt: Any) -> Any:
-    """Return a module's one logger: TensorRT keeps the first that a process makes, whatever others it is handed."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for the message of an exception, and passes all on to Python's logging."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            """Take one line."""
-            text = " ".join(message.split())
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.lines.append(text)
-            log.debug("%s: %s", trt.__name__, text)
-
-    return Logger()
+    return "; ".join(logger_of(trt).lines)

@@ -22,6 +22,7 @@ import numpy as np
 from edge.backends.cuda import GIVING_UP, MEMORY_MODES, Buffer, Cuda, MemoryMode, device_error
 from edge.backends.plan_key import check_supported
 from edge.backends.session import Plans
+from edge.backends.trt_log import logger_of
 from models.bundle import FUSION
 from models.errors import DeviceError
 
@@ -179,7 +180,7 @@ class TrtDevice:
         trt = self._trt
         runtime = self._runtime = self._make_runtime()
         for role, plan in plans.by_role.items():
-            _logger(trt).lines.clear()
+            logger_of(trt).lines.clear()
             engine = self._cuda.call(runtime.deserialize_cuda_engine, plan)
             if engine is None:
                 raise _refusal(trt, "deserialize_cuda_engine", role)
@@ -231,7 +232,7 @@ class TrtDevice:
 
     def _make_runtime(self) -> Any:
         """Return what loads plans; where TensorRT's own CUDA does not work, only its log says why."""
-        failure, logger = "", _logger(self._trt)
+        failure, logger = "", logger_of(self._trt)
         logger.lines.clear()
         try:
             return self._cuda.call(self._trt.Runtime, logger)
@@ -309,25 +310,4 @@ def _attempt(step: Callable[[], None]) -> None:
 
 def _refusal(trt: Any, call: str, role: str) -> DeviceError:
     """Return the error of a call that answered no, with what TensorRT logged."""
-    return device_error(call, f"{role}: {'; '.join(_logger(trt).lines[-3:]) or 'TensorRT did not say why'}")
-
-
-@functools.cache
-def _logger(trt: Any) -> Any:
-    """Return a module's one logger: TensorRT keeps the first that a process makes, whatever others it is handed."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for the message of an exception, and passes all on to Python's logging."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            """Take one line."""
-            text = " ".join(message.split())
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.lines.append(text)
-            log.debug("tensorrt: %s", text)
-
-    return Logger()
+    return device_error(call, f"{role}: {'; '.join(logger_of(trt).lines[-3:]) or 'TensorRT did not say why'}")
