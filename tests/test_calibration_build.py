@@ -303,6 +303,15 @@ def test_the_desktop_edition_says_that_it_times_nothing(rtx, bundle, tmp_path, c
     assert "demo-1.fusion.fp32: Building engine" in caplog.text  # no terminal here: phases go to the log
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let SIGINT interrupt, as in a terminal: what a shell starts in the background is born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_build_at_its_next_step_and_leaves_the_cache_as_it_was(bundle, tmp_path):
     progress = silent()
     interrupted = threading.Event()
