@@ -9,8 +9,8 @@ from small_graphs import example_arrays, small_bundle, small_spec
 from calibration.examples import Examples
 from calibration.export import fusion_graph
 from calibration.graphs import serialize
-from calibration.quantize import Variant, quantize_bundle
-from calibration.ranges import collect_ranges
+from calibration.quantization.quantize import Variant, quantize_bundle
+from calibration.quantization.ranges import collect_ranges
 from models.bundle import FUSION
 from models.manifest import TARGETS
 from models.nets.multimodal import MultimodalNet

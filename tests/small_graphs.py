@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.arrays import pack_arrays
 from calibration.graphs import IR_VERSION, OPSET
-from calibration.reference import run_reference
+from calibration.quantization.reference import run_reference
 from models.bundle import GOLDEN, SCHEMA_VERSION, Bundle, FileEntry, GraphEntry, Manifest
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from judging import flying_bundle, small_examples
 
-from calibration.answers import ALL, answer, masks
+from calibration.judging.answers import ALL, answer, masks
 from models.bundle import FUSION
 
 PRESENT = np.float32([[1, 1], [0.5, 1], [0, 1], [1, 0]])

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from fake_builder import FakeTensorrt
 
-from calibration import engine
-from calibration.build_progress import Progress
-from calibration.building import Machine, build_one
 from calibration.cli import main
 from calibration.examples import Examples
-from calibration.quantize import Variant, quantize_bundle
-from calibration.ranges import collect_ranges
+from calibration.plans import engine
+from calibration.plans.building import Machine, build_one
+from calibration.plans.progress import Progress
+from calibration.quantization.quantize import Variant, quantize_bundle
+from calibration.quantization.ranges import collect_ranges
 from edge.backends import device
 from edge.backends.device import platform_of
 from edge.backends.plan_key import BuilderOptions, DeviceFacts, Platform, target_facts, wanted_plans
@@ -110,7 +110,7 @@ def test_auto_builds_what_is_approved_for_tensorrt(rtx, bundle, tmp_path, capsys
 def test_a_second_call_finds_the_plans_and_builds_nothing(rtx, bundle, tmp_path, capsys, monkeypatch):
     assert command(bundle, tmp_path) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.plan")}
-    monkeypatch.setattr("calibration.building.build_plan", None)
+    monkeypatch.setattr("calibration.plans.building.build_plan", None)
     assert command(bundle, tmp_path, "--json") == 0
     assert {one["state"] for one in last_json(capsys)["plans"]} == {"found"}
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.plan")} == before

@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.build_layers import Intent, count_int8, from_inspector, from_network, intents
-from calibration.build_progress import Progress
-from calibration.engine import NetworkLayer
+from calibration.plans.engine import NetworkLayer
+from calibration.plans.layers import Intent, count_int8, from_inspector, from_network, intents
+from calibration.plans.progress import Progress
 
 WANTED = {"conv": Intent(is_int8=True, why=""), "head": Intent(is_int8=False, why="left in float")}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration.assembly import assemble
 from calibration.cli import main
+from calibration.release.assembly import assemble
 from calibration.work import graph_file
 from models.bundle import open_bundle, shipped_bundle, write_bundle
 from models.errors import BundleError, ConfigError, DeviceError

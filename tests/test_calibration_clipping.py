@@ -3,9 +3,16 @@ import math
 import numpy as np
 import pytest
 
-from calibration.clipping import METHODS, clip_range, expected_sqnr_db, least_divergence, percentile, sqnr_db
 from calibration.commands import collect, quantize
-from calibration.histogram import histogram
+from calibration.quantization.clipping import (
+    METHODS,
+    clip_range,
+    expected_sqnr_db,
+    least_divergence,
+    percentile,
+    sqnr_db,
+)
+from calibration.quantization.histogram import histogram
 from models.errors import ConfigError, InputError
 from models.quantization import INT8_SYMMETRIC, SCHEMES, UINT8, affine, fake_quantize
 

@@ -6,10 +6,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small_graphs import graph_bytes, radio_branch, residual_branch, weights
 
-from calibration.clipping import sqnr_db
-from calibration.emit_fp16 import emit_fp16
 from calibration.graphs import with_batch
-from calibration.operators import view
+from calibration.quantization.clipping import sqnr_db
+from calibration.quantization.emit_fp16 import emit_fp16
+from calibration.quantization.operators import view
 from calibration.rules import check_graph
 from calibration.session import Session
 from models.errors import BundleError

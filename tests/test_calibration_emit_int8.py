@@ -6,11 +6,11 @@ import pytest
 from onnx import helper, numpy_helper
 from small_graphs import graph_bytes, observed_ranges, radio_branch, residual_branch, weights
 
-from calibration.clipping import sqnr_db
-from calibration.emit_int8 import emit_int8
 from calibration.graphs import with_batch
-from calibration.operators import view
-from calibration.plan import default_float_nodes, plan_int8
+from calibration.quantization.clipping import sqnr_db
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import view
+from calibration.quantization.plan import default_float_nodes, plan_int8
 from calibration.rules import check_graph
 from calibration.session import Session
 from models.errors import ConfigError, InputError

@@ -5,8 +5,8 @@ import breaking
 import pytest
 from drawing import float_network, quantized_network
 
-from calibration import engine
 from calibration.cli import main
+from calibration.plans import engine
 from models.errors import BundleError, DeviceError
 
 

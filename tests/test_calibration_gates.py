@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calibration.answers import ALL, Answers, Fused
-from calibration.gates import Gates, judge
+from calibration.judging.answers import ALL, Answers, Fused
+from calibration.judging.gates import Gates, judge
 
 CLASSES = ("a", "b")
 EXAMPLES = 400

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from calibration.histogram import BINS, histogram, merged
+from calibration.quantization.histogram import BINS, histogram, merged
 
 VALUES = arrays(
     np.float32, st.integers(0, 40), elements=st.floats(width=32, allow_subnormal=True) | st.floats(-2, 2, width=32)

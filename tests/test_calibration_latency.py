@@ -1,6 +1,6 @@
 import pytest
 
-from calibration.latency import Latency, measure, speedup
+from calibration.judging.latency import Latency, measure, speedup
 
 
 def test_turns_are_taken_one_after_the_other_and_the_first_call_is_not_timed():

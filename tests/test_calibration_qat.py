@@ -5,11 +5,11 @@ import pytest
 import torch
 from training import tiny_network, tiny_spec
 
-from calibration.emit_int8 import emit_int8
 from calibration.export import export_graphs
-from calibration.operators import tensors_to_calibrate, view
-from calibration.quantize import plan_branch
-from calibration.reference import run_reference
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import tensors_to_calibrate, view
+from calibration.quantization.quantize import plan_branch
+from calibration.quantization.reference import run_reference
 from calibration.session import Session
 from models.nets.fake_quantization import quantize_branches
 

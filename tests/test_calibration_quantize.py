@@ -10,7 +10,7 @@ import calibration.commands.quantize as quantize_command
 from calibration.cli import main
 from calibration.examples import Examples
 from calibration.graphs import with_uint8_input
-from calibration.ranges import collect_ranges, read_ranges, write_ranges
+from calibration.quantization.ranges import collect_ranges, read_ranges, write_ranges
 from calibration.rules.violation import Violation
 from calibration.session import Session
 from calibration.work import graph_file, noted_steps
@@ -243,7 +243,9 @@ def test_without_ranges_quantize_ends_with_exit_code_7(bundle, tmp_path, capsys)
 
 
 def test_a_graph_that_answers_otherwise_than_its_reference_is_not_written(work, monkeypatch):
-    monkeypatch.setattr("calibration.emit_int8.quantize_bias", lambda bias, steps: np.zeros(bias.shape, np.int32))
+    monkeypatch.setattr(
+        "calibration.quantization.emit_int8.quantize_bias", lambda bias, steps: np.zeros(bias.shape, np.int32)
+    )
     with pytest.raises(BundleError, match="iq in int8 for cpu-x86: the graph agrees with its NumPy reference to"):
         quantize_command.run(parsed(work, []))
     assert [file.name for file in work.iterdir()] == ["ranges.npz"]

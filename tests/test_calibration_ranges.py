@@ -13,13 +13,13 @@ from small_graphs import (
     small_spec,
 )
 
-from calibration.clipping import clip_range
-from calibration.comparison import Comparison, best_method, compare_methods
 from calibration.examples import Examples
-from calibration.histogram import histogram
-from calibration.operators import view
-from calibration.ranges import Ranges, check_graph, collect_ranges, merge_ranges, read_ranges, write_ranges
-from calibration.reference import run_reference
+from calibration.quantization.clipping import clip_range
+from calibration.quantization.comparison import Comparison, best_method, compare_methods
+from calibration.quantization.histogram import histogram
+from calibration.quantization.operators import view
+from calibration.quantization.ranges import Ranges, check_graph, collect_ranges, merge_ranges, read_ranges, write_ranges
+from calibration.quantization.reference import run_reference
 from models.errors import BundleError, InputError
 from models.quantization import SCHEMES
 

@@ -10,12 +10,12 @@ from onnx import TensorProto, helper
 from small_graphs import graph_bytes, observed_ranges, radio_branch, residual_branch
 from training import IMAGE, IQ, THERMAL, tiny_network, tiny_spec
 
-from calibration.emit_int8 import emit_int8
 from calibration.export import branch_graph
 from calibration.graphs import with_uint8_input
-from calibration.operators import SUPPORTED, view
-from calibration.plan import default_float_nodes, plan_int8
-from calibration.reference import OPERATORS, run_reference
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import SUPPORTED, view
+from calibration.quantization.plan import default_float_nodes, plan_int8
+from calibration.quantization.reference import OPERATORS, run_reference
 from calibration.session import Session
 from models.errors import BundleError
 

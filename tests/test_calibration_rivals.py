@@ -9,7 +9,7 @@ from judging import quantized, ranges_of, small_examples
 from small_graphs import example_arrays, residual_branch, small_bundle, small_spec
 
 from calibration.cli import main
-from calibration.rivals import DEFAULTS, FP32, OPENVINO, OURS, compete, quantized_by_defaults
+from calibration.judging.rivals import DEFAULTS, FP32, OPENVINO, OURS, compete, quantized_by_defaults
 from edge.backends.select import cpu_target
 from models.errors import ConfigError, InputError
 

@@ -8,7 +8,7 @@ import pytest
 from drawing import Drawing, float_network, half_entropy, quantized_network
 from onnx import TensorProto
 
-from calibration import engine
+from calibration.plans import engine
 from calibration.rules import RULES, check_graph
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import BundleError

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from small_graphs import observed_ranges, radio_branch, residual_branch
 
-from calibration import engine
-from calibration.emit_fp16 import emit_fp16
-from calibration.emit_int8 import emit_int8
-from calibration.operators import view
-from calibration.plan import default_float_nodes, plan_int8
+from calibration.plans import engine
+from calibration.quantization.emit_fp16 import emit_fp16
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import view
+from calibration.quantization.plan import default_float_nodes, plan_int8
 from calibration.rules import check_graph
 from models.bundle import GOLDEN, open_bundle, shipped_bundle
 

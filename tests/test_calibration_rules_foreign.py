@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration import engine
+from calibration.plans import engine
 from calibration.rules import check_graph
 from models.bundle import open_bundle, shipped_bundle
 

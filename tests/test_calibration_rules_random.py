@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from test_calibration_rules import CASES, rules_broken
 
-from calibration import engine
+from calibration.plans import engine
 from calibration.rules import check_graph
 from calibration.rules.form import OPERATORS
 

@@ -7,9 +7,9 @@ from judging import flying_bundle, ranges_of, small_examples
 from small_graphs import dense_branch, small_bundle
 
 from calibration.cli import main
-from calibration.examining import write_page
-from calibration.gates import Gates
-from calibration.sensitivity import Findings, Question, Step, choose, examine, thinned
+from calibration.judging.gates import Gates
+from calibration.judging.sensitivity import Findings, Question, Step, choose, examine, thinned
+from calibration.judging.sensitivity_report import write_page
 from models.errors import ConfigError
 
 STRICT = Gates(least_sqnr_db=1000)

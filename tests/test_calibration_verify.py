@@ -6,13 +6,13 @@ import pytest
 from judging import flying_bundle, quantized, ranges_of, small_examples
 from small_graphs import residual_branch
 
-from calibration.answers import ask_branches
-from calibration.assembly import hashes
 from calibration.cli import main
-from calibration.gates import Gates
-from calibration.verify import RUNGS, Verification, roles, verify
-from calibration.verify_page import write_page
-from calibration.verifying import with_work
+from calibration.judging.answers import ask_branches
+from calibration.judging.gates import Gates
+from calibration.judging.ladder import RUNGS, Verification, roles, verify
+from calibration.judging.verify import with_work
+from calibration.judging.verify_page import write_page
+from calibration.release.assembly import hashes
 from models.errors import BundleError
 
 LOOSE = Gates(
@@ -79,7 +79,7 @@ def test_graphs_for_tensorrt_are_computed_as_written_and_others_as_they_fly(bund
         asked.append((set(graphs.values()), is_literal))
         return ask_branches(graphs, spec, examples, is_literal=is_literal)
 
-    monkeypatch.setattr("calibration.verify.ask_branches", told)
+    monkeypatch.setattr("calibration.judging.ladder.ask_branches", told)
     judged(bundle, NOTHING_PASSES)
     for target, is_literal in (("trt", True), ("cpu-x86", False), ("cpu-arm", False)):
         graphs = {bundle.graph(role, "int8", target, batch="any") for role in ("iq", "image")}

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the commands as if typed; the first that fails ends it, and what came before stays in the work folder."""
     from calibration.cli import main
-    from calibration.gates import Gates
+    from calibration.judging.gates import Gates
     from calibration.work import VERDICT
     from models.bundle import open_bundle
     from models.schema import load_yaml

@@ -10,7 +10,7 @@ from models.command_line import print_json
 from models.errors import ConfigError
 
 if TYPE_CHECKING:
-    from calibration.building import Explanation, Machine, Outcome
+    from calibration.plans.building import Explanation, Machine, Outcome
     from edge.backends.plan_key import WantedPlan
     from edge.backends.plans import PlanCache, PlanConfig
 
@@ -73,8 +73,8 @@ def _command(args: argparse.Namespace) -> str:
 
 def _machine(compute_capability: str | None) -> "Machine":
     """Return who builds, and for which GPU."""
-    from calibration.building import Machine
-    from calibration.engine import load_builder
+    from calibration.plans.building import Machine
+    from calibration.plans.engine import load_builder
     from edge.backends.device import load_driver, platform_of, read_device
     from edge.backends.plan_key import check_supported, target_facts
 
@@ -88,8 +88,8 @@ def _build(
     wanted: "list[WantedPlan]", machine: "Machine", config: "PlanConfig", cache: "PlanCache", args: argparse.Namespace
 ) -> int:
     from calibration.bar import Bar
-    from calibration.build_progress import Progress
-    from calibration.building import build_one
+    from calibration.plans.building import build_one
+    from calibration.plans.progress import Progress
 
     if config.builder.timing_cache and not machine.has_timing_cache:
         log.info("%s times no kernels when it builds: no timing cache is kept", machine.platform.provider)
@@ -121,7 +121,7 @@ def _print_outcome(one: "Outcome") -> None:
 
 
 def _explain(wanted: "list[WantedPlan]", cache: "PlanCache", args: argparse.Namespace) -> int:
-    from calibration.building import explain_wanted
+    from calibration.plans.building import explain_wanted
 
     explanations = [explain_wanted(one, cache) for one in wanted]
     for one in explanations:

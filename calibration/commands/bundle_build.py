@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Assemble, test, write, sign and pack."""
-    from calibration.assembly import assemble
+    from calibration.release.assembly import assemble
     from edge.backends.onnx import load_engines
     from models.bundle import Bundle, add_signature, open_bundle, pack_bundle, write_bundle
     from models.manifest import MANIFEST_FILE

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the differences; exit 0 where there are none, 1 where there are, as `diff` does."""
-    from calibration.differences import differences
+    from calibration.release.differences import differences
     from models.bundle import open_bundle
 
     first, second = open_bundle(args.first), open_bundle(args.second)

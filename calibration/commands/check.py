@@ -62,14 +62,14 @@ def _count_errors(violations: "Sequence[Violation]") -> int:
 
 
 def _builder() -> Any:
-    from calibration.engine import load_builder
+    from calibration.plans.engine import load_builder
 
     return load_builder()
 
 
 def _ask_nvidia(trt: Any, model: "ModelProto") -> "list[Violation]":
     """Return what NVIDIA's parser, else its builder, has against a graph."""
-    from calibration.engine import build, parse
+    from calibration.plans.engine import build, parse
     from calibration.rules import Violation
 
     graph = model.SerializeToString()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calibration.clipping import METHODS
+from calibration.quantization.clipping import METHODS
 from models.command_line import print_json
 
 BEST = "best"
@@ -30,9 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Collect, compare the methods and write the ranges."""
     from calibration.bar import Bar
-    from calibration.comparison import best_method, compare_methods
     from calibration.examples import read_examples
-    from calibration.ranges import collect_ranges, merge_ranges, read_ranges, write_ranges
+    from calibration.quantization.comparison import best_method, compare_methods
+    from calibration.quantization.ranges import collect_ranges, merge_ranges, read_ranges, write_ranges
     from calibration.work import RANGES, note_step
     from models.bundle import open_bundle
 

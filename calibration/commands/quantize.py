@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from calibration.clipping import METHODS
+from calibration.quantization.clipping import METHODS
 from models.command_line import print_json
 from models.errors import ConfigError, InputError
 from models.manifest import TARGETS
@@ -34,8 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Emit all graphs, then write them; a full run takes away what an earlier one left for the same targets."""
-    from calibration.quantize import quantize_bundle
-    from calibration.ranges import read_ranges
+    from calibration.quantization.quantize import quantize_bundle
+    from calibration.quantization.ranges import read_ranges
     from calibration.work import RANGES, note_step, remove_others
     from models.bundle import open_bundle
     from models.disk import write_whole
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _variants(precisions: list[str] | None, targets: list[str], has_float_nodes: bool) -> list[Any]:
     """Return what to emit: FP16 is for TensorRT alone, mixed for a bundle that says what stays float."""
-    from calibration.quantize import Variant
+    from calibration.quantization.quantize import Variant
 
     chosen = precisions or ["int8", *(["mixed"] if has_float_nodes else []), *(["fp16"] if "trt" in targets else [])]
     if "fp16" in chosen and "trt" not in targets:

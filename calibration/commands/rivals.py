@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
 
     from calibration.examples import read_examples
-    from calibration.rivals import compete
+    from calibration.judging.rivals import compete
     from models.bundle import open_bundle
 
     bundle = open_bundle(args.bundle)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.budget <= 1:
         raise ConfigError(f"--budget {args.budget}: expected a share of FP32's time above 0, at most 1")
     from calibration.bar import Bar
-    from calibration.examining import Wish, examine_work
+    from calibration.judging.sensitivity_report import Wish, examine_work
     from calibration.work import note_step
     from models.bundle import open_bundle
 

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, write verify.json and verify.html, and say what flies."""
-    from calibration.verifying import verify_work
+    from calibration.judging.verify import verify_work
     from calibration.work import note_step
     from models.bundle import open_bundle
 

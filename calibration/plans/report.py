@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from onnx import ModelProto
 
-from calibration.build_layers import Layer, count_int8, from_inspector, from_network, intents
-from calibration.engine import Built
+from calibration.plans.engine import Built
+from calibration.plans.layers import Layer, count_int8, from_inspector, from_network, intents
 from edge.backends.plan_key import PlanKey
 from models.disk import write_whole
 from models.page import Page

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from calibration.operators import ACTIVATIONS, QUANTIZABLE, GraphView, attribute
+from calibration.quantization.operators import ACTIVATIONS, QUANTIZABLE, GraphView, attribute
 from models.errors import ConfigError, InputError
 from models.quantization import LEAST_CHANNELS, SCHEMES, Affine, affine, weight_axis, weight_scales
 

@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
-from calibration.operators import GraphView
+from calibration.quantization.operators import GraphView
 from models.errors import BundleError
 
 ISLANDS = frozenset(

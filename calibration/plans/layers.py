@@ -12,7 +12,7 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto
 
-from calibration.engine import NetworkLayer
+from calibration.plans.engine import NetworkLayer
 from calibration.rules.view import DEQUANTIZE, WEIGHTED, AnyGraph, attribute, label, look_up
 
 _WITHOUT_ARITHMETIC = ("CONSTANT", "SHUFFLE", "SQUEEZE", "UNSQUEEZE", "QUANTIZE", "DEQUANTIZE")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from calibration.build_progress import Progress
-from calibration.build_report import report_on, write_report
-from calibration.engine import Built, Order, build_plan, merge_timing_caches
+from calibration.plans.engine import Built, Order, build_plan, merge_timing_caches
+from calibration.plans.progress import Progress
+from calibration.plans.report import report_on, write_report
 from calibration.rules import check_graph
 from calibration.rules.files import parse_graph
 from edge.backends.plan_key import Platform, WantedPlan, differences

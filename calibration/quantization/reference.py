@@ -12,8 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from calibration.operators import GraphView, attribute
-from calibration.plan import Plan
+from calibration.quantization.operators import GraphView, attribute
+from calibration.quantization.plan import Plan
 from models.errors import BundleError
 from models.quantization import along, fake_quantize, quantize_bias, quantize_weights
 

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.clipping import sqnr_db
 from calibration.examples import Examples
-from calibration.latency import Latency, measure, speedup
+from calibration.judging.latency import Latency, measure, speedup
+from calibration.quantization.clipping import sqnr_db
 from calibration.session import Session, branch_feed
 from edge.backends.select import cpu_target
 from models.bundle import Bundle

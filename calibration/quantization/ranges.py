@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from calibration.arrays import pack_arrays, read_arrays
-from calibration.clipping import METHODS, clip_range
 from calibration.examples import Examples
-from calibration.histogram import BINS, Histogram, histogram, merged
-from calibration.operators import GraphView, tensors_to_calibrate, tensors_with_maxima, view
+from calibration.quantization.clipping import METHODS, clip_range
+from calibration.quantization.histogram import BINS, Histogram, histogram, merged
+from calibration.quantization.operators import GraphView, tensors_to_calibrate, tensors_with_maxima, view
 from calibration.session import Session, branch_feed
 from models.bundle import Bundle
 from models.disk import write_whole

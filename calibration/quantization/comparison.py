@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.clipping import METHODS, expected_sqnr_db, sqnr_db
-from calibration.emit_int8 import emit_int8
 from calibration.examples import Examples
-from calibration.operators import view
-from calibration.plan import default_float_nodes, quantizable_nodes
-from calibration.quantize import plan_branch
-from calibration.ranges import Ranges
+from calibration.quantization.clipping import METHODS, expected_sqnr_db, sqnr_db
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import view
+from calibration.quantization.plan import default_float_nodes, quantizable_nodes
+from calibration.quantization.quantize import plan_branch
+from calibration.quantization.ranges import Ranges
 from calibration.session import Session, branch_feed
 from models.bundle import Bundle
 from models.quantization import SCHEMES, affine

@@ -13,17 +13,17 @@ import msgspec
 import numpy as np
 from onnx import ModelProto
 
-from calibration.answers import ALL, Answers, ask_branches, fuse
-from calibration.clipping import sqnr_db
-from calibration.emit_int8 import emit_int8
 from calibration.examples import Examples
-from calibration.gates import Gates, judge
 from calibration.graphs import serialize, with_batch
-from calibration.operators import GraphView, view
-from calibration.plan import default_float_nodes, quantizable_nodes
-from calibration.quantize import plan_branch
-from calibration.ranges import Ranges, check_graph
-from calibration.verify import Stopwatch, without_nan
+from calibration.judging.answers import ALL, Answers, ask_branches, fuse
+from calibration.judging.gates import Gates, judge
+from calibration.judging.ladder import Stopwatch, without_nan
+from calibration.quantization.clipping import sqnr_db
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import GraphView, view
+from calibration.quantization.plan import default_float_nodes, quantizable_nodes
+from calibration.quantization.quantize import plan_branch
+from calibration.quantization.ranges import Ranges, check_graph
 from models.bundle import FUSION, Bundle, Target
 from models.errors import ConfigError
 

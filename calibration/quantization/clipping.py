@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.histogram import BINS, Histogram
+from calibration.quantization.histogram import BINS, Histogram
 from models.errors import ConfigError, InputError
 from models.quantization import Affine, Scheme, affine
 

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from calibration.gates import Figures
-from calibration.pictures import bars
-from calibration.verify import Rung, TargetResult, Verification
+from calibration.judging.gates import Figures
+from calibration.judging.ladder import Rung, TargetResult, Verification
+from calibration.judging.pictures import bars
 from models.page import Page
 
 _HEADS = ("", "agreement", "accuracy", "lost", "worst class", "SQNR", "weight drift", "order flips", "why")

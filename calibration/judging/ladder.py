@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from calibration.answers import Answers, ask_branches, fuse
 from calibration.examples import Examples
-from calibration.gates import Figures, Gates, judge
+from calibration.judging.answers import Answers, ask_branches, fuse
+from calibration.judging.gates import Figures, Gates, judge
 from models.bundle import FUSION, WHOLE, Bundle, Precision, Target
 from models.manifest import TARGETS
 

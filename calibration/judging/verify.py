@@ -6,14 +6,14 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from calibration.assembly import hashes, work_graphs
 from calibration.examples import read_examples
-from calibration.gates import Gates
 from calibration.graphs import serialize, with_batch
-from calibration.ranges import check_judge, read_ranges
-from calibration.stopwatch import time_beside
-from calibration.verify import Verification, verify
-from calibration.verify_page import write_page
+from calibration.judging.gates import Gates
+from calibration.judging.ladder import Verification, verify
+from calibration.judging.stopwatch import time_beside
+from calibration.judging.verify_page import write_page
+from calibration.quantization.ranges import check_judge, read_ranges
+from calibration.release.assembly import hashes, work_graphs
 from calibration.work import RANGES, VERDICT, VERDICT_PAGE
 from edge.backends.select import cpu_target
 from models.bundle import Bundle, GraphEntry

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from calibration.build_progress import Progress
+from calibration.plans.progress import Progress
 from edge.backends.plan_key import BuilderOptions, Profile
 from edge.backends.trt_log import logger_of
 from models.errors import BundleError, DeviceError

@@ -7,8 +7,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from calibration.operators import GraphView
-from calibration.plan import Edge, Plan
+from calibration.quantization.operators import GraphView
+from calibration.quantization.plan import Edge, Plan
 from models.quantization import quantize_bias, quantize_weights
 
 

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.answers import Answers, Fused
-from calibration.clipping import sqnr_db
+from calibration.judging.answers import Answers, Fused
+from calibration.quantization.clipping import sqnr_db
 
 
 class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 
 from calibration.examples import read_examples
-from calibration.gates import Gates
-from calibration.pictures import bars, curve
-from calibration.ranges import check_judge, read_ranges
-from calibration.sensitivity import Findings, Question, Sensitivity, examine
-from calibration.stopwatch import time_beside
+from calibration.judging.gates import Gates
+from calibration.judging.pictures import bars, curve
+from calibration.judging.sensitivity import Findings, Question, Sensitivity, examine
+from calibration.judging.stopwatch import time_beside
+from calibration.quantization.ranges import check_judge, read_ranges
 from calibration.work import RANGES, SENSITIVITY, SENSITIVITY_PAGE
 from edge.backends.select import cpu_target
 from models.bundle import Bundle, Target

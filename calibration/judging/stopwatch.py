@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from calibration.latency import measure, speedup
+from calibration.judging.latency import measure, speedup
 from calibration.session import Arrays, Session
 
 _ROUNDS = 31

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration import rules
-from calibration.clipping import sqnr_db
-from calibration.emit_fp16 import emit_fp16
-from calibration.emit_int8 import emit_int8
 from calibration.graphs import serialize, with_batch
-from calibration.operators import GraphView, view
-from calibration.plan import Plan, default_float_nodes, plan_int8, quantizable_nodes
-from calibration.ranges import Ranges, check_graph
-from calibration.reference import run_reference
+from calibration.quantization.clipping import sqnr_db
+from calibration.quantization.emit_fp16 import emit_fp16
+from calibration.quantization.emit_int8 import emit_int8
+from calibration.quantization.operators import GraphView, view
+from calibration.quantization.plan import Plan, default_float_nodes, plan_int8, quantizable_nodes
+from calibration.quantization.ranges import Ranges, check_graph
+from calibration.quantization.reference import run_reference
 from calibration.session import Session, branch_feed
 from calibration.work import graph_file
 from models.bundle import GOLDEN, Batch, Bundle, GraphEntry, Precision, Target

@@ -1,0 +1,1 @@
+"""From graphs for TensorRT to plans in the cache."""

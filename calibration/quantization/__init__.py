@@ -1,0 +1,1 @@
+"""From ranges to graphs of other precisions."""

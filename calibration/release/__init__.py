@@ -1,0 +1,1 @@
+"""Bundles that ship, and what differs between two."""
