@@ -1,11 +1,11 @@
 """The pipeline in flight: a receiver thread per stream, an engine thread per modality, and one that watches the clock.
 
+A receiver that has the time infers by itself (`edge/pipeline/lane.py`), which spares a hand-over between threads.
 Python runs one thread at a time, but receiving, inference and image work release the lock. Everything that would keep
 Python busy (MAVLink, recording, web) lives in other processes, fed by the results publisher.
 """
 
 import logging
-import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -20,7 +20,8 @@ from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
-from edge.pipeline.scheduler import LIVE, Pairing, Scheduler
+from edge.pipeline.lane import Lane
+from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
 from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
@@ -30,6 +31,8 @@ from models.errors import InputError
 log = logging.getLogger(__name__)
 
 RECEIVE_TIMEOUT_MS = 100
+RECEIVED_AT_ONCE = 64
+"""Most messages that a receiver takes in before it looks after inference; as many as its socket keeps."""
 TICK_S = 0.02
 STATUS_PERIOD_NS = 1_000_000_000
 SWITCH_INTERVAL_S = 0.0005
@@ -68,8 +71,10 @@ class LivePipeline:
         }
         self._scheduler = Scheduler(bundle.spec.modality_names, config.streams, config.pipeline, self._clock.now_ns())
         self._lock = threading.Lock()
-        self._wake: dict[str, queue.SimpleQueue[None]] = {
-            name: queue.SimpleQueue() for name in bundle.spec.modality_names
+        modalities = [stream.modality for stream in config.streams.values()]
+        self._lanes = {
+            name: Lane(partial(self._take, name), self._infer, self._clock, modalities.count(name))
+            for name in sorted(set(modalities))
         }
         self._publishing = threading.Lock()
         self._publisher = Publisher(config.results)
@@ -95,8 +100,7 @@ class LivePipeline:
             self._receivers.append(_thread(f"receive-{name}", self._receive, name, subscriber))
         if self._config.pose is not None:
             self._receivers.append(_thread("receive-pose", self._receive_poses, Subscriber(self._config.pose)))
-        modalities = {stream.modality for stream in self._config.streams.values()}
-        self._workers = [_thread(f"engine-{name}", self._infer, name) for name in sorted(modalities)]
+        self._workers = [_thread(f"engine-{name}", lane.work) for name, lane in self._lanes.items()]
         self._workers.append(_thread("watch", self._watch))
         for thread in (*self._receivers, *self._workers):
             thread.start()
@@ -114,8 +118,8 @@ class LivePipeline:
         for thread in self._receivers:
             thread.join()
         self._stopping.set()
-        for wake in self._wake.values():
-            wake.put(None)
+        for lane in self._lanes.values():
+            lane.stop()
         for thread in self._workers:
             thread.join()
         self._final = self.status()
@@ -143,23 +147,31 @@ class LivePipeline:
         )
 
     def _receive(self, stream: str, subscriber: Subscriber) -> None:
-        wake = self._wake[self._config.streams[stream].modality]
-        broken = 0
+        lane = self._lanes[self._config.streams[stream].modality]
+        period_ns = round(1e9 / self._config.streams[stream].rate_hz)
         with subscriber:
             while not self._draining.is_set():
-                parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
-                if subscriber.broken_connections > broken:  # by a message that never came through
-                    broken += 1
-                    with self._lock:
-                        self._scheduler.receive(stream, Reason.BROKEN_CONNECTION, self._clock.now_ns())
-                if parts is None:
+                if not self._admit(stream, subscriber, RECEIVE_TIMEOUT_MS):
                     continue
-                now_ns = self._clock.now_ns()
-                message = self._branches[stream].admit(decode_message(parts))
-                with self._lock:
-                    self._scheduler.receive(stream, message, now_ns)
-                if wake.empty():  # else the engine has yet to look, and will see this message too
-                    wake.put(None)
+                more = RECEIVED_AT_ONCE
+                while more and self._admit(stream, subscriber, 0):  # what has come in meanwhile is newer
+                    more -= 1
+                lane.serve(period_ns)
+
+    def _admit(self, stream: str, subscriber: Subscriber, timeout_ms: int) -> bool:
+        """Receive one message and account for it; say whether one came."""
+        broken = subscriber.broken_connections
+        parts = subscriber.receive(timeout_ms)
+        if subscriber.broken_connections > broken:  # by a message that never came through
+            with self._lock:
+                self._scheduler.receive(stream, Reason.BROKEN_CONNECTION, self._clock.now_ns())
+        if parts is None:
+            return False
+        now_ns = self._clock.now_ns()
+        message = self._branches[stream].admit(decode_message(parts))
+        with self._lock:
+            self._scheduler.receive(stream, message, now_ns)
+        return True
 
     def _receive_poses(self, subscriber: Subscriber) -> None:
         with subscriber:
@@ -173,21 +185,18 @@ class LivePipeline:
                 except InputError as error:
                     log.debug("pose refused: %s", error)
 
-    def _infer(self, modality: str) -> None:
-        while True:
+    def _take(self, modality: str) -> Arrival | None:
+        with self._lock:
+            return self._scheduler.take(modality, self._clock.now_ns())
+
+    def _infer(self, arrival: Arrival) -> None:
+        """Take a message to its feature, and answer where its modality paces the answers."""
+        outcome = self._branches[arrival.stream].process(arrival)
+        with self._publishing:  # from the decision to the socket: answers leave in the order of decisions
             with self._lock:
-                arrival = self._scheduler.take(modality, self._clock.now_ns())
-            if arrival is None:
-                if self._stopping.is_set():
-                    return
-                self._wake[modality].get()
-                continue
-            outcome = self._branches[arrival.stream].process(arrival)
-            with self._publishing:  # from the decision to the socket: answers leave in the order of decisions
-                with self._lock:
-                    pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
-                if pairing is not None:
-                    self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
+                pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
+            if pairing is not None:
+                self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
 
     def _watch(self) -> None:
         """Say NO_DATA when it is so, publish status once a second, and log each stream's changes of state."""

@@ -177,17 +177,17 @@ class Subscriber(_Socket):
     def receive(self, timeout_ms: int) -> list[memoryview] | None:
         """Return the next message's parts, at most MAX_PARTS, as views on zmq's own buffers; None after `timeout_ms`.
 
-        The buffers live as long as the views do; nothing is copied.
+        The buffers live as long as the views do; nothing is copied. With a time-out of 0 it never waits.
         """
         now_s = time.monotonic()
         if now_s - self._checked_s > _CHECK_PERIOD_S:
             self._checked_s = now_s
             self._reconnect(now_s)
-        if timeout_ms != self._timeout_ms:
+        if timeout_ms not in (0, self._timeout_ms):
             self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
             self._timeout_ms = timeout_ms
         try:
-            frame = self._socket.recv(copy=False)
+            frame = self._socket.recv(0 if timeout_ms else zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
         parts = [frame.buffer]
