@@ -52,8 +52,13 @@ def read_device(driver: Any, module: Path = MODULE_VERSION, tegra: Path = TEGRA_
         gpu=name.value.decode("ascii", "replace"),
         sm_count=sm_count,
         driver=_first(module, r"Kernel Module[^\n]*?\s(\d+\.[\d.]+)", "{0}") or _cuda_version(driver),
-        l4t=_first(tegra, r"R(\d+) \(release\), REVISION: ([\d.]+)", "{0}.{1}"),
+        l4t=read_l4t(tegra),
     )
+
+
+def read_l4t(tegra: Path = TEGRA_RELEASE) -> str:
+    """Return the release of Jetson Linux, such as 36.4.3; empty where it is not one."""
+    return _first(tegra, r"R(\d+) \(release\), REVISION: ([\d.]+)", "{0}.{1}")
 
 
 def platform_of(trt: Any, facts: DeviceFacts) -> Platform:
