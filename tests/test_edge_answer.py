@@ -1,5 +1,7 @@
 """The fusion head in flight: what an answer says of itself."""
 
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
@@ -46,6 +48,18 @@ def test_probabilities_are_the_softmax_of_the_logits_however_large(head: FusionH
     expected = np.exp(shifted) / np.exp(shifted).sum()
     assert answer.modalities[0].confidence == pytest.approx(expected.max(), rel=1e-12)
     assert answer.modalities[0].class_id == int(np.argmax(expected))
+
+
+def test_what_the_head_cannot_make_finite_is_left_out_and_told_once(head: FusionHead, caplog) -> None:
+    classes = head._engine.outputs["logits"].shape[1]
+    sound = feature(head, "iq", np.zeros(classes, np.float32))
+    broken = dataclasses.replace(sound, vector=np.full_like(sound.vector, np.inf))
+    answered = head.answers
+    for trigger in (broken, broken):
+        assert head.answer(Pairing(trigger=trigger, features=(trigger, None), reasons=("", "silent"))) is None
+    assert head.answers == answered
+    assert [record.message.startswith("what the fusion head says is not finite") for record in caplog.records] == [True]
+    assert head.answer(Pairing(trigger=sound, features=(sound, None), reasons=("", "silent"))) is not None
 
 
 def test_the_temperature_of_the_bundle_softens_the_fused_answer_alone() -> None:

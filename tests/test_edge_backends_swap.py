@@ -14,7 +14,7 @@ from edge.backends.cuda import Cuda
 from edge.backends.golden import check_golden
 from edge.backends.onnx import load_engines
 from edge.backends.session import Engines, Plans
-from edge.backends.swap import HotSwap
+from edge.backends.swap import NOT_FINITE, HotSwap
 from edge.backends.trt import TrtDevice
 from edge.backends.worker import TrtWorker
 from models.bundle import FUSION, Bundle, open_bundle, shipped_bundle
@@ -122,6 +122,37 @@ def test_a_gpu_that_hangs_costs_one_waiting_time_and_no_answer(swap, gpu, bundle
     gpu.held.update(gpu.streams)
     assert_same(infer(swap.engines, seed=5), expected)
     assert "no answer from the GPU within 0.05 s" in swap.flying.reason
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("role", ROLES)
+def test_an_answer_that_is_not_finite_is_made_good_and_the_gpu_given_up(swap, gpu, bundle, role, value):
+    expected = infer(swap.engines, seed=5)
+    swap.load(opener(gpu, bundle))
+    infer(swap.engines)
+    model = gpu.models[bundle.graph(role)]
+    sound = model.compute
+
+    def spoil(inputs):
+        spoiled = {name: array.copy() for name, array in sound(inputs).items()}
+        spoiled["logits"][0, -1] = value
+        return spoiled
+
+    model.compute = spoil
+    assert_same(infer(swap.engines, seed=5), expected)
+    assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", NOT_FINITE)
+
+
+def test_inputs_that_onnx_runtime_cannot_answer_either_are_no_reason_to_give_the_gpu_up(swap, gpu, bundle):
+    swap.load(opener(gpu, bundle))
+    expected = infer(swap.engines)
+    session = swap.engines.branches["iq"]
+    session.inputs["input"][...] = np.nan
+    assert not session.run()
+    assert swap.flying.backend == "tensorrt"
+    launches = gpu.calls.count("cuGraphLaunch")
+    assert_same(infer(swap.engines), expected)
+    assert gpu.calls.count("cuGraphLaunch") == launches + len(ROLES)
 
 
 def wait_until(is_so) -> None:

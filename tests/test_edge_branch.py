@@ -9,7 +9,9 @@ import pytest
 from edge.backends.onnx import load_engines
 from edge.clock import SystemClock
 from edge.config import StreamConfig
+from edge.pipeline.alignment import Feature
 from edge.pipeline.branch import Branch
+from edge.pipeline.scheduler import Arrival
 from edge.transport.messages import Kind
 from edge.transport.wire import Reason, Stamp, decode_message, encode_array, encode_bytes
 from models.bundle import open_bundle, shipped_bundle
@@ -54,6 +56,16 @@ def test_each_branch_takes_its_own_kinds_only(branches):
     assert branches["image"].admit(frame) == frame
     assert branches["iq"].admit(frame) is Reason.KIND
     assert branches["image"].admit(radio_message(4096)) is Reason.KIND
+
+
+def test_a_message_whose_feature_is_not_finite_is_refused_and_the_next_one_is_taken(branches, monkeypatch):
+    window = np.random.default_rng(0).normal(0, 1000, (4096, 2)).astype(np.int16)
+    message = decode_message(encode_array(Kind.IQ, Stamp(1, 1, 1, 1000, time.monotonic_ns(), 0, RATE_HZ), window))
+    arrival = Arrival(stream="radio", header=message[0], payload=message[1], arrived_ns=0)
+    with monkeypatch.context() as broken:
+        broken.setattr("edge.pipeline.branch.preprocess", lambda data, recipe, out: out.fill(np.nan))
+        assert branches["iq"].process(arrival) is Reason.ENGINE
+    assert isinstance(branches["iq"].process(arrival), Feature)
 
 
 def test_a_refusal_stays_a_refusal(branches):

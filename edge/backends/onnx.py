@@ -9,7 +9,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from edge.backends.golden import check_fusion, check_golden
 from edge.backends.select import PrecisionChoice, choose_graphs, cpu_target
-from edge.backends.session import Engines
+from edge.backends.session import Engines, are_finite
 from models.bundle import FUSION, Bundle
 from models.errors import BundleError
 from models.spec import ImageRecipe
@@ -54,9 +54,10 @@ class OnnxSession:
         for name, array in self.outputs.items():
             self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
-    def run(self) -> None:
-        """Infer from `inputs` into `outputs`; releases the GIL while it runs."""
+    def run(self) -> bool:
+        """Infer from `inputs` into `outputs`, and say whether these are finite; releases the GIL while it runs."""
         self._session.run_with_iobinding(self._binding)
+        return are_finite(self.outputs.values())
 
 
 def load_engines(bundle: Bundle, choice: PrecisionChoice = "auto") -> Engines:

@@ -1,9 +1,10 @@
 """What the pipeline asks of an engine, whichever makes the computations."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Precision
@@ -24,8 +25,8 @@ class Session(Protocol):
     def outputs(self) -> Mapping[str, NDArray[Any]]:
         """Buffers by the names of the graph's outputs, good until the next inference."""
 
-    def run(self) -> None:
-        """Infer from `inputs` into `outputs`; the GIL is released meanwhile."""
+    def run(self) -> bool:
+        """Infer from `inputs` into `outputs`, and say whether these are finite; the GIL is released meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,11 @@ class Plans:
     """For every modality and `fusion`."""
     precisions: Mapping[str, Precision]
     """Of the graph that each was built of."""
+
+
+def are_finite(arrays: Iterable[NDArray[Any]]) -> bool:
+    """Say whether nothing in small arrays is infinite or not a number."""
+    return not any(b"\0" in np.isfinite(array).tobytes() for array in arrays)  # a third of the time of all()
 
 
 PlanSource = Callable[[], Plans]

@@ -1,8 +1,8 @@
 """From one engine to another while they fly: between two inferences, and back in the midst of one that fails.
 
 The flight begins on ONNX Runtime. When an accelerator is ready and has answered the golden examples, each graph changes
-over at its next inference; nothing waits, and nothing is lost. When it fails, the very inputs that it failed on go to
-ONNX Runtime, and all graphs stay there until the next start.
+over at its next inference; nothing waits, and nothing is lost. When it fails, or answers what is not finite where ONNX
+Runtime does not, the very inputs that it failed on go to ONNX Runtime, and all graphs stay there until the next start.
 """
 
 import logging
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 ONNX_RUNTIME = "onnxruntime"
 TENSORRT = "tensorrt"
+NOT_FINITE = "answers that are not finite, where those of ONNX Runtime are: look at the GPU's temperature and dmesg"
 _RELEASE_S = 2.0
 
 
@@ -80,20 +81,30 @@ class SwitchedSession:
         """What the last inference said."""
         return self._flying.outputs
 
-    def run(self) -> None:
-        """Infer; where the accelerator fails, the same once more without it."""
+    def run(self) -> bool:
+        """Infer, and say whether the answer is finite; where the accelerator fails, the same once more without it."""
         self._is_between = True
+        if self._flying is self.own:
+            return self.own.run()
         failure = ""
-        if self._flying is not self.own:
-            try:
-                return self._flying.run()
-            except DeviceError as error:
-                failure = str(error)
-            for name, array in self.own.inputs.items():
-                np.copyto(array, self._flying.inputs[name], casting="no")
-            self._swap.fail(failure)
-            self._flying = self._swap.change_over(self)
-        return self.own.run()
+        try:
+            if self._flying.run():
+                return True
+        except DeviceError as error:
+            failure = str(error)
+        for name, array in self.own.inputs.items():
+            np.copyto(array, self._flying.inputs[name], casting="no")
+        if failure:
+            self._give_up(failure)
+            return self.own.run()
+        is_finite = self.own.run()
+        if is_finite:  # else the inputs are to blame, and the accelerator flies on
+            self._give_up(NOT_FINITE)
+        return is_finite
+
+    def _give_up(self, failure: str) -> None:
+        self._swap.fail(failure)
+        self._flying = self._swap.change_over(self)
 
 
 class HotSwap:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.backends.cuda import GIVING_UP, Cuda, MemoryMode, load_libcuda, load_pycuda
-from edge.backends.session import Engines, Plans
+from edge.backends.session import Engines, Plans, are_finite
 from edge.backends.trt import Lane, TrtDevice, load_tensorrt
 from models.bundle import FUSION, Precision
 from models.errors import DeviceError
@@ -59,8 +59,8 @@ class TrtSession:
             self._managed = self.inputs
             self.inputs = {name: np.zeros_like(array) for name, array in self._managed.items()}
 
-    def run(self) -> None:
-        """Infer from `inputs` into `outputs`.
+    def run(self) -> bool:
+        """Infer from `inputs` into `outputs`, and say whether these are finite.
 
         Raises:
             DeviceError: a call failed, or no answer came in time; it will not get better.
@@ -68,6 +68,7 @@ class TrtSession:
         for name, array in self._managed.items():
             np.copyto(array, self.inputs[name], casting="no")
         self._worker.infer(self._role)
+        return are_finite(self.outputs.values())
 
     def clear(self) -> None:
         """Let go of the arrays."""

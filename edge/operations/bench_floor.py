@@ -91,7 +91,7 @@ class Floor:
         data = message if self._window is None else message[-self._window :]
         preprocess(data, self._recipe, self._branch.inputs["input"][0])
 
-    def _repeat(self, part: str, work: Callable[[int], None], seconds: float) -> None:
+    def _repeat(self, part: str, work: Callable[[int], object], seconds: float) -> None:
         """Time a piece of work back to back; the first runs only bring caches up to speed."""
         for n in range(_SETTLING_RUNS):
             work(n)

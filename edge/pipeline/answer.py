@@ -1,5 +1,6 @@
 """The fusion head in flight: features and mask in, a `Classification` out."""
 
+import logging
 import math
 
 import numpy as np
@@ -11,6 +12,8 @@ from edge.pipeline.alignment import Feature
 from edge.pipeline.scheduler import NS_PER_MS, Pairing
 from edge.transport.messages import NO_DATA, Classification, ModalityAnswer, Pose
 from models.bundle import Manifest
+
+log = logging.getLogger(__name__)
 
 MAX_POSE_AGE_NS = 500 * NS_PER_MS
 """An answer carries the vehicle's pose if one is known within this time of its capture."""
@@ -26,14 +29,19 @@ class FusionHead:
         self._clock = clock
         self._max_age_ns = int(max_age_ms * NS_PER_MS)
         self._zeros = {name: np.zeros_like(array) for name, array in engine.inputs.items()}
+        self._is_finite = True
         self.answers = 0
         self.pose: Pose | None = None
         """Newest known pose of the vehicle; set by whoever receives it."""
 
     def answer(self, pairing: Pairing) -> Classification | None:
-        """Fuse a pairing; without a trigger the answer is NO_DATA. None where an input grew too old meanwhile."""
+        """Fuse a pairing; without a trigger the answer is NO_DATA. None where an input grew too old meanwhile,
+        or what the head makes of it is not finite.
+        """
         trigger = pairing.trigger
         probs = self._fuse(pairing) if trigger is not None else None
+        if trigger is not None and probs is None:
+            return None
         now_ns = self._clock.now_ns()
         captures = [feature.capture_ns for feature in pairing.features if feature is not None]
         if captures and now_ns - min(captures) > self._max_age_ns:
@@ -55,13 +63,18 @@ class FusionHead:
             pose=self._pose_at(capture_ns),
         )
 
-    def _fuse(self, pairing: Pairing) -> list[float]:
+    def _fuse(self, pairing: Pairing) -> list[float] | None:
+        """Return the classes' probabilities; None where the head's outputs are not finite."""
         inputs = self._engine.inputs
         for n, (name, feature) in enumerate(zip(self._spec.modality_names, pairing.features, strict=True)):
             inputs[f"feature_{name}"][0] = feature.vector if feature else self._zeros[f"feature_{name}"][0]
             inputs[f"logits_{name}"][0] = feature.logits if feature else self._zeros[f"logits_{name}"][0]
             inputs["mask"][0, n] = 0.0 if feature is None else 1.0
-        self._engine.run()
+        was_finite, self._is_finite = self._is_finite, self._engine.run()
+        if not self._is_finite:
+            if was_finite:
+                log.warning("what the fusion head says is not finite, and left out: see what its features are made of")
+            return None
         return _softmax(self._engine.outputs["logits"][0], self._temperature)
 
     def _modality(self, n: int, pairing: Pairing, now_ns: int) -> ModalityAnswer:

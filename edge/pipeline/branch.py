@@ -1,6 +1,5 @@
 """One stream's way from a message to a feature: decode, gate, preprocess, infer."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -52,12 +51,12 @@ class Branch:
         preprocess(data, self.modality.recipe, self._engine.inputs["input"][0])
         preprocessed_ns = self._clock.now_ns()
         try:
-            self._engine.run()
+            is_finite = self._engine.run()
         except ENGINE_ERRORS:
             return Reason.ENGINE
-        vector, logits = self._engine.outputs["feature"][0].copy(), self._engine.outputs["logits"][0].copy()
-        if not math.isfinite(float(vector.sum(dtype=np.float64)) + sum(logits.tolist())):
+        if not is_finite:
             return Reason.ENGINE
+        vector, logits = self._engine.outputs["feature"][0].copy(), self._engine.outputs["logits"][0].copy()
         return Feature(
             modality=self.modality.name,
             capture_ns=arrival.header.capture_ns,
