@@ -30,6 +30,8 @@ class Gpu:
     """Whether a call fails, by its name and how many calls came before it."""
     raises: bool = False
     """Whether TensorRT raises where it fails, instead of answering no."""
+    memory_bytes: int = 8 << 30
+    """How much there is."""
     held: set[int] = field(default_factory=set)
     """Handles of streams whose work is not done while they are in here."""
     calls: list[str] = field(default_factory=list)
@@ -151,6 +153,10 @@ def fake_memory(gpu):
         gpu.check("managed_empty")
         return np.asarray(ManagedAllocation(gpu, shape, dtype))
 
+    def mem_get_info():
+        gpu.check("mem_get_info")
+        return gpu.memory_bytes - sum(memory.nbytes for memory in gpu.memory.values()), gpu.memory_bytes
+
     def memcpy_htod_async(dest, src, stream=None):
         gpu.check("memcpy_htod_async")
         address, source = int(dest), src  # the array is kept by the queue, its content is read when its turn comes
@@ -166,7 +172,7 @@ def fake_memory(gpu):
 
         stream.put(copy)
 
-    functions = (mem_alloc, pagelocked_empty, managed_empty, memcpy_htod_async, memcpy_dtoh_async)
+    functions = (mem_alloc, pagelocked_empty, managed_empty, mem_get_info, memcpy_htod_async, memcpy_dtoh_async)
     return {function.__name__: function for function in functions}
 
 

@@ -174,6 +174,31 @@ def test_a_graph_that_cannot_be_captured_is_launched_plainly(gpu, call):
     assert "cuGraphLaunch" not in gpu.calls
 
 
+@pytest.mark.parametrize("mode", MEMORY_MODES)
+@pytest.mark.parametrize("as_graphs", [False, True])
+def test_every_memory_mode_can_be_tried_with_and_without_cuda_graphs(gpu, mode, as_graphs):
+    device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda))
+    device.load(PLANS)
+    device.place(mode, as_graphs)
+    device.lanes["iq"].buffers["input"].array[...] = 5
+    before = len(gpu.calls)
+    device.run_all()
+    assert gpu.calls[before:].count("cuGraphLaunch") == (len(ROLES) if as_graphs else 0)
+    assert {lane.is_captured for lane in device.lanes.values()} == {as_graphs}
+    assert device.lanes["iq"].buffers["feature"].array.tolist() == [[6.0] * 4]
+    device.displace()
+    assert gpu.executables == gpu.memory == {}
+    device.close()
+    assert gpu.alive == gpu.violations == []
+
+
+def test_the_gpu_tells_how_much_memory_is_free(gpu):
+    cuda = Cuda(gpu.driver, gpu.libcuda)
+    cuda.open()
+    assert cuda.memory_bytes() == (8 << 30, 8 << 30)
+    cuda.close()
+
+
 def test_the_fusion_head_waits_for_the_branches_on_the_gpu(gpu):
     device = open_device(gpu)
     for role in ("iq", "image"):

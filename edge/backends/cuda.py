@@ -153,6 +153,11 @@ class Cuda:
             failure = " ".join(str(error).split()) or type(error).__name__
         raise device_error(function.__name__, failure)  # out here: a traceback would keep objects of the GPU alive
 
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return how much memory of the GPU is free, and how much it has; on a Jetson it is the host's, too."""
+        free, total = self.call(self._driver.mem_get_info)
+        return int(free), int(total)
+
     def make_stream(self) -> Any:
         """Return a queue of work."""
         return self.call(self._driver.Stream, _NON_BLOCKING)

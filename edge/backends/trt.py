@@ -92,8 +92,13 @@ class Lane:
         """Buffers of the outputs."""
         return {port.name: self.buffers[port.name] for port in self._ports if not port.is_input}
 
-    def place(self, mode: MemoryMode) -> None:
-        """Make the buffers, tell the engine where they are, and run it until it is warm; then try to capture it."""
+    def place(self, mode: MemoryMode, as_graph: bool = True) -> None:
+        """Make the buffers, tell the engine where they are, and run it until it is warm; then try to capture it.
+
+        Args:
+            mode: how host and GPU share the buffers.
+            as_graph: whether to capture a CUDA graph; without, every call is made anew for each inference.
+        """
         context = self.context
         for port in self._ports:
             buffer = self._cuda.allocate(port.shape, port.dtype, mode, self.stream)
@@ -103,6 +108,10 @@ class Lane:
         for _ in range(WARM_UP_RUNS):
             self.enqueue()
             self._cuda.synchronize(self.stream)
+        if as_graph:
+            self._capture()
+
+    def _capture(self) -> None:
         try:
             self._executable = self._cuda.capture(self.stream, self._launch)
         except DeviceError as error:
@@ -176,6 +185,17 @@ class TrtDevice:
         Raises:
             DeviceError: a call failed; `close` is to be called all the same.
         """
+        self.load(plans)
+        self.mode = self._fastest_mode()
+        self.place(self.mode)
+        self.run_all()
+
+    def load(self, plans: Plans) -> None:
+        """Load the plans; to run they need memory: see `place`.
+
+        Raises:
+            DeviceError: as `open`.
+        """
         self._cuda.open()
         trt = self._trt
         runtime = self._runtime = self._make_runtime()
@@ -185,9 +205,6 @@ class TrtDevice:
             if engine is None:
                 raise _refusal(trt, "deserialize_cuda_engine", role)
             self.lanes[role] = Lane(trt, self._cuda, role, engine)
-        self.mode = self._fastest_mode()
-        self._place(self.mode)
-        self.run_all()
 
     def run_all(self) -> None:
         """Run the branches side by side, and the fusion head when they are done; the host waits at the end alone."""
@@ -199,6 +216,18 @@ class TrtDevice:
             fusion.wait_for(lane)
         fusion.enqueue()
         self._cuda.synchronize(fusion.stream)
+
+    def place(self, mode: MemoryMode, as_graphs: bool = True) -> None:
+        """Give every graph its memory, and make it ready to run: see `Lane.place`."""
+        for lane in self.lanes.values():
+            lane.place(mode, as_graphs)
+
+    def displace(self) -> None:
+        """Take the memory away again, whatever fails on the way."""
+        for lane in self.lanes.values():
+            _attempt(lane.drain)
+            lane.drop_graph()
+            lane.buffers.clear()
 
     def describe(self) -> str:
         """Return what runs and how fast, in a line."""
@@ -247,12 +276,12 @@ class TrtDevice:
         failures = []
         for mode in MEMORY_MODES:
             try:
-                self._place(mode)
+                self.place(mode)
                 self.times_ms[mode] = self._time_all()
             except DeviceError as error:
                 failures.append(f"{mode} memory: {error}")
                 log.warning("%s memory is not used: %s", mode, str(error))
-            self._displace()
+            self.displace()
         if not self.times_ms:
             raise DeviceError("; ".join(failures))
         return min(self.times_ms, key=lambda mode: self.times_ms[mode])
@@ -264,16 +293,6 @@ class TrtDevice:
             self.run_all()
             marks_ns.append(self._clock_ns())
         return statistics.median(after - before for before, after in itertools.pairwise(marks_ns)) / 1e6
-
-    def _place(self, mode: MemoryMode) -> None:
-        for lane in self.lanes.values():
-            lane.place(mode)
-
-    def _displace(self) -> None:
-        for lane in self.lanes.values():
-            _attempt(lane.drain)
-            lane.drop_graph()
-            lane.buffers.clear()
 
 
 def _read_ports(trt: Any, cuda: Cuda, engine: Any, context: Any) -> Iterator[_Port]:
