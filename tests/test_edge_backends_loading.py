@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_plans_that_are_found_are_loaded(choice, bundle, monkeypatch):
     monkeypatch.setattr(worker, "load_tensorrt", lambda: gpu.tensorrt)
     monkeypatch.setattr(worker, "load_pycuda", lambda: gpu.driver)
     monkeypatch.setattr(worker, "load_libcuda", lambda: gpu.libcuda)
-    loaded = opener(partial(plans_of_this_machine, choice))()
+    loaded = opener(partial(plans_of_this_machine, choice))(threading.Event())
     engines = loaded.engines()
     engines.fusion.run()
     assert list(engines.branches) == ["iq", "image"]

@@ -9,6 +9,7 @@ import pytest
 from fake_gpu import Gpu
 from fake_tensorrt import onnx_model
 
+from edge.backends import swap as swap_module
 from edge.backends import trt
 from edge.backends.cuda import Cuda
 from edge.backends.golden import check_golden
@@ -49,7 +50,7 @@ def swap(bundle: Bundle):
 def opener(gpu: Gpu, bundle: Bundle):
     """Return what loads the bundle's plans, which are its graphs, into the fake GPU."""
     plans = Plans(by_role={role: bundle.graph(role) for role in ROLES}, precisions=dict.fromkeys(ROLES, "fp32"))
-    return lambda: TrtWorker(TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda)), plans, PATIENCE_S)
+    return lambda cancel: TrtWorker(TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda)), plans, PATIENCE_S, cancel)
 
 
 def infer(engines: Engines, seed: int = 0) -> list[np.ndarray]:
@@ -115,8 +116,8 @@ def test_after_a_failure_the_gpu_is_released_when_the_last_graph_has_left_it(swa
 
 def test_a_gpu_that_hangs_costs_one_waiting_time_and_no_answer(swap, gpu, bundle):
     expected = infer(swap.engines, seed=5)
-    worker = opener(gpu, bundle)()
-    swap.load(lambda: worker)
+    worker = opener(gpu, bundle)(threading.Event())
+    swap.load(lambda cancel: worker)
     infer(swap.engines)
     worker._run_timeout_s = 0.05  # from here on alone: a busy machine may take longer over what does not hang
     gpu.held.update(gpu.streams)
@@ -177,13 +178,13 @@ def test_plans_that_answer_otherwise_are_not_flown(swap, gpu, bundle):
 
 
 def test_a_gpu_that_fails_at_the_golden_examples_leaves_no_memory_with_its_error(swap, gpu, bundle):
-    worker = opener(gpu, bundle)()
+    worker = opener(gpu, bundle)(threading.Event())
     so_far = gpu.calls.count("cuGraphLaunch")
     gpu.fails_at = lambda call, number: (
         gpu.calls.count("cuGraphLaunch") > so_far + 2
     )  # the head: branches have answered
     with pytest.raises(DeviceError, match="cuGraphLaunch failed") as refusal:
-        swap.load(lambda: worker)
+        swap.load(lambda cancel: worker)
     worker.close(PATIENCE_S)
     assert (gpu.alive, gpu.violations) == ([], []), refusal
 
@@ -196,7 +197,7 @@ def test_plans_of_another_graph_are_not_flown(swap, gpu, bundle):
 
 
 def test_where_there_is_no_accelerator_the_reason_is_told_and_onnx_runtime_flies_on(swap):
-    def absent():
+    def absent(cancel):
         raise DeviceError("expected TensorRT, found none")
 
     swap.load_in_background(absent)
@@ -207,7 +208,7 @@ def test_where_there_is_no_accelerator_the_reason_is_told_and_onnx_runtime_flies
 
 @pytest.mark.parametrize("kind", [AttributeError, BufferError, ImportError, SystemError])
 def test_what_nobody_foresaw_leaves_onnx_runtime_flying(swap, kind):
-    def surprise():
+    def surprise(cancel):
         raise kind("no such thing here")
 
     swap.load_in_background(surprise)
@@ -216,18 +217,51 @@ def test_what_nobody_foresaw_leaves_onnx_runtime_flying(swap, kind):
     infer(swap.engines)
 
 
+def test_an_unforeseen_error_at_a_start_that_insists_on_tensorrt_is_one_of_the_device(swap):
+    def surprise(cancel):
+        raise KeyError("no such thing here")
+
+    with pytest.raises(DeviceError, match=r"^unforeseen: KeyError\('no such thing here'\): report it$"):
+        swap.load(surprise)
+
+
+def test_the_end_of_a_flight_ends_a_load_between_two_plans(bundle, gpu, monkeypatch, caplog):
+    monkeypatch.setattr(swap_module, "_RELEASE_S", PATIENCE_S)
+    swap = HotSwap(bundle, load_engines(bundle))
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def wait_in_the_first_plan(call, number):
+        if call == "deserialize_cuda_engine":
+            has_begun.set()
+            may_go_on.wait(PATIENCE_S)
+        return False
+
+    gpu.fails_at = wait_in_the_first_plan
+    swap.load_in_background(opener(gpu, bundle))
+    assert has_begun.wait(PATIENCE_S)
+    closing = threading.Thread(target=swap.close)
+    closing.start()
+    assert swap._closing.wait(PATIENCE_S)
+    may_go_on.set()
+    closing.join(PATIENCE_S)
+    assert not swap._loader.is_alive()
+    assert gpu.calls.count("deserialize_cuda_engine") == 1
+    assert gpu.alive == gpu.violations == []
+    assert (swap.flying.reason, caplog.text) == ("", "")  # nothing failed: nobody is warned
+
+
 def test_what_is_ready_after_the_end_of_the_flight_is_released(bundle, gpu):
     swap = HotSwap(bundle, load_engines(bundle))
     may_go_on = threading.Event()
 
-    def late():
+    def late(cancel):
         may_go_on.wait(PATIENCE_S)
-        return opener(gpu, bundle)()
+        return opener(gpu, bundle)(threading.Event())
 
     swap.load_in_background(late)
     closing = threading.Thread(target=swap.close)
     closing.start()
-    wait_until(lambda: swap._is_closed)
+    wait_until(swap._closing.is_set)
     may_go_on.set()
     closing.join(PATIENCE_S)
     wait_until(lambda: "detach" in gpu.calls and not gpu.alive)

@@ -4,6 +4,7 @@ Nothing here has seen a real GPU: what the fake does is what the bindings' docum
 """
 
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -67,9 +68,9 @@ def clock_that_favours(mode):
     return lambda: next(times)
 
 
-def open_worker(gpu: Gpu, plans: Plans = PLANS, mode="pinned") -> TrtWorker:
+def open_worker(gpu: Gpu, plans: Plans = PLANS, mode="pinned", cancel=None) -> TrtWorker:
     device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), clock_that_favours(mode))
-    return TrtWorker(device, plans, PATIENCE_S)
+    return TrtWorker(device, plans, PATIENCE_S, cancel)
 
 
 def close(worker: TrtWorker) -> None:
@@ -225,6 +226,34 @@ def test_memory_is_shared_in_the_way_that_was_fastest(gpu, mode):
     device.close()
 
 
+class Bandwidth:
+    """A clock that goes on by 1 us with each byte that is copied by NumPy, which is how the fake's GPU copies, too."""
+
+    def __init__(self):
+        self.now_ns = 0
+        self._copyto = np.copyto
+
+    def __call__(self):
+        return self.now_ns
+
+    def copyto(self, target, source, **options):
+        self.now_ns += 1000 * source.nbytes
+        self._copyto(target, source, **options)
+
+
+def test_the_measurement_counts_what_the_host_writes_and_reads_for_a_frame(gpu, monkeypatch):
+    bandwidth = Bandwidth()
+    monkeypatch.setattr(np, "copyto", bandwidth.copyto)
+    device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), bandwidth)
+    device.open(PLANS)
+    written = sum(buffer.array.nbytes for lane in device.lanes.values() for buffer in lane.inputs.values())
+    read = sum(buffer.array.nbytes for lane in device.lanes.values() for buffer in lane.outputs.values())
+    assert device.times_ms["mapped"] == pytest.approx((written + read) / 1000)
+    assert device.times_ms["pinned"] == pytest.approx((2 * written + read) / 1000)  # the fake's download is no copyto
+    assert device.times_ms["managed"] == pytest.approx((2 * written + read) / 1000)  # by way of the host's own memory
+    device.close()
+
+
 @pytest.mark.parametrize("call", ["managed_empty", "attach", "mem_alloc"])
 def test_a_way_to_share_memory_that_the_gpu_lacks_is_left_out(gpu, call):
     gpu.fails_at = lambda name, number: name == call
@@ -276,9 +305,9 @@ def test_a_gpu_that_hangs_is_given_up(gpu):
 def test_a_gpu_that_hangs_at_the_start_is_given_up_and_released_if_it_comes_back(gpu, monkeypatch):
     may_go_on, load, before = threading.Event(), TrtDevice.open, set(threading.enumerate())
 
-    def open_late(device, plans):
+    def open_late(device, plans, cancel):
         may_go_on.wait(PATIENCE_S)
-        load(device, plans)
+        load(device, plans, cancel)
 
     monkeypatch.setattr(TrtDevice, "open", open_late)
     monkeypatch.setattr(worker_module, "OPEN_TIMEOUT_S", 0.01)
@@ -289,6 +318,43 @@ def test_a_gpu_that_hangs_at_the_start_is_given_up_and_released_if_it_comes_back
     thread.join(PATIENCE_S)
     assert gpu.calls[-2:] == ["pop", "detach"]
     assert gpu.alive == gpu.violations == []
+
+
+@pytest.mark.parametrize(
+    ("call", "plans_begun", "never"),
+    [
+        ("init", 0, "deserialize_cuda_engine"),
+        ("deserialize_cuda_engine", 1, "set_tensor_address"),
+        ("cuGraphLaunch", len(ROLES), "managed_empty"),
+    ],
+)
+def test_a_load_that_nobody_wants_any_more_ends_at_its_next_step_and_leaves_nothing(gpu, call, plans_begun, never):
+    cancel = threading.Event()
+
+    def cancel_at(name, number):
+        if name == call:
+            cancel.set()
+        return False
+
+    gpu.fails_at = cancel_at
+    with pytest.raises(DeviceError, match=f"^{trt.CANCELLED}$"):
+        open_worker(gpu, cancel=cancel)
+    assert gpu.calls.count("deserialize_cuda_engine") == plans_begun
+    assert never not in gpu.calls
+    assert gpu.alive == gpu.violations == []
+
+
+def test_the_bytes_of_plans_that_are_loaded_are_let_go(gpu):
+    class Held(dict):
+        pass
+
+    by_role = Held(PLANS.by_role)
+    is_held = weakref.ref(by_role)
+    worker = open_worker(gpu, Plans(by_role=by_role, precisions=PLANS.precisions))
+    del by_role
+    assert is_held() is None
+    worker.engines().fusion.run()
+    close(worker)
 
 
 def test_after_it_was_given_back_nothing_runs(gpu):

@@ -12,8 +12,10 @@ from fake_tensorrt import onnx_model
 from test_edge_backends_swap import ROLES, opener
 from test_edge_live import CONTENTS, PATIENCE_S, Rig, is_fused
 
-from edge.backends import swap, trt
-from edge.commands.pipeline import after_crash
+from edge.backends import planned, swap, trt
+from edge.backends.swap import LOADER
+from edge.backends.worker import THREAD
+from edge.commands.pipeline import after_crash, end_without_gpu
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
@@ -57,9 +59,9 @@ def deployment(folder: Path, **keys) -> FlightConfig:
 
 @pytest.fixture
 def rig(tmp_path: Path, bundle: Bundle, gpu: Gpu, may_load: threading.Event) -> Iterator[Rig]:
-    def open_late():
+    def open_late(cancel):
         may_load.wait(PATIENCE_S)
-        return opener(gpu, bundle)()
+        return opener(gpu, bundle)(cancel)
 
     patient = PipelineConfig(max_age_ms=PATIENCE_S * 1000)  # what a busy machine keeps waiting is not dropped as late
     config = deployment(tmp_path, pipeline=patient)
@@ -146,8 +148,34 @@ def test_a_deployment_that_insists_on_tensorrt_does_not_start_without_it(tmp_pat
     pipeline.stop()
 
 
+def test_a_deployment_that_insists_on_tensorrt_ends_with_a_message_whatever_is_wrong(tmp_path, bundle, monkeypatch):
+    def surprise():
+        raise AttributeError("no such thing here")
+
+    monkeypatch.setattr(planned, "load_tensorrt", surprise)
+    config = deployment(tmp_path, plans=str(tmp_path / "plans"), pipeline=PipelineConfig(backend="tensorrt"))
+    pipeline = LivePipeline(config, bundle)
+    with pytest.raises(DeviceError, match=r"^unforeseen: AttributeError\('no such thing here'\): report it$") as ended:
+        pipeline.start()
+    assert ended.value.exit_code == 4
+    pipeline.stop()
+
+
+@pytest.mark.parametrize(("name", "codes"), [(THREAD, [0]), (LOADER, [0]), ("another", [])])
+def test_a_process_whose_gpu_hangs_ends_without_waiting_for_python(monkeypatch, name, codes):
+    found, may_end = [], threading.Event()
+    monkeypatch.setattr("os._exit", found.append)
+    monkeypatch.setattr("logging.shutdown", lambda: None)
+    hanging = threading.Thread(target=may_end.wait, name=name, daemon=True)
+    hanging.start()
+    end_without_gpu()
+    may_end.set()
+    hanging.join()
+    assert found == codes
+
+
 def test_a_deployment_that_wants_onnx_runtime_never_asks_for_another(tmp_path, bundle):
-    def never():
+    def never(cancel):
         raise AssertionError("asked")
 
     config = deployment(tmp_path, pipeline=PipelineConfig(backend="onnxruntime"))

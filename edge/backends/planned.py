@@ -1,7 +1,7 @@
 """The plans of a bundle that fit this machine: from the cache that `uav-calibrate build` fills to engines that run."""
 
 import shlex
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from edge.backends.plan_key import Platform, wanted_plans
 from edge.backends.plans import PlanCache, PlanConfig
 from edge.backends.select import PrecisionChoice
 from edge.backends.session import Plans, PlanSource
+from edge.backends.swap import Opener
 from edge.backends.trt import load_tensorrt
 from edge.backends.worker import TrtWorker, open_tensorrt
 from models.bundle import Bundle
@@ -61,9 +62,13 @@ def plans_of_this_machine(choice: PlanChoice) -> Plans:
     return find_plans(choice, platform_of(load_tensorrt(), read_device(load_driver())))
 
 
-def opener(source: PlanSource) -> Callable[[], TrtWorker]:
+def opener(source: PlanSource) -> Opener:
     """Return what loads the plans of a source into the GPU; it raises OnboardError where that cannot be."""
-    return lambda: open_tensorrt(source())
+
+    def open_accelerator(cancel: threading.Event) -> TrtWorker:
+        return open_tensorrt(source(), cancel)
+
+    return open_accelerator
 
 
 def _command(choice: PlanChoice) -> str:

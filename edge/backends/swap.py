@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.backends.cuda import GIVING_UP
+from edge.backends.cuda import GIVING_UP, UNFORESEEN
 from edge.backends.golden import check_fusion, check_golden
 from edge.backends.session import Engines, Session
 from models.bundle import FUSION, Bundle, Precision
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 ONNX_RUNTIME = "onnxruntime"
 TENSORRT = "tensorrt"
 NOT_FINITE = "answers that are not finite, where those of ONNX Runtime are: look at the GPU's temperature and dmesg"
+LOADER = "load-tensorrt"
+"""Name of the thread that loads in the background."""
 _RELEASE_S = 2.0
 
 
@@ -40,6 +42,10 @@ class Accelerator(Protocol):
 
     def close(self, wait_s: float = 0.0) -> None:
         """Release everything; nobody uses the engines any more."""
+
+
+Opener = Callable[[threading.Event], Accelerator]
+"""Makes an accelerator ready, or raises OnboardError; gives up at the next chance once the event is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,30 +137,24 @@ class HotSwap:
         self._accelerator: Accelerator | None = None
         self._aboard: set[str] = set()
         """Roles that fly on the accelerator, or still hold its memory."""
-        self._is_closed = False
+        self._closing = threading.Event()
         self._loader: threading.Thread | None = None
         self.flying = Flying(ONNX_RUNTIME, "", engines.precisions)
         """Which engines fly."""
 
-    def load(self, open_accelerator: Callable[[], Accelerator]) -> None:
+    def load(self, open_accelerator: Opener) -> None:
         """Make an accelerator ready, ask it the golden examples, and offer it to every graph.
 
         Raises:
             OnboardError: it is not to be had, or answers otherwise; what flies goes on.
         """
-        accelerator = open_accelerator()
         try:
-            engines = accelerator.engines()
-            self._check_buffers(engines)
-            check_golden(self._bundle, engines)
-            if engines.precisions[FUSION] == "fp32":
-                check_fusion(self._bundle, engines.fusion)
-        except GIVING_UP as error:
-            traceback.clear_frames(error.__traceback__)  # they hold memory that the GPU's own thread has to release
-            accelerator.close(_RELEASE_S)
-            raise
+            accelerator = open_accelerator(self._closing)
+            engines = self._examine(accelerator)
+        except UNFORESEEN as error:
+            raise DeviceError(f"unforeseen: {error!r}: report it") from error
         with self._lock:
-            is_late = self._is_closed
+            is_late = self._closing.is_set()
             if not is_late:
                 self._accelerator = accelerator
                 self.flying = Flying(TENSORRT, accelerator.description, engines.precisions)
@@ -165,18 +165,20 @@ class HotSwap:
         else:
             log.info("%s takes over: %s", TENSORRT, accelerator.description)
 
-    def load_in_background(self, open_accelerator: Callable[[], Accelerator]) -> None:
+    def load_in_background(self, open_accelerator: Opener) -> None:
         """Do as `load`, in a thread; where it fails, `flying` says why."""
 
         def attempt() -> None:
             try:
                 self.load(open_accelerator)
-            except GIVING_UP as error:
-                reason = str(error) if isinstance(error, OnboardError) else f"unforeseen: {error!r}: report it"
-                self.flying = Flying(ONNX_RUNTIME, reason, self._precisions)
-                log.warning("flying on with ONNX Runtime: %s", reason)
+            except OnboardError as error:
+                if self._closing.is_set():
+                    log.info("%s is not loaded: %s", TENSORRT, str(error))
+                    return
+                self.flying = Flying(ONNX_RUNTIME, str(error), self._precisions)
+                log.warning("flying on with ONNX Runtime: %s", str(error))
 
-        self._loader = threading.Thread(target=attempt, name="load-tensorrt", daemon=True)
+        self._loader = threading.Thread(target=attempt, name=LOADER, daemon=True)
         self._loader.start()
 
     def change_over(self, switch: SwitchedSession) -> Session:
@@ -203,14 +205,32 @@ class HotSwap:
         log.warning("%s failed, flying on with ONNX Runtime: %s", TENSORRT, reason)
 
     def close(self) -> None:
-        """Release the accelerator; no thread uses `engines` any more."""
+        """Release the accelerator, or let one that is being loaded give up; no thread uses `engines` any more."""
         with self._lock:
-            self._is_closed = True
+            self._closing.set()
             accelerator, self._accelerator = self._accelerator, None
         if accelerator is not None:
             accelerator.close(_RELEASE_S)
         if self._loader is not None:
             self._loader.join(_RELEASE_S)
+
+    def _examine(self, accelerator: Accelerator) -> Engines:
+        """Return an accelerator's graphs, which have answered the golden examples; it is released where they have not.
+
+        Raises:
+            OnboardError: as `load`.
+        """
+        try:
+            engines = accelerator.engines()
+            self._check_buffers(engines)
+            check_golden(self._bundle, engines)
+            if engines.precisions[FUSION] == "fp32":
+                check_fusion(self._bundle, engines.fusion)
+        except GIVING_UP as error:
+            traceback.clear_frames(error.__traceback__)  # they hold memory that the GPU's own thread has to release
+            accelerator.close(_RELEASE_S)
+            raise
+        return engines
 
     def _check_buffers(self, engines: Engines) -> None:
         """Raise DeviceError unless the graphs take and give the same arrays as those that fly now."""

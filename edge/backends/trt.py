@@ -12,12 +12,14 @@ import functools
 import itertools
 import logging
 import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.backends.cuda import GIVING_UP, MEMORY_MODES, Buffer, Cuda, MemoryMode, device_error
 from edge.backends.plan_key import check_supported
@@ -33,6 +35,7 @@ WARM_UP_RUNS = 2
 2603 and 3011)."""
 TIMED_RUNS = 200
 """Of all graphs, to choose how memory is shared."""
+CANCELLED = "the flight ended while its plans were being loaded"
 
 
 def load_tensorrt() -> Any:
@@ -165,6 +168,27 @@ class Lane:
             self._cuda.download(buffer, stream)
 
 
+class _HostPart:
+    """What a frame costs the host beside its calls: inputs are written and outputs read, as in flight."""
+
+    def __init__(self, lanes: Iterable[Lane], mode: MemoryMode) -> None:
+        inputs = [buffer.array for lane in lanes for buffer in lane.inputs.values()]
+        first = [np.zeros_like(array) for array in inputs] if mode == "managed" else inputs  # see `TrtSession`
+        self._writes = [(array, np.zeros_like(array)) for array in first]
+        self._moves = list(zip(inputs, first, strict=True)) if mode == "managed" else []
+        outputs = [buffer.array for lane in lanes for buffer in lane.outputs.values()]
+        self._reads = [(np.zeros_like(array), array) for array in outputs]
+
+    def write(self) -> None:
+        """Write the inputs of all graphs."""
+        _copy(self._writes)
+        _copy(self._moves)
+
+    def read(self) -> None:
+        """Read the outputs of all graphs."""
+        _copy(self._reads)
+
+
 class TrtDevice:
     """All of a bundle's graphs on the GPU."""
 
@@ -173,18 +197,23 @@ class TrtDevice:
         self._cuda = cuda
         self._clock_ns = clock_ns
         self._runtime: Any = None
+        self._cancel = threading.Event()
         self.lanes: dict[str, Lane] = {}
         self.mode: MemoryMode = "pinned"
         """How memory is shared, as the measurement chose."""
         self.times_ms: dict[MemoryMode, float] = {}
-        """Median of all graphs, the fusion head after the branches, with their copies."""
+        """Median of all graphs, the fusion head after the branches, from writing inputs to having read outputs."""
 
-    def open(self, plans: Plans) -> None:
+    def open(self, plans: Plans, cancel: threading.Event | None = None) -> None:
         """Load the plans, choose how memory is shared, and be ready to run.
 
+        Args:
+            plans: of all graphs.
+            cancel: where it is set nobody wants the plans any more; looked at between plans and between timed runs.
         Raises:
-            DeviceError: a call failed; `close` is to be called all the same.
+            DeviceError: a call failed, or it was cancelled; `close` is to be called all the same.
         """
+        self._cancel = cancel or self._cancel
         self.load(plans)
         self.mode = self._fastest_mode()
         self.place(self.mode)
@@ -196,10 +225,12 @@ class TrtDevice:
         Raises:
             DeviceError: as `open`.
         """
+        self._go_on()
         self._cuda.open()
         trt = self._trt
         runtime = self._runtime = self._make_runtime()
         for role, plan in plans.by_role.items():
+            self._go_on()
             logger_of(trt).lines.clear()
             engine = self._cuda.call(runtime.deserialize_cuda_engine, plan)
             if engine is None:
@@ -277,8 +308,9 @@ class TrtDevice:
         for mode in MEMORY_MODES:
             try:
                 self.place(mode)
-                self.times_ms[mode] = self._time_all()
+                self.times_ms[mode] = self._time_all(mode)
             except DeviceError as error:
+                self._go_on()
                 failures.append(f"{mode} memory: {error}")
                 log.warning("%s memory is not used: %s", mode, str(error))
             self.displace()
@@ -286,13 +318,22 @@ class TrtDevice:
             raise DeviceError("; ".join(failures))
         return min(self.times_ms, key=lambda mode: self.times_ms[mode])
 
-    def _time_all(self) -> float:
-        """Return the median time of all graphs, in ms."""
+    def _time_all(self, mode: MemoryMode) -> float:
+        """Return the median time of a frame through all graphs, in ms."""
+        host = _HostPart(self.lanes.values(), mode)
         marks_ns = [self._clock_ns()]
         for _ in range(TIMED_RUNS):
+            self._go_on()
+            host.write()
             self.run_all()
+            host.read()
             marks_ns.append(self._clock_ns())
         return statistics.median(after - before for before, after in itertools.pairwise(marks_ns)) / 1e6
+
+    def _go_on(self) -> None:
+        """Raise DeviceError where nobody wants the plans any more."""
+        if self._cancel.is_set():
+            raise DeviceError(CANCELLED)
 
 
 def _read_ports(trt: Any, cuda: Cuda, engine: Any, context: Any) -> Iterator[_Port]:
@@ -313,6 +354,12 @@ def _read_ports(trt: Any, cuda: Cuda, engine: Any, context: Any) -> Iterator[_Po
             )
         shape = _sizes(cuda.call(context.get_tensor_shape, name))
         yield _Port(name=name, is_input=name in inputs, shape=shape, dtype=dtypes[dtype])
+
+
+def _copy(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+    """Copy into the first of each pair what the second holds."""
+    for target, source in pairs:
+        np.copyto(target, source, casting="no")
 
 
 def _sizes(dims: Any) -> tuple[int, ...]:

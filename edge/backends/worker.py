@@ -22,6 +22,7 @@ from models.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
+THREAD = "tensorrt"
 RUN_TIMEOUT_S = 0.5
 """Longer than any inference; what takes longer never comes back."""
 OPEN_TIMEOUT_S = 120.0
@@ -79,13 +80,21 @@ class TrtSession:
 class TrtWorker:
     """A bundle's plans, loaded and running in a thread of their own."""
 
-    def __init__(self, device: TrtDevice, plans: Plans, run_timeout_s: float = RUN_TIMEOUT_S) -> None:
-        """Load the plans, and wait until they run.
+    def __init__(
+        self,
+        device: TrtDevice,
+        plans: Plans,
+        run_timeout_s: float = RUN_TIMEOUT_S,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Load the plans, and wait until they run; their bytes are not kept.
 
         Raises:
-            DeviceError: they do not; everything is released again.
+            DeviceError: they do not, or `cancel` was set meanwhile; everything is released again.
         """
         self._device = device
+        self._cancel = cancel
+        self._plans: Plans | None = plans  # not an argument of the thread, which would keep it to its end
         self._run_timeout_s = run_timeout_s
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closing = threading.Event()
@@ -94,7 +103,7 @@ class TrtWorker:
         self._sessions: dict[str, TrtSession] = {}
         self.description = ""
         """What runs and how fast, in a line."""
-        self._thread = threading.Thread(target=self._live, args=(plans,), name="tensorrt", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=THREAD, daemon=True)
         self._thread.start()
         if not self._is_open.wait(OPEN_TIMEOUT_S):
             self.close()
@@ -137,10 +146,10 @@ class TrtWorker:
         self._jobs.put(None)
         self._thread.join(wait_s)
 
-    def _live(self, plans: Plans) -> None:
+    def _live(self) -> None:
         """Be the thread."""
         try:
-            if self._open(plans):
+            if self._open():
                 self._serve()
             for session in self._sessions.values():  # the memory goes with its last array, which must be in here
                 session.clear()
@@ -148,10 +157,12 @@ class TrtWorker:
         finally:
             self._is_open.set()
 
-    def _open(self, plans: Plans) -> bool:
+    def _open(self) -> bool:
         """Load the plans; say whether they run."""
+        plans, self._plans = self._plans, None
         try:
-            self._device.open(plans)
+            if plans is not None:
+                self._device.open(plans, self._cancel)
             self._sessions = {
                 role: TrtSession(self, lane, self._device.mode) for role, lane in self._device.lanes.items()
             }
@@ -198,11 +209,11 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, DeviceError) else f"unforeseen on the GPU: {error!r}: report it"
 
 
-def open_tensorrt(plans: Plans) -> TrtWorker:
+def open_tensorrt(plans: Plans, cancel: threading.Event | None = None) -> TrtWorker:
     """Load plans into this machine's GPU.
 
     Raises:
-        DeviceError: TensorRT, pycuda or the GPU is not to be had, or a call fails.
+        DeviceError: TensorRT, pycuda or the GPU is not to be had, a call fails, or `cancel` was set meanwhile.
     """
     trt, driver, libcuda = load_tensorrt(), load_pycuda(), load_libcuda()
-    return TrtWorker(TrtDevice(trt, Cuda(driver, libcuda)), plans)
+    return TrtWorker(TrtDevice(trt, Cuda(driver, libcuda)), plans, cancel=cancel)

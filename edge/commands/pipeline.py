@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         time.sleep(POLL_S)
     status = pipeline.stop()
     log.info("%d answers", status.results)
+    end_without_gpu()
     return 0
 
 
@@ -58,7 +59,18 @@ def after_crash(config: "FlightConfig", bundle: "Bundle") -> tuple[Any, ...]:
     return replace(config, pipeline=replace(config.pipeline, backend="auto")), bundle, None, _refuse
 
 
-def _refuse() -> NoReturn:
+def end_without_gpu() -> None:
+    """End at once where a thread still hangs in NVIDIA's libraries: Python aborts as it ends beside such a one."""
+    from edge.backends.swap import LOADER
+    from edge.backends.worker import THREAD
+
+    if {thread.name for thread in threading.enumerate()} & {LOADER, THREAD}:
+        log.warning("the GPU did not let go in time: the process ends without it")
+        logging.shutdown()
+        os._exit(0)
+
+
+def _refuse(_: threading.Event) -> NoReturn:
     raise DeviceError(
         "the pipeline's process crashed while TensorRT was to fly: it is left alone until the next flight; look at"
         " dmesg, and build the plans anew with uav-calibrate build"

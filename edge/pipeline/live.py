@@ -15,7 +15,7 @@ from pathlib import Path
 from edge.backends.onnx import load_engines
 from edge.backends.planned import PlanChoice, opener, plans_of_this_machine
 from edge.backends.select import precisions_text
-from edge.backends.swap import Accelerator, HotSwap
+from edge.backends.swap import HotSwap, Opener
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
@@ -47,7 +47,7 @@ class LivePipeline:
         config: FlightConfig,
         bundle: Bundle,
         clock: Clock | None = None,
-        open_accelerator: Callable[[], Accelerator] | None = None,
+        open_accelerator: Opener | None = None,
     ) -> None:
         """Load the engines.
 
@@ -236,7 +236,7 @@ class LivePipeline:
         self._publisher.send(encode_bytes(kind, stamp, payload))
 
 
-def _tensorrt(config: FlightConfig, bundle: Bundle) -> Callable[[], Accelerator] | None:
+def _tensorrt(config: FlightConfig, bundle: Bundle) -> Opener | None:
     """Return what loads the deployment's plans into this machine's GPU; None where it names none."""
     if config.plans is None:
         return None
