@@ -13,7 +13,7 @@ from edge.sources.synthetic import SyntheticFlight
 from edge.transport.messages import Truth
 from edge.transport.wire import encode_header
 from models.bundle import open_bundle, shipped_bundle
-from models.errors import RecordingError
+from models.errors import ConfigError, DeviceError, RecordingError
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +62,35 @@ def test_a_disk_that_is_full_at_the_end_is_said_in_one_line(flight, capsys):
     arguments = ["--bundle", str(shipped_bundle()), "--exact", "--results", "/dev/full"]
     assert main(["replay", str(flight), *arguments]) == RecordingError.exit_code
     assert capsys.readouterr().err == "uav-edge: No space left on device: name another path, or make room\n"
+
+
+def empty_cache(tmp_path: Path) -> Path:
+    (tmp_path / "plans").mkdir(mode=0o700)
+    return tmp_path / "plans"
+
+
+def test_a_replay_whose_plans_are_not_to_be_had_flies_on_onnx_runtime(flight, tmp_path):
+    options = LiveOptions(rate=0, backend="auto", plans=empty_cache(tmp_path))
+    flown = fly_live(open_recording(flight), open_bundle(shipped_bundle()), options)
+    assert flown.backend == "onnxruntime"
+    assert flown.answers
+
+
+def test_a_replay_that_insists_on_tensorrt_ends_where_there_is_none(flight, tmp_path, capfd):
+    arguments = ["--bundle", str(shipped_bundle()), "--backend", "tensorrt", "--plans", str(empty_cache(tmp_path))]
+    assert main(["replay", str(flight), *arguments]) == DeviceError.exit_code
+    assert "uav-edge: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--backend", "tensorrt"], "expected --plans"),
+        (["--backend", "onnxruntime", "--plans", "plans"], "leave out --plans"),
+        (["--plan-options", "plan.yaml"], "name the folder with --plans"),
+        (["--exact", "--plans", "plans"], "must not depend on the machine"),
+    ],
+)
+def test_a_choice_of_engines_that_contradicts_itself_is_refused(flight, capsys, arguments, said):
+    assert main(["replay", str(flight), "--bundle", str(shipped_bundle()), *arguments]) == ConfigError.exit_code
+    assert said in capsys.readouterr().err

@@ -5,6 +5,7 @@ import hashlib
 import time
 from pathlib import Path
 
+from edge.commands.engines import add_engines, check_engines
 from edge.commands.precision import add_precision
 
 
@@ -13,6 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", type=Path, metavar="FLIGHT.mcap", help="the recording")
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR.uavb", help="the model to fly with")
     add_precision(parser)
+    add_engines(parser)
     parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
     parser.add_argument(
         "--rate",
@@ -32,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
     import msgspec
 
-    from edge.mavlink.transport import parse_link
     from edge.operations.progress import progress_bar
     from edge.operations.replays import LiveOptions, fly_exact, fly_live
     from edge.operations.report import write_report
@@ -40,12 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from edge.recording.reader import open_recording
     from models.bundle import open_bundle
     from models.command_line import check_writable, print_json
-    from models.errors import ConfigError
 
-    if args.exact and args.mavlink is not None:
-        raise ConfigError("--mavlink goes with live replay: leave out --exact")
-    if args.mavlink is not None:
-        parse_link(args.mavlink)
+    _check_choices(args)
     check_writable(args.results, args.report)
     bundle = open_bundle(args.bundle)
     recording = open_recording(args.recording)
@@ -54,8 +51,15 @@ def run(args: argparse.Namespace) -> int:
         with progress_bar("replay", recording.event_count) as watch:
             flown = fly_exact(recording, bundle, watch, args.precision)
     else:
-        show = sys.stderr.isatty()
-        options = LiveOptions(rate=args.rate, mavlink=args.mavlink, show=show, precision=args.precision)
+        options = LiveOptions(
+            rate=args.rate,
+            mavlink=args.mavlink,
+            show=sys.stderr.isatty(),
+            precision=args.precision,
+            backend=args.backend,
+            plans=args.plans,
+            plan_options=args.plan_options,
+        )
         flown = fly_live(recording, bundle, options)
     wall_s = time.monotonic() - started_s
     lines = b"".join(msgspec.json.encode(answer) + b"\n" for answer in flown.answers)
@@ -74,3 +78,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(summary)
     return 0 if flown.is_balanced else 1
+
+
+def _check_choices(args: argparse.Namespace) -> None:
+    """Raise ConfigError where arguments contradict each other."""
+    from edge.mavlink.transport import parse_link
+    from models.errors import ConfigError
+
+    if args.exact and args.mavlink is not None:
+        raise ConfigError("--mavlink goes with live replay: leave out --exact")
+    if args.exact and (args.plans is not None or args.backend == "tensorrt"):
+        raise ConfigError(
+            "--exact flies on ONNX Runtime, as its bytes must not depend on the machine: leave out --plans"
+        )
+    check_engines(args)
+    if args.mavlink is not None:
+        parse_link(args.mavlink)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge.backends.select import PrecisionChoice
 from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
@@ -24,6 +25,8 @@ from models.errors import LinkError
 from models.schema import dump_yaml
 
 START_TIMEOUT_S = 20.0
+PLANS_TIMEOUT_S = 150.0
+"""For a pipeline that waits for its plans: a little longer than it has patience with the GPU itself."""
 
 
 def fly_exact(
@@ -79,6 +82,12 @@ class LiveOptions:
     """Draw a live view on the terminal."""
     precision: PrecisionChoice = "auto"
     """Of the graphs that fly."""
+    backend: Literal["auto", "onnxruntime", "tensorrt"] = "auto"
+    """Whose engines fly: see `PipelineConfig.backend`."""
+    plans: Path | None = None
+    """Folder of TensorRT plans; none without."""
+    plan_options: Path | None = None
+    """The YAML that they were built with; the builder's defaults without."""
 
 
 def fly_live(
@@ -94,6 +103,7 @@ def fly_live(
     Raises:
         ConfigError: the recording's streams do not fit the model.
         LinkError: the pipeline does not come up, or does not listen.
+        DeviceError: TensorRT is to fly, and cannot.
         RecordingError: the recording cannot be played to its end.
     """
     with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
@@ -103,14 +113,16 @@ def fly_live(
             streams=streams_of(recording, bundle.spec, runtime),
             results=f"ipc://{runtime}/results",
             pose=f"ipc://{runtime}/pose",
-            pipeline=PipelineConfig(precision=options.precision),
+            plans=_absolute(options.plans),
+            plan_options=_absolute(options.plan_options),
+            pipeline=PipelineConfig(precision=options.precision, backend=options.backend),
             mavlink=MavlinkConfig(links=(options.mavlink,)) if options.mavlink is not None else None,
         )
         path = runtime / "flight.yaml"
         path.write_bytes(dump_yaml(config))
         with Observer(config.results, show=options.show) as observer:
             with Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor:
-                _await_status(observer, supervisor)
+                _await_status(observer, supervisor, PLANS_TIMEOUT_S if options.plans else START_TIMEOUT_S)
                 with _playing(recording, config, options.rate, observer.truths) as played:
                     while not played.done():
                         observer.poll(50)
@@ -122,11 +134,16 @@ def fly_live(
             return observer.flown(recording.path.name)
 
 
-def _await_status(observer: Observer, supervisor: Supervisor) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
+def _absolute(path: Path | None) -> str | None:
+    """Return a path as it stands in a deployment that lies elsewhere."""
+    return str(path.resolve()) if path is not None else None
+
+
+def _await_status(observer: Observer, supervisor: Supervisor, patience_s: float) -> None:
+    deadline_s = time.monotonic() + patience_s
     while observer.status is None:
         if time.monotonic() > deadline_s:
-            raise LinkError(f"the pipeline says nothing after {START_TIMEOUT_S:g} s: see its messages above")
+            raise LinkError(f"the pipeline says nothing after {patience_s:g} s: see its messages above")
         supervisor.check()
         observer.poll(50)
 
