@@ -17,6 +17,25 @@ MIN_RMS_OVER_DC = 1e-6
 """Below this share of the DC level a signal is the rounding of float32, not a signal."""
 
 
+MOST_SHAPES = 16
+
+
+class Scratch:
+    """Arrays kept from call to call: a stream whose frames keep their size allocates nothing. For one thread."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[int, ...], NDArray[np.uint8]] = {}
+
+    def array(self, *shape: int) -> NDArray[np.uint8]:
+        """Return an array of this shape with anything in it; the same one at the next call for it."""
+        found = self._arrays.get(shape)
+        if found is None:
+            if len(self._arrays) >= MOST_SHAPES:  # frames of ever new sizes must not fill the memory
+                self._arrays.clear()
+            found = self._arrays[shape] = np.empty(shape, np.uint8)
+        return found
+
+
 def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
     """Remove DC and scale to unit RMS, so that neither receiver offset nor gain reaches the network.
 
@@ -38,7 +57,10 @@ def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
 
 
 def preprocess_image(
-    frame: NDArray[np.uint8], recipe: ImageRecipe, out: NDArray[np.float32] | NDArray[np.uint8]
+    frame: NDArray[np.uint8],
+    recipe: ImageRecipe,
+    out: NDArray[np.float32] | NDArray[np.uint8],
+    scratch: Scratch | None = None,
 ) -> None:
     """Resize a frame to RGB planes, and normalise them where `out` is float32.
 
@@ -50,6 +72,7 @@ def preprocess_image(
         frame: (height, width, 3) BGR, as OpenCV delivers it.
         recipe: target size, mean and standard deviation.
         out: (3, recipe.height_px, recipe.width_px), overwritten; uint8: as resized, for a graph that normalises.
+        scratch: of this stream; without one, arrays between the steps are made anew.
     Raises:
         InputError: the frame is not (h, w, 3) uint8, or `out` is not contiguous float32 or uint8 of the recipe's shape.
         DeviceError: OpenCV is not installed.
@@ -61,21 +84,30 @@ def preprocess_image(
             f"output of shape {out.shape} and type {out.dtype}: expected contiguous {recipe.input_shape} float32"
             " or uint8"
         )
+    scratch = scratch or Scratch()
+    resized = _resize(frame, recipe, scratch)
+    cv2 = opencv()
+    for rgb in range(3):
+        if out.dtype == np.uint8:
+            cv2.extractChannel(resized, 2 - rgb, dst=out[rgb])
+            continue
+        plane = cv2.extractChannel(resized, 2 - rgb, dst=scratch.array(recipe.height_px, recipe.width_px))
+        scale = 1.0 / (255.0 * recipe.std[rgb])
+        cv2.addWeighted(plane, scale, plane, 0.0, -recipe.mean[rgb] / recipe.std[rgb], dst=out[rgb], dtype=cv2.CV_32F)
+
+
+def _resize(frame: NDArray[np.uint8], recipe: ImageRecipe, scratch: Scratch) -> NDArray[np.uint8]:
     cv2 = opencv()
     height, width = recipe.height_px, recipe.width_px
     while frame.shape[0] >= 2 * height and frame.shape[1] >= 2 * width:
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        even = frame[: 2 * half[1], : 2 * half[0]]
-        frame = cv2.resize(even, half, interpolation=cv2.INTER_AREA)
-    if frame.shape[:2] != (height, width):
-        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-    if out.dtype == np.uint8:
-        for rgb in range(3):
-            cv2.extractChannel(frame, 2 - rgb, dst=out[rgb])
-        return
-    for rgb, plane in enumerate(reversed(cv2.split(frame))):
-        scale = 1.0 / (255.0 * recipe.std[rgb])
-        cv2.addWeighted(plane, scale, plane, 0.0, -recipe.mean[rgb] / recipe.std[rgb], dst=out[rgb], dtype=cv2.CV_32F)
+        half_height, half_width = frame.shape[0] // 2, frame.shape[1] // 2
+        even = frame[: 2 * half_height, : 2 * half_width]
+        half = scratch.array(half_height, half_width, 3)
+        frame = cv2.resize(even, (half_width, half_height), dst=half, interpolation=cv2.INTER_AREA)
+    if frame.shape[:2] == (height, width):
+        return frame
+    resized = scratch.array(height, width, 3)
+    return cv2.resize(frame, (width, height), dst=resized, interpolation=cv2.INTER_LINEAR)  # type: ignore[no-any-return]
 
 
 def image_scaling(recipe: ImageRecipe) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -109,12 +141,12 @@ def preprocess_vector(row: NDArray[Any], recipe: VectorRecipe, out: NDArray[np.f
     out[:, 0] /= np.asarray(recipe.std, np.float32)
 
 
-def preprocess(data: NDArray[Any], recipe: Recipe, out: NDArray[Any]) -> None:
-    """Preprocess one window, frame or row by the kind of its recipe; raises as the functions above."""
+def preprocess(data: NDArray[Any], recipe: Recipe, out: NDArray[Any], scratch: Scratch | None = None) -> None:
+    """Preprocess one window, frame or row by the kind of its recipe; arguments and errors as the functions above."""
     if isinstance(recipe, IqRecipe):
         preprocess_iq(data, out)
     elif isinstance(recipe, ImageRecipe):
-        preprocess_image(data, recipe, out)
+        preprocess_image(data, recipe, out, scratch)
     else:
         preprocess_vector(data, recipe, out)
 

@@ -63,7 +63,7 @@ def test_a_message_whose_feature_is_not_finite_is_refused_and_the_next_one_is_ta
     message = decode_message(encode_array(Kind.IQ, Stamp(1, 1, 1, 1000, time.monotonic_ns(), 0, RATE_HZ), window))
     arrival = Arrival(stream="radio", header=message[0], payload=message[1], arrived_ns=0)
     with monkeypatch.context() as broken:
-        broken.setattr("edge.pipeline.branch.preprocess", lambda data, recipe, out: out.fill(np.nan))
+        broken.setattr("edge.pipeline.branch.preprocess", lambda data, recipe, out, _: out.fill(np.nan))
         assert branches["iq"].process(arrival) is Reason.ENGINE
     assert isinstance(branches["iq"].process(arrival), Feature)
 

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.errors import DeviceError, InputError
-from models.preprocess import image_planes, image_scaling, opencv, preprocess, preprocess_image, preprocess_iq
+from models.preprocess import (
+    MOST_SHAPES,
+    Scratch,
+    image_planes,
+    image_scaling,
+    opencv,
+    preprocess,
+    preprocess_image,
+    preprocess_iq,
+)
 from models.spec import ImageRecipe, IqRecipe
 
 ROUNDING = 1e-4
@@ -185,3 +194,16 @@ def test_grey_values_stay_within_a_byte_whatever_was_normalised() -> None:
     recipe = ImageRecipe(height_px=8, width_px=8)
     assert image_planes(np.full((2, 3, 8, 8), -9.0, np.float32), recipe).max() == 0
     assert image_planes(np.full((2, 3, 8, 8), 9.0, np.float32), recipe).min() == 255
+
+
+def test_a_scratch_changes_nothing_and_forgets_frames_of_ever_new_sizes():
+    scratch, rng = Scratch(), np.random.default_rng(0)
+    recipe = ImageRecipe(height_px=32, width_px=48)
+    fresh, kept = np.empty(recipe.input_shape, np.float32), np.empty(recipe.input_shape, np.float32)
+    for n in range(2 * MOST_SHAPES):
+        frame = rng.integers(0, 256, (32 + 7 * n, 48 + 5 * n, 3), np.uint8)
+        preprocess_image(frame, recipe, fresh)
+        preprocess_image(frame, recipe, kept, scratch)
+        np.testing.assert_array_equal(fresh, kept)
+    assert len(scratch._arrays) <= MOST_SHAPES
+    assert scratch.array(3, 4) is scratch.array(3, 4)

@@ -14,7 +14,7 @@ from edge.pipeline.gate import Gate
 from edge.pipeline.scheduler import Arrival
 from edge.transport.sensors import decode_frame, fit_header, newest_window
 from edge.transport.wire import Header, Reason
-from models.preprocess import preprocess
+from models.preprocess import Scratch, preprocess
 from models.spec import IqRecipe, ModalitySpec
 
 Payload = bytes | memoryview
@@ -29,6 +29,7 @@ class Branch:
         self._clock = clock
         self._max_frame_px = stream.max_frame_px
         self._gate = Gate()
+        self._scratch = Scratch()
 
     def admit(self, message: tuple[Header, Payload] | Reason) -> tuple[Header, Payload] | Reason:
         """Return a received message as this branch will take it, or why it cannot, by its header alone.
@@ -48,7 +49,7 @@ class Branch:
         data = self._window(arrival) if is_iq else self._frame(arrival)
         if isinstance(data, Reason):
             return data
-        preprocess(data, self.modality.recipe, self._engine.inputs["input"][0])
+        preprocess(data, self.modality.recipe, self._engine.inputs["input"][0], self._scratch)
         preprocessed_ns = self._clock.now_ns()
         try:
             is_finite = self._engine.run()
