@@ -11,6 +11,7 @@ class _Builder:
         self.logger, self.trt = logger, trt
 
     def create_network(self, flags):
+        self.trt.network_flags.append(flags)
         return SimpleNamespace(num_inputs=0, num_layers=0, names=[])
 
     def create_builder_config(self):
@@ -63,6 +64,7 @@ class _Config:
         return True
 
     def get_timing_cache(self):
+        self.trt.reach("get_timing_cache")
         return self.cache
 
 
@@ -74,6 +76,8 @@ class _TimingCache:
         return self.data
 
     def combine(self, other, ignore_mismatch):
+        if other.data.startswith(b"breaking"):
+            raise RuntimeError("combine raised")
         if other.data.startswith(b"foreign") and not ignore_mismatch:
             return False
         self.data += other.data
@@ -113,16 +117,32 @@ class FakeTensorrt:
     def __init__(self, layers=(), complaint="", on_step=lambda step: None):
         self.layers, self.complaint, self.on_step = list(layers), complaint, on_step
         self.answer = ""  # of the engine inspector, in place of its JSON
-        self.configs, self.shapes, self.deserialized = [], [], []
+        self.configs, self.shapes, self.deserialized, self.network_flags = [], [], [], []
+        self.raising = ""  # name of what raises
+
+    def reach(self, name):
+        if name == self.raising:
+            raise RuntimeError(f"{name} raised")
 
     def Builder(self, logger):  # noqa: N802
         return _Builder(logger, self)
 
     def Runtime(self, logger):  # noqa: N802
+        self.reach("Runtime")
+
         def deserialize(plan):
+            self.reach("deserialize_cuda_engine")
             self.deserialized.append(plan)
             told = self.answer or json.dumps({"Layers": self.layers, "Bindings": []})
-            inspector = SimpleNamespace(get_engine_information=lambda form: told)
-            return SimpleNamespace(create_engine_inspector=lambda: inspector)
+
+            def get_engine_information(form):
+                self.reach("get_engine_information")
+                return told
+
+            def create_engine_inspector():
+                self.reach("create_engine_inspector")
+                return SimpleNamespace(get_engine_information=get_engine_information)
+
+            return SimpleNamespace(create_engine_inspector=create_engine_inspector)
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)

@@ -22,7 +22,7 @@ from calibration.quantization.quantize import Variant, quantize_bundle
 from calibration.quantization.ranges import collect_ranges
 from edge.backends import device
 from edge.backends.device import platform_of
-from edge.backends.plan_key import BuilderOptions, DeviceFacts, Platform, target_facts, wanted_plans
+from edge.backends.plan_key import BUILDER_REVISION, BuilderOptions, DeviceFacts, Platform, target_facts, wanted_plans
 from edge.backends.plans import PlanCache, PlanConfig
 from models.bundle import GOLDEN, open_bundle, shipped_bundle, write_bundle
 from models.errors import BundleError, ConfigError, DeviceError
@@ -252,6 +252,63 @@ def test_options_reach_the_builder_and_no_precision_does(bundle, tmp_path):
     assert config.flags == set()
     assert config.max_aux_streams == 0
     assert trt.shapes == [("input", (1, 2, 4096), (1, 2, 4096), (1, 2, 4096))]
+
+
+FIXED_SETTINGS = {1: {"network_flags": {1 << 1}, "flags": set(), "max_aux_streams": 0}}
+"""By revision of the builder, what it sets beside the options: another setting is another revision."""
+
+
+def test_what_the_builder_sets_beside_the_options_is_what_its_revision_stands_for(bundle, tmp_path):
+    trt = FakeTensorrt()
+    built(bundle, tmp_path, trt)
+    (config,) = trt.configs
+    of_options = {"builder_optimization_level", "profiling_verbosity", "limits", "cache"}
+    found = {name: value for name, value in vars(config).items() if name not in {*of_options, "trt"}}
+    del found["progress_monitor"]
+    assert {"network_flags": set(trt.network_flags), **found} == FIXED_SETTINGS[BUILDER_REVISION]
+
+
+@pytest.mark.parametrize(
+    "call", ["Runtime", "deserialize_cuda_engine", "create_engine_inspector", "get_engine_information"]
+)
+def test_an_error_in_the_inspector_costs_the_report_its_kernels_and_no_plan(bundle, tmp_path, call):
+    trt = FakeTensorrt()
+    trt.raising = call
+    outcome = built(bundle, tmp_path, trt)
+    assert outcome.file.read_bytes() == b"plan of main_graph"
+    told = json.loads(outcome.report.with_suffix(".json").read_text())
+    assert told["source"] == "parsed network"
+    assert f"its layers could not be inspected (RuntimeError('{call} raised'))" in told["note"]
+    assert built(bundle, tmp_path, trt).state == "found"
+
+
+def test_an_error_in_the_timing_cache_costs_what_was_timed_and_no_plan(bundle, tmp_path, caplog):
+    trt = FakeTensorrt()
+    trt.raising = "get_timing_cache"
+    assert built(bundle, tmp_path, trt).file.is_file()
+    assert not timing_file(tmp_path).exists()
+    assert "what was timed is not kept: RuntimeError('get_timing_cache raised')" in caplog.text
+
+
+def test_times_of_another_process_that_break_the_merge_cost_neither_plan_nor_our_times(bundle, tmp_path):
+    def another(step):
+        timing_file(tmp_path).parent.mkdir(exist_ok=True)
+        timing_file(tmp_path).write_bytes(b"breaking")
+
+    assert built(bundle, tmp_path, FakeTensorrt(on_step=another)).file.is_file()
+    assert timing_file(tmp_path).read_bytes() == b"timed;"
+
+
+def test_a_build_never_drops_plans_that_fly_with_its_own(rtx, bundle, tmp_path, capsys):
+    options = tmp_path / "plan.yaml"
+    options.write_text("cache: {plans: 1}\n")
+    plans = tmp_path / "plans"
+    for more in ([], ["--role", "iq", "--precision", "fp32"]):
+        assert command(bundle, plans, "--options", str(options), *more) == 0
+    assert command(bundle, plans, "--options", str(options), "--explain") == 0
+    assert {entry.title for entry in PlanCache(plans).entries()} == {
+        "demo-1.iq.int8", "demo-1.iq.fp32", "demo-1.image.fp32", "demo-1.fusion.fp32",
+    }  # fmt: skip
 
 
 def test_too_little_memory_is_named_with_a_remedy(bundle, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.backends.plan_key import BuilderOptions, DeviceFacts, PlanKey, Platform, plan_key
+from edge.backends.plan_key import BUILDER_REVISION, BuilderOptions, DeviceFacts, PlanKey, Platform, plan_key
 from edge.backends.plans import Limits, PlanCache, check_folder
 from models.errors import DeviceError, RecordingError
 
@@ -25,6 +25,7 @@ OTHER = {
     "sm_count": 14,
     "driver": "540.5.0",
     "l4t": "36.5.0",
+    "revision": BUILDER_REVISION - 1,
     "options": BuilderOptions(optimization_level=5).as_text(),
     "profile": {"input": ((1, 2, 64), (1, 2, 64), (8, 2, 64))},
 }
@@ -88,6 +89,7 @@ VALUES = {
     "onnx_sha256": st.binary(max_size=4).map(lambda data: hashlib.sha256(data).hexdigest()),
     "provider": st.just("tensorrt_rtx"),
     "sm_count": st.integers(0, 200),
+    "revision": st.integers(0, 200),
     "profile": st.dictionaries(st.text(), st.tuples(SHAPES, SHAPES, SHAPES), max_size=3),
 }
 """Values of the fields that are not any text."""
@@ -265,19 +267,47 @@ def test_plans_go_when_all_together_are_too_large_but_never_the_one_just_built(t
     assert [entry.title for entry in cache.entries()] == ["large"]
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+@pytest.mark.parametrize("limits", [Limits(plans=2), Limits(plans=1), Limits(mib=1)])
+def test_plans_that_fly_together_stay_whatever_the_limits_say(tmp_path, limits, caplog):
+    PlanCache(tmp_path).store(key_of(b"of another bundle"), bytes(100_000), "another")
+    keys = [key_of(name) for name in (b"iq", b"image", b"fusion")]
+    cache = PlanCache(tmp_path, limits, needed=[key.name for key in keys])
+    for key in keys:
+        cache.store(key, bytes(500_000), "of this one")
+    assert all(cache.look_up(key).plan for key in keys)
+    assert [entry.title for entry in cache.entries()] == ["of this one"] * 3
+    assert f"cache.plans ({limits.plans}) or cache.mib ({limits.mib}) allow: they are kept; raise" in caplog.text
+
+
+def test_limits_that_are_kept_to_are_not_talked_about(tmp_path, caplog):
+    keys = [key_of(name) for name in (b"iq", b"image")]
+    cache = PlanCache(tmp_path, Limits(plans=2), needed=[key.name for key in keys])
+    for key in keys:
+        cache.store(key, PLAN, "small")
+    assert caplog.text == ""
+
+
+def test_a_plan_from_before_there_were_revisions_is_stale_and_explained(cache):
+    entry = cache.store(msgspec.structs.replace(KEY, revision=0), PLAN, "small")
+    assert "revision" not in (cache.folder / f"{entry.key.name}.json").read_text()  # as it was written then
+    (line,) = cache.explain(KEY)
+    assert f"revision: expected {BUILDER_REVISION}, found 0 (another release of this project built it" in line
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702, 0o770, 0o720])
 def test_a_folder_that_others_may_write_to_is_refused(cache, mode):
     cache.store(KEY, PLAN, "small")
     cache.folder.chmod(mode)
-    with pytest.raises(DeviceError, match=f"nobody else may write to it, found mode {mode:o}; .*chmod o-w"):
+    with pytest.raises(DeviceError, match=f"nobody else may write to it, found mode {mode:o}; .*chmod go-w"):
         cache.look_up(KEY)
     with pytest.raises(DeviceError, match="executable code"):
         cache.store(KEY, PLAN, "small")
 
 
-def test_a_plan_that_others_may_write_to_is_refused(cache):
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o602])
+def test_a_plan_that_others_may_write_to_is_refused(cache, mode):
     entry = cache.store(KEY, PLAN, "small")
-    (cache.folder / entry.file).chmod(0o666)
+    (cache.folder / entry.file).chmod(mode)
     assert "nobody else may write to it" in cache.look_up(KEY).reason
 
 
@@ -291,9 +321,14 @@ def test_a_folder_of_another_user_is_refused(cache, monkeypatch):
         cache.look_up(KEY)
 
 
-def test_a_new_folder_is_closed_to_others(cache):
-    cache.store(KEY, PLAN, "small")
+def test_a_new_folder_is_closed_to_others_and_taken_back_whatever_the_umask(cache):
+    before = os.umask(0o002)
+    try:
+        cache.store(KEY, PLAN, "small")
+    finally:
+        os.umask(before)
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
+    assert cache.look_up(KEY).plan == PLAN
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):

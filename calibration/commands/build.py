@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.plans)
     machine = _machine(args.compute_capability)
     wanted = wanted_plans(bundle, args.precision, machine.platform, config.builder, tuple(args.role))
-    cache = PlanCache(args.plans, config.cache, _command(args))
+    flying = (wanted_plans(bundle, choice, machine.platform, config.builder) for choice in {args.precision, "auto"})
+    needed = {one.key.name for some in (wanted, *flying) for one in some}
+    cache = PlanCache(args.plans, config.cache, _command(args), needed)
     if args.explain:
         return _explain(wanted, cache, args)
     return _build(wanted, machine, config, cache, args)

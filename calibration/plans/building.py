@@ -12,6 +12,7 @@ from calibration.plans.progress import Progress
 from calibration.plans.report import report_on, write_report
 from calibration.rules import check_graph
 from calibration.rules.files import parse_graph
+from edge.backends.cuda import GIVING_UP
 from edge.backends.plan_key import Platform, WantedPlan, differences
 from edge.backends.plans import PlanCache, PlanConfig
 from models.disk import write_whole
@@ -103,10 +104,15 @@ def build_one(
     broken = [f"{one.node}: {one.reason}: {one.fix}" for one in check_graph(model) if one.severity == "error"]
     if broken:  # some such graphs take NVIDIA's builder down, and this process with it
         raise BundleError("\n".join(f"{wanted.title}: breaks a rule of TensorRT: {line}" for line in broken))
+    timing = _timing_file(wanted, machine, cache.folder)
+    keeps_times = config.builder.timing_cache and machine.has_timing_cache
+    times = _read_times(timing, cache) if keeps_times else None
     began = time.monotonic()
-    built = _build(wanted, machine, config, cache, progress)
+    built = _build(wanted, machine, config, progress, times)
     seconds = time.monotonic() - began
     entry = cache.store(wanted.key, built.plan, wanted.title)
+    if built.timing_cache is not None:
+        _keep_times(machine.trt, cache, timing, times, built.timing_cache)
     report = report_on(wanted.title, wanted.key, built, model)
     return Outcome(
         wanted=wanted,
@@ -120,36 +126,41 @@ def build_one(
     )
 
 
-def _build(wanted: WantedPlan, machine: Machine, config: PlanConfig, cache: PlanCache, progress: Progress) -> Built:
+def _build(wanted: WantedPlan, machine: Machine, config: PlanConfig, progress: Progress, times: bytes | None) -> Built:
     """Build in a thread of its own, so that Ctrl-C is heard here while NVIDIA's library works."""
-    timing = cache.folder / TIMING / f"{machine.name.replace(' ', '-')}-sm{wanted.key.compute_capability}.cache"
-    keeps_times = config.builder.timing_cache and machine.has_timing_cache
-    before = _read_times(timing, cache) if keeps_times else None
     order = Order(
         options=config.builder,
         profile=wanted.key.profile,
         progress=progress,
         compute_capability=machine.compute_capability,
-        timing_cache=before,
+        timing_cache=times,
     )
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="build") as pool:
         try:
-            built = pool.submit(build_plan, machine.trt, wanted.graph, order).result()
+            return pool.submit(build_plan, machine.trt, wanted.graph, order).result()
         except KeyboardInterrupt:
             log.warning("%s: cancelling the build", wanted.title)
             progress.cancel()
             raise
-    if built.timing_cache is not None:
-        with cache.locked():
-            meanwhile = timing.read_bytes() if timing.is_file() else b""
-            merged = built.timing_cache
-            if meanwhile not in (b"", before):  # another process has built since
-                merged = merge_timing_caches(machine.trt, merged, meanwhile)
-            write_whole(timing, merged)
-    return built
+
+
+def _timing_file(wanted: WantedPlan, machine: Machine, folder: Path) -> Path:
+    return folder / TIMING / f"{machine.name.replace(' ', '-')}-sm{wanted.key.compute_capability}.cache"
 
 
 def _read_times(timing: Path, cache: PlanCache) -> bytes:
     """Return what was timed on this GPU so far, nothing at first."""
     with cache.locked():
         return timing.read_bytes() if timing.is_file() else b""
+
+
+def _keep_times(trt: Any, cache: PlanCache, timing: Path, before: bytes | None, timed: bytes) -> None:
+    """Write what was timed, with what another process has written since `before` was read."""
+    with cache.locked():
+        meanwhile = timing.read_bytes() if timing.is_file() else b""
+        if meanwhile not in (b"", before):
+            try:
+                timed = merge_timing_caches(trt, timed, meanwhile)
+            except GIVING_UP as error:
+                log.warning("what another process timed meanwhile is not kept: %s", str(error))
+        write_whole(timing, timed)

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from calibration.plans.progress import Progress
+from edge.backends.cuda import UNFORESEEN
 from edge.backends.plan_key import BuilderOptions, Profile
 from edge.backends.trt_log import logger_of
 from models.errors import BundleError, DeviceError
@@ -67,7 +68,9 @@ class Built:
     timing_cache: bytes | None
     """What was timed so far; None where nothing is kept."""
     inspection: str | None
-    """JSON of the engine inspector; None where no GPU is at hand to load the plan."""
+    """JSON of the engine inspector; None where the plan could not be loaded, as where no GPU is at hand."""
+    failure: str
+    """What was raised when the plan was to be inspected; empty where nothing was."""
     network: tuple[NetworkLayer, ...]
     """What the parser made of the graph, before layers were joined."""
 
@@ -144,18 +147,19 @@ def build_plan(trt: Any, graph: bytes, order: Order) -> Built:
     config.progress_monitor = monitor = _monitor(trt, order.progress)
     plan = _finish(trt, builder, network, config)
     del monitor  # not earlier: it must outlive the build
-    timed = None if order.timing_cache is None else bytes(config.get_timing_cache().serialize())
-    return Built(plan=plan, timing_cache=timed, inspection=_inspect(trt, plan), network=layers)
+    timed = _timed(config) if order.timing_cache is not None else None
+    inspection, failure = _inspect(trt, plan)
+    return Built(plan=plan, timing_cache=timed, inspection=inspection, failure=failure, network=layers)
 
 
 def merge_timing_caches(trt: Any, ours: bytes, theirs: bytes) -> bytes:
     """Return what two builds on this GPU timed; what is of another version or GPU is left out."""
     builder = _builder(trt)
     config = builder.create_builder_config()
-    merged, other = config.create_timing_cache(ours), config.create_timing_cache(theirs)
-    if not merged.combine(other, False):
+    cache, other = config.create_timing_cache(ours), config.create_timing_cache(theirs)
+    if not cache.combine(other, False):
         log.warning("%s: timing cache of another GPU or version: it is not kept", trt.__name__)
-    return bytes(merged.serialize())
+    return _as_bytes(cache)
 
 
 def _finish(trt: Any, builder: Any, network: Any, config: Any) -> bytes:
@@ -189,6 +193,7 @@ def _profile(builder: Any, shapes: Profile) -> Any:
 
 
 def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
+    """Set the options, and what is fixed: with another fixed setting raise BUILDER_REVISION, so that old plans go."""
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = getattr(trt.ProfilingVerbosity, options.profiling_verbosity.upper())
     if options.workspace_mib is not None:
@@ -222,12 +227,35 @@ def _set_timing_cache(config: Any, data: bytes) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def _inspect(trt: Any, plan: bytes) -> str | None:
-    """Return what the engine inspector says of a plan, as JSON; None where there is no GPU to load it."""
-    engine = trt.Runtime(logger_of(trt)).deserialize_cuda_engine(plan)
-    if engine is None:
+def _timed(config: Any) -> bytes | None:
+    """Return what was timed; None where it cannot be had, which is no reason to lose a plan."""
+    try:
+        cache = config.get_timing_cache()
+        return _as_bytes(cache)
+    except UNFORESEEN as error:
+        log.warning("what was timed is not kept: %r", error)
         return None
-    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _as_bytes(cache: Any) -> bytes:
+    return bytes(cache.serialize())
+
+
+def _inspect(trt: Any, plan: bytes) -> tuple[str | None, str]:
+    """Return what the engine inspector says of a plan, as JSON, and what kept it from that, where something did.
+
+    There is neither where there is no GPU to load the plan. The plan is good whatever happens here.
+    """
+    try:
+        runtime = trt.Runtime(logger_of(trt))
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            return None, ""
+        inspector = engine.create_engine_inspector()
+        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON)), ""
+    except UNFORESEEN as error:
+        log.warning("the plan cannot be inspected: %r", error)
+        return None, repr(error)
 
 
 def _layers(network: Any) -> Iterator[NetworkLayer]:
@@ -239,11 +267,15 @@ def _layers(network: Any) -> Iterator[NetworkLayer]:
         yield NetworkLayer(
             name=layer.name,
             kind=layer.type.name,
-            inputs=tuple(one.name for one in inputs if one is not None),
-            outputs=tuple(one.name for one in outputs),
-            dtype=outputs[0].dtype.name,
+            inputs=tuple(tensor.name for tensor in inputs if tensor is not None),
+            outputs=tuple(tensor.name for tensor in outputs),
+            dtype=_dtype(outputs[0]),
             metadata=layer.metadata,
         )
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype.name)
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -22,6 +22,10 @@ _NO_ENGINE = (
     "No GPU was at hand that could load the plan, so its kernels are not known: what stands here is what the graph asks"
     " for, as NVIDIA's parser understood it. Build on the device to see what runs."
 )
+_NO_INSPECTION = (
+    "The plan was built, but its layers could not be inspected ({}): what stands here is what the graph asks for, as"
+    " NVIDIA's parser understood it."
+)
 _NO_JSON = "The engine inspector's answer is no JSON: what stands here is what the graph asks for."
 _NO_DETAILS = "The plan was built without details: set builder.profiling_verbosity to detailed to see precisions."
 
@@ -74,6 +78,7 @@ def report_on(title: str, key: PlanKey, built: Built, model: ModelProto) -> Plan
     inspection = _parsed(built.inspection)
     if inspection is None:
         note = _NO_ENGINE if built.inspection is None else _NO_JSON
+        note = _NO_INSPECTION.format(built.failure) if built.failure else note
         source, layers = FROM_NETWORK, from_network(built.network, wanted)
     else:
         source, layers = FROM_ENGINE, from_inspector(inspection, wanted)

@@ -19,6 +19,9 @@ Profile = dict[str, tuple[Shape, Shape, Shape]]
 
 SUPPORTED = {"tensorrt": ((10, 3), (12,)), "tensorrt_rtx": ((1, 7), (2,))}
 """From which version on, and below which."""
+BUILDER_REVISION = 1
+"""Of what calibration/plans/engine.py sets beside the options. Raise it with every change there: older plans are then
+built anew. 0 stands for plans from before there were revisions."""
 _ELSEWHERE = "a plan fits the GPU that it was built for and no other"
 _OLD = "the software changed since"
 _WHY = {
@@ -29,6 +32,7 @@ _WHY = {
     "sm_count": _ELSEWHERE,
     "driver": _OLD,
     "l4t": _OLD,
+    "revision": "another release of this project built it, with other fixed settings",
     "options": "it was built with other options",
     "profile": "it was built for other shapes",
     "onnx_sha256": "it was built of another graph",
@@ -91,7 +95,7 @@ class Platform:
     facts: DeviceFacts
 
 
-class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that a plan depends on."""
 
     onnx_sha256: str
@@ -106,6 +110,8 @@ class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     options: str
     """As `BuilderOptions.as_text` gives them."""
     profile: Profile
+    revision: int = 0
+    """Of the builder's fixed settings: see `BUILDER_REVISION`."""
 
     @property
     def name(self) -> str:
@@ -191,6 +197,7 @@ def plan_key(graph: bytes, platform: Platform, options: BuilderOptions, profile:
         l4t=facts.l4t,
         options=options.as_text(),
         profile=profile,
+        revision=BUILDER_REVISION,
     )
 
 

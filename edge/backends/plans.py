@@ -13,9 +13,10 @@ tells damage, not intent. Nothing here needs tensorrt or CUDA: what is to be kno
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,8 @@ from models.archive import open_regular
 from models.disk import write_whole
 from models.errors import BundleError, DeviceError, RecordingError
 
+log = logging.getLogger(__name__)
+
 MAX_SIDECAR_BYTES = 1 << 16
 MAX_PLAN_BYTES = 1 << 31
 _LOCK = "lock"
@@ -34,7 +37,7 @@ _HEX = "[0-9a-f]"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much the cache keeps; what was not used for the longest time goes first."""
+    """How much the cache keeps; what was not used for the longest time goes first, what a flight needs never."""
 
     plans: int = 64
     """Number of plans."""
@@ -89,16 +92,24 @@ class Lookup:
 class PlanCache:
     """A folder of plans."""
 
-    def __init__(self, folder: Path, limits: Limits | None = None, command: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits | None = None,
+        command: str | None = None,
+        needed: Collection[str] = (),
+    ) -> None:
         """Nothing is read yet.
 
         Args:
             folder: outside of any bundle; may be absent, and is made by `store`.
             limits: what `store` keeps; the defaults without.
             command: what to type to build what is missing, for messages.
+            needed: names of keys whose plans stay, whatever the limits say: those that fly together.
         """
         self.folder = folder
         self._limits = limits or Limits()
+        self._needed = frozenset(needed)
         self.command = command or f"uav-calibrate build --bundle BUNDLE.uavb --plans {folder}"
 
     def look_up(self, key: PlanKey) -> Lookup:
@@ -210,14 +221,23 @@ class PlanCache:
         return plan
 
     def _drop(self, kept: Entry) -> None:
-        """Remove what goes beyond the limits, and plans that no sidecar names; `kept` stays in any case."""
-        named, count, size_bytes = set(), 0, 0
-        for entry in sorted(self.entries(), key=lambda one: one != kept):  # stable: what was used last stays ahead
+        """Remove what goes beyond the limits, and plans that no sidecar names; `kept` and what is needed stay."""
+        stay = {kept.key.name, *self._needed}
+        named, count, size_bytes, is_over = set(), 0, 0, False
+        for entry in sorted(self.entries(), key=lambda one: one.key.name not in stay):  # stable: the last used ahead
             count, size_bytes = count + 1, size_bytes + entry.size_bytes
-            if entry == kept or (count <= self._limits.plans and size_bytes <= self._limits.mib << 20):
+            is_within = count <= self._limits.plans and size_bytes <= self._limits.mib << 20
+            if is_within or entry.key.name in stay:
                 named.add(entry.file)
+                is_over |= not is_within
             else:
                 self._sidecar(entry.key.name).unlink(missing_ok=True)
+        if is_over:
+            log.warning(
+                "%s: the plans that fly together are more than cache.plans (%d) or cache.mib (%d) allow: they are kept;"
+                " raise these limits in the YAML of --options",
+                *(self.folder, self._limits.plans, self._limits.mib),
+            )
         for path in (*self.folder.glob(f"{_HEX * 32}-{_HEX * 16}.plan"), *self.folder.glob(f".{_HEX * 32}*.partial")):
             if path.name not in named:
                 path.unlink(missing_ok=True)
@@ -239,10 +259,10 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
-    if found.st_mode & stat.S_IWOTH:
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise DeviceError(
             f"{path}: expected that nobody else may write to it, found mode {stat.S_IMODE(found.st_mode):o}; a plan is"
-            f" executable code: chmod o-w {path} and build what is in it anew, or name another folder"
+            f" executable code: chmod go-w {path} and build what is in it anew, or name another folder"
         )
     if found.st_uid not in (os.geteuid(), 0):
         raise DeviceError(
