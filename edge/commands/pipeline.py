@@ -1,6 +1,7 @@
 """`uav-edge pipeline`: the pipeline alone; `uav-edge run` starts it as one of its processes."""
 
 import argparse
+import gc
 import logging
 import os
 import threading
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     bundle = open_bundle(Path(config.bundle), trust)
     pipeline = LivePipeline(*after_crash(config, bundle)) if args.without_gpu else LivePipeline(config, bundle)
     pipeline.start()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays until the end: the collector need not look through it in flight
     while not stop.is_set():  # not stop.wait(): a signal that comes while it takes its lock would hang it
         time.sleep(POLL_S)
     status = pipeline.stop()

@@ -33,10 +33,16 @@ class FeatureRing:
 
     def __init__(self, capacity: int = RING_FEATURES) -> None:
         self._features: deque[Feature] = deque(maxlen=capacity)
+        self._newest_ns: int | None = None
 
     def push(self, feature: Feature) -> None:
         """Add a feature; the oldest one leaves when the ring is full."""
+        leaving = self._features[0] if len(self._features) == self._features.maxlen else None
         self._features.append(feature)
+        if self._newest_ns is None or feature.capture_ns > self._newest_ns:
+            self._newest_ns = feature.capture_ns
+        elif leaving is not None and leaving.capture_ns == self._newest_ns:  # capture times went back since
+            self._newest_ns = max(feature.capture_ns for feature in self._features)
 
     def nearest(self, capture_ns: int) -> Feature | None:
         """Return the feature captured nearest to `capture_ns`, the later one of two equally near; None when empty."""
@@ -48,4 +54,4 @@ class FeatureRing:
 
     def newest_capture_ns(self) -> int | None:
         """Return the newest capture time, or None when empty."""
-        return max((feature.capture_ns for feature in self._features), default=None)
+        return self._newest_ns
