@@ -150,7 +150,30 @@ class SoapySource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="soa
     """Fixed gain; absent: the device's automatic gain."""
 
 
-SourceConfig = SyntheticSource | CameraSource | SdrFileSource | SoapySource
+class GnuRadioSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="gnuradio"):
+    """A flowgraph of GNU Radio that ends in a ZeroMQ sink, started by itself; it may come and go."""
+
+    stream: str
+    """Name of the stream that it feeds, in blocks as long as a period of the stream's rate_hz."""
+    endpoint: str
+    """Where the flowgraph's sink is bound: ipc://PATH or tcp://127.0.0.1:PORT."""
+    sample_rate_hz: int
+    """Until a tag rx_rate says otherwise."""
+    centre_hz: float = 0.0
+    """Until a tag rx_freq says otherwise."""
+    tags: bool = True
+    """The sink's pass_tags. Without them samples carry no number and no time: what is lost nobody knows."""
+    sink: Literal["pub", "push"] = "pub"
+    """pub loses samples when this machine is too busy; push holds the flowgraph up instead."""
+    sample_type: Literal["complex64", "int16", "int8", "uint8"] = "complex64"
+    """Item of the sink: complex, or I and Q as an item of two integers (vlen 2)."""
+
+    def __post_init__(self) -> None:
+        _local(self.endpoint)
+        _require(self.sample_rate_hz > 0, f"sample_rate_hz is {self.sample_rate_hz}: expected above 0")
+
+
+SourceConfig = SyntheticSource | CameraSource | SdrFileSource | SoapySource | GnuRadioSource
 
 
 class MavlinkConfig(_Config, frozen=True, kw_only=True):
@@ -223,6 +246,7 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
     def _require_different_endpoints(self) -> None:
         used = {self.results: "results"}
         others = [(f"streams.{name}", stream.endpoint) for name, stream in self.streams.items()]
+        others += [(f"the flowgraph of {s.stream}", s.endpoint) for s in self.sources if isinstance(s, GnuRadioSource)]
         for name, endpoint in (*others, ("pose", self.pose)):
             if endpoint is not None:
                 other = used.setdefault(endpoint, name)

@@ -8,7 +8,8 @@ from playing import Received, kept_sender, virtual_pacer
 
 from edge.clock import VirtualClock
 from edge.config import SoapySource
-from edge.sources.soapy import SILENCE_NS, DeviceTime, play_soapy, soapy_module
+from edge.sources.device_time import DeviceTime
+from edge.sources.soapy import SILENCE_NS, play_soapy, soapy_module
 from edge.transport.wire import FLAG_HOST_TIME, as_array
 from models.errors import DeviceError
 

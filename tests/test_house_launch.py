@@ -30,7 +30,7 @@ def test_the_deployment_for_a_laptop_fits_the_shipped_model(root: Path) -> None:
 def test_what_the_deployment_suggests_in_comments_is_valid_too(root: Path) -> None:
     text = (root / "launch" / "flight.yaml").read_text()
     sources = re.findall(r"^#   - (\{kind: .*?\})", text, re.MULTILINE)
-    assert len(sources) == 3
+    assert len(sources) == 4
     text = text.replace("# recording:\n#   directory:", "recording:\n  directory:")
     for source in sources:
         other = re.sub(r"(?m)^sources:\n(  - .*\n)+", f"sources: [{source}]\n", text)

@@ -58,7 +58,7 @@ def _choose(config: "FlightConfig", stream: str, path: Path) -> "SourceConfig":
 
 def _play(source: "SourceConfig", rate_hz: float, sender: "StreamSender", pacer: "Pacer", folder: Path) -> None:
     """Run a source of any kind; files that it names are relative to `folder`."""
-    from edge.config import CameraSource, SdrFileSource, SyntheticSource
+    from edge.config import CameraSource, GnuRadioSource, SdrFileSource, SyntheticSource
 
     if isinstance(source, SyntheticSource):
         from edge.sources.simulation import play_synthetic
@@ -73,6 +73,10 @@ def _play(source: "SourceConfig", rate_hz: float, sender: "StreamSender", pacer:
         from edge.sources.camera import play_camera
 
         play_camera(source, folder, sender, pacer)
+    elif isinstance(source, GnuRadioSource):
+        from edge.sources.gnuradio import play_gnuradio
+
+        play_gnuradio(source, rate_hz, sender, pacer)
     else:
         from edge.sources.soapy import play_soapy, soapy_module
 

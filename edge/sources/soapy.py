@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import SoapySource
+from edge.sources.device_time import DeviceTime
 from edge.sources.sdr_file import window_and_hop
 from edge.sources.stream import Pacer, StreamSender
 from edge.transport.wire import FLAG_HOST_TIME
@@ -17,8 +18,6 @@ log = logging.getLogger(__name__)
 READ_TIMEOUT_US = 200_000
 SILENCE_NS = 3_000_000_000
 """A radio that delivers nothing for so long has failed."""
-MAX_DRIFT = 200e-6
-"""Largest difference in speed between the radio's clock and the board's that is followed."""
 RATE_TOLERANCE = 1e-3
 _NS_PER_S = 1_000_000_000
 Samples = NDArray[np.int16]
@@ -147,25 +146,3 @@ class SoapyRadio:
             self._device.setGain(receive, 0, source.gain_db)
         elif self._device.hasGainMode(receive, 0):
             self._device.setGainMode(receive, 0, True)
-
-
-class DeviceTime:
-    """Maps a radio's time stamps to the board's clock.
-
-    A read is noticed late by a varying delay and never early, so the least difference seen is the best one. It may
-    grow by MAX_DRIFT, because no two clocks run alike.
-    """
-
-    def __init__(self) -> None:
-        self._offset_ns: int | None = None
-        self._checked_ns = 0
-
-    def host_ns(self, device_ns: int, now_ns: int) -> int:
-        """Return the board's time of `device_ns`, a moment that is past by now."""
-        observed_ns = now_ns - device_ns
-        if self._offset_ns is None:
-            self._offset_ns = observed_ns
-        allowed_ns = self._offset_ns + round(MAX_DRIFT * (now_ns - self._checked_ns))
-        self._offset_ns = min(allowed_ns, observed_ns)
-        self._checked_ns = now_ns
-        return device_ns + self._offset_ns

@@ -86,6 +86,11 @@ class StreamSender:
         """Skip sequence numbers for what the device lost, so that the receiver counts it."""
         self.sequence = (self.sequence + messages) & 0xFFFF_FFFF
 
+    def restart(self) -> None:
+        """Begin a new epoch, as where the sensor behind this source was started again."""
+        self.epoch = secrets.randbits(32)
+        self.sequence = 0
+
     def wait_for_listeners(self, count: int, timeout_s: float) -> bool:
         """Wait until `count` subscribers are connected; say whether they came in time."""
         return self._publisher.wait_for_listeners(count, timeout_s)

@@ -158,12 +158,15 @@ class Subscriber(_Socket):
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         high_water_mark: int = HIGH_WATER_MARK,
+        pulls: bool = False,
     ) -> None:
+        """Connect to publishers, or, where it `pulls`, to sockets that push: those wait for us and lose nothing."""
         self._endpoints = [endpoints] if isinstance(endpoints, str) else list(endpoints)
         for endpoint in self._endpoints:
             check_endpoint(endpoint)
-        super().__init__(zmq.SUB, high_water_mark, max_message_bytes)
-        self._socket.setsockopt(zmq.SUBSCRIBE, b"")
+        super().__init__(zmq.PULL if pulls else zmq.SUB, high_water_mark, max_message_bytes)
+        if not pulls:
+            self._socket.setsockopt(zmq.SUBSCRIBE, b"")
         self.broken_connections = 0
         """How often a peer broke the protocol, most often by a message over `max_message_bytes`."""
         self._timeout_ms = -1

@@ -1,0 +1,68 @@
+"""When samples were captured, by their count and by whatever time stamps a radio gives."""
+
+from edge.sources.device_time import DeviceTime
+
+_NS_PER_S = 1_000_000_000
+LONGEST_LOSS_NS = 10 * _NS_PER_S
+"""A radio's time that jumps further than this, or back, was set anew; a smaller jump ahead is lost samples."""
+BEHIND_NS = _NS_PER_S
+"""Samples noticed later than this do not come late: their flowgraph runs slower than its sample rate says."""
+_ROUNDING_NS = 10.0
+"""Of a time stamp in doubles."""
+
+
+class SampleClock:
+    """Tells the board's time of a sample by its offset from the start of a flowgraph."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self.rate_hz = rate_hz
+        self.has_time = False
+        """Whether the radio has said what time it is."""
+        self._offset = 0
+        self._ns = 0
+        self._device = DeviceTime()
+        self._shift_ns = 0
+
+    def host_ns(self, offset: int) -> int:
+        """Return when a sample was captured, on the board's clock."""
+        return self._device_ns(offset) + self._shift_ns
+
+    def heard(self, end: int, now_ns: int) -> bool:
+        """Learn that the samples before `end` are there by now; say whether their times still make sense.
+
+        They are begun anew where not.
+        """
+        device_ns = self._device_ns(end)
+        self._shift_ns = self._device.offset_ns(device_ns, now_ns)
+        if now_ns - device_ns - self._shift_ns <= BEHIND_NS:
+            return True
+        self._device = DeviceTime()
+        self._shift_ns = self._device.offset_ns(device_ns, now_ns)
+        return False
+
+    def arrived(self, end: int, now_ns: int) -> None:
+        """Take the board's time for the end of samples whose number tells nothing."""
+        self._offset, self._ns = end, now_ns
+
+    def change_rate(self, offset: int, rate_hz: float) -> None:
+        """Count in another rate from a sample on."""
+        self._offset, self._ns = offset, self._device_ns(offset)
+        self.rate_hz = rate_hz
+
+    def missing(self, offset: int, device_ns: int) -> int | None:
+        """Return how many samples the radio lost before the one that it gives this time; None: its time begins anew."""
+        ahead_ns = device_ns - self._device_ns(offset)
+        tolerance_ns = max(0.5 * _NS_PER_S / self.rate_hz, _ROUNDING_NS)
+        if not self.has_time or not -tolerance_ns <= ahead_ns <= LONGEST_LOSS_NS:
+            return None
+        return round(ahead_ns * 1e-9 * self.rate_hz) if ahead_ns > tolerance_ns else 0
+
+    def stamp(self, offset: int, device_ns: int, *, begins: bool) -> None:
+        """Take the radio's time of a sample; `begins` where it does not go on from the last one."""
+        self._offset, self._ns = offset, device_ns
+        self.has_time = True
+        if begins:
+            self._device = DeviceTime()
+
+    def _device_ns(self, offset: int) -> int:
+        return self._ns + round((offset - self._offset) / self.rate_hz * _NS_PER_S)

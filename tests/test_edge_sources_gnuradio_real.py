@@ -1,0 +1,200 @@
+"""The GNU Radio source against GNU Radio itself, which comes from the system: apt install gnuradio."""
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.clock import SystemClock
+from edge.config import GnuRadioSource
+from edge.sources.gnuradio import SampleAccounting, play_gnuradio
+from edge.sources.stream import Pacer, StreamSender
+from edge.transport.sockets import Subscriber
+from edge.transport.wire import FLAG_HOST_TIME, Header, Reason, as_array, decode_message
+
+PYTHON = "/usr/bin/python3"
+FLOWGRAPH = Path(__file__).with_name("gnuradio_flowgraph.py")
+PERIOD = 65_536
+RATE_HZ = 2_000_000
+BLOCK = 20_000
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _gnuradio() -> None:
+    try:
+        found = subprocess.run([PYTHON, "-c", "from gnuradio import zeromq"], capture_output=True, timeout=60)
+    except OSError:
+        pytest.skip(f"needs GNU Radio of the system, and there is no {PYTHON}")
+    if found.returncode:
+        pytest.skip(f"needs GNU Radio of the system: {PYTHON} has no gnuradio (apt install gnuradio)")
+
+
+class Flowgraph:
+    """A flowgraph in a process of its own, its sink bound."""
+
+    def __init__(self, endpoint: str, *options: str) -> None:
+        command = [PYTHON, str(FLOWGRAPH), "--endpoint", endpoint, "--rate", str(RATE_HZ), *options]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().strip().endswith("READY")
+
+    def stop(self) -> None:
+        self._process.communicate("stop\n", timeout=TIMEOUT_S)
+
+    def start(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("start\n")
+        self._process.stdin.flush()
+
+    def __enter__(self) -> "Flowgraph":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+class Listener:
+    """Runs the source in a thread, and keeps what it publishes."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        settings: dict[str, Any] = {"stream": "r", "endpoint": f"ipc://{folder}/gnuradio", "sample_rate_hz": RATE_HZ}
+        self._source = GnuRadioSource(**settings | options)
+        self._sender = StreamSender(f"ipc://{folder}/radio", 1)
+        self._stop = threading.Event()
+        self.messages: list[tuple[Header, NDArray[Any]]] = []
+        self.counts = SampleAccounting()
+        self._subscriber = Subscriber(self._sender.endpoint, high_water_mark=0)
+        assert self._sender.wait_for_listeners(1, TIMEOUT_S)
+        self._thread = threading.Thread(target=self._play)
+        self._thread.start()
+
+    def hear(self, samples: int) -> None:
+        """Wait until so many samples have come in all."""
+        heard = sum(len(block) for _, block in self.messages)
+        while heard < samples:
+            parts = self._subscriber.receive(round(TIMEOUT_S * 1000))
+            message = decode_message(parts or [])
+            assert not isinstance(message, Reason), message
+            self.messages.append((message[0], as_array(*message).copy()))
+            heard += len(self.messages[-1][1])
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        while (parts := self._subscriber.receive(200)) is not None:
+            message = decode_message(parts)
+            assert not isinstance(message, Reason), message
+            self.messages.append((message[0], as_array(*message).copy()))
+        self._subscriber.close()
+        self._sender.close()
+
+    def _play(self) -> None:
+        self.counts = play_gnuradio(self._source, RATE_HZ / BLOCK, self._sender, Pacer(self._stop, clock=SystemClock()))
+
+
+@contextmanager
+def listening(folder: Path, **options: Any) -> Iterator[Listener]:
+    listener = Listener(folder, **options)
+    try:
+        yield listener
+    finally:
+        listener.stop()
+
+
+def numbers(block: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the numbers, within PERIOD, that the flowgraph gave its samples."""
+    whole = block.astype(np.int64) + 128
+    return whole[:, 0] + 256 * whole[:, 1]
+
+
+def gaps(listener: Listener) -> list[int]:
+    """Return how many samples are missing before each block, within PERIOD, which must be whole inside."""
+    found, following = [], None
+    for _, block in listener.messages:
+        n = numbers(block)
+        assert (np.diff(n) % PERIOD == 1).all()
+        found.append(0 if following is None else int(n[0] - following) % PERIOD)
+        following = int(n[-1]) + 1
+    return found
+
+
+@pytest.mark.parametrize("kind", ["complex64", "int16", "int8"])
+def test_every_sample_of_a_push_sink_arrives_as_it_was_with_the_times_of_the_radio(tmp_path: Path, kind: str) -> None:
+    options = ("--sink", "push", "--tags", "--kind", kind, "--retuned-at", "500000", "--overflow-at", "800000")
+    with (
+        listening(tmp_path, sink="push", sample_type=kind) as listener,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", "--samples", "1000000", *options) as flowgraph,
+    ):
+        flowgraph.start()
+        listener.hear(1_000_000)
+        flowgraph.stop()
+    assert set(gaps(listener)) == {0}
+    counts = listener.counts
+    assert (counts.received, counts.lost, counts.span, counts.sent) == (1_000_000, 0, 1_000_000, 1_000_000)
+    assert (counts.lost_by_radio, counts.restarts, dict(counts.rejected)) == (RATE_HZ // 4, 0, {})
+
+    headers = [header for header, _ in listener.messages]
+    assert numbers(listener.messages[0][1])[0] == 0
+    assert {header.flags & FLAG_HOST_TIME for header in headers} == {0}
+    first = np.cumsum([0] + [header.dim0 for header in headers])[:-1]
+    assert {500_000, 800_000} <= set(first.tolist())
+    assert {header.centre_hz for header, n in zip(headers, first, strict=True) if n < 500_000} == {2.4e9}
+    assert {header.centre_hz for header, n in zip(headers, first, strict=True) if n >= 500_000} == {2.401e9}
+    before = [n for n, at in enumerate(first) if at < 800_000]
+    captured = np.array([header.capture_ns for header in headers])
+    expected = first / RATE_HZ * 1e9
+    assert np.ptp((captured - expected)[before[5:]]) < 100e6
+    skipped = np.diff([header.sequence for header in headers])
+    assert skipped.tolist() == [26 if at == 800_000 else 1 for at in first[1:]]
+
+
+def test_what_a_pub_sink_lost_is_known_to_the_sample(tmp_path: Path) -> None:
+    with (
+        listening(tmp_path) as listener,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", "--sink", "pub", "--tags") as flowgraph,
+    ):
+        flowgraph.start()
+        listener.hear(2_000_000)
+        flowgraph.stop()
+    counts = listener.counts
+    assert counts.balanced
+    assert counts.received >= 2_000_000
+    assert sum(gaps(listener)) % PERIOD == counts.lost % PERIOD
+    assert (counts.restarts, dict(counts.rejected)) == (0, {})
+
+
+def test_without_tags_samples_come_in_their_order_with_the_times_of_the_host(tmp_path: Path) -> None:
+    with (
+        listening(tmp_path, tags=False, sink="push") as listener,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", "--sink", "push", "--samples", "300000") as flowgraph,
+    ):
+        flowgraph.start()
+        listener.hear(300_000)
+        flowgraph.stop()
+    assert set(gaps(listener)) == {0}
+    assert all(header.flags & FLAG_HOST_TIME for header, _ in listener.messages)
+    assert min(np.diff([header.capture_ns for header, _ in listener.messages])) >= 0
+    assert dict(listener.counts.rejected) == {}
+
+
+def test_a_flowgraph_that_is_started_again_goes_on_as_a_new_epoch(tmp_path: Path) -> None:
+    with listening(tmp_path, sink="push") as listener:
+        for n in (1, 2):
+            with Flowgraph(
+                f"ipc://{tmp_path}/gnuradio", "--sink", "push", "--tags", "--samples", "200000"
+            ) as flowgraph:
+                flowgraph.start()
+                listener.hear(n * 200_000)
+                flowgraph.stop()
+    assert (listener.counts.restarts, listener.counts.lost, listener.counts.balanced) == (1, 0, True)
+    assert len({header.epoch for header, _ in listener.messages}) == 2
