@@ -9,11 +9,14 @@ import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from fake_gpu import Event, Gpu, LibCuda, ManagedAllocation, PagelockedHostAllocation, Stream
 from fake_tensorrt import ICudaEngine, IExecutionContext
 from house import ROOT, sources
+
+from edge.backends.plan_key import BuilderOptions
 
 API = json.loads((ROOT / "tests" / "data" / "tensorrt_api.json").read_text())
 TENSORRT = {
@@ -25,6 +28,13 @@ TENSORRT = {
     "NetworkDefinitionCreationFlag": "NetworkDefinitionCreationFlag",
 }  # fmt: skip
 """Which class an object is of, by the name it has in our code; an empty one is the module itself."""
+BUILDER = TENSORRT | {
+    "layer": "ILayer", "type": "LayerType", "dtype": "DataType", "inspector": "EngineInspector",
+    "cache": "ITimingCache", "other": "ITimingCache", "parser_error": "ParserError", "BuilderFlag": "BuilderFlag",
+    "LayerInformationFormat": "LayerInformationFormat", "MemoryPoolType": "MemoryPoolType",
+    "ProfilingVerbosity": "ProfilingVerbosity",
+}  # fmt: skip
+"""The same where plans are built."""
 PYCUDA = {
     "driver": "", "Device": "Device", "device": "Device", "Context": "Context", "cuda_context": "Context",
     "stream": "Stream", "event": "Event", "start": "Event", "managed": "ManagedAllocation",
@@ -36,14 +46,16 @@ OURS = {"args", "options"}
 """Of unknown type, but handed on alone."""
 ONLY_RTX = {"IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
 """Where the builder aims at another GPU, which it does with TensorRT-RTX alone."""
-FILES = {"edge/backends/trt.py": (TENSORRT, PYCUDA), "edge/backends/cuda.py": (PYCUDA, LIBCUDA)}
+BUILDING = "calibration/plans/engine.py"
+FLYING = {"edge/backends/trt.py": (TENSORRT, PYCUDA), "edge/backends/cuda.py": (PYCUDA, LIBCUDA)}
+FILES = FLYING | {BUILDING: (BUILDER,)}
 
 
 def versions(names: dict[str, str]) -> dict[str, dict[str, dict[str, str]]]:
     """Return the surfaces, by version, of the library whose objects have these names."""
     if names is LIBCUDA:
         return {version: {"": functions} for version, functions in API["libcuda"].items()}
-    return API["tensorrt" if names is TENSORRT else "pycuda"]
+    return API["pycuda" if names is PYCUDA else "tensorrt"]
 
 
 def last_name(node: ast.expr) -> str:
@@ -79,22 +91,86 @@ def unknown(tree: ast.Module) -> set[str]:
     return found
 
 
+def nameless(tree: ast.Module, names: dict[str, str]) -> list[str]:
+    """Return what is touched of an object of theirs that has no name by which its class is known."""
+    answers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)]
+    chained = [ast.unparse(one) for one in answers if isinstance(one, ast.Call) and _is_theirs(one.func, names)]
+    held = {
+        node.targets[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Call)
+        if _is_theirs(node.value.func, names)
+    }
+    return chained + [one.id for one in answers if isinstance(one, ast.Name) and one.id in held - names.keys()]
+
+
+def _is_theirs(node: ast.expr, names: dict[str, str]) -> bool:
+    return isinstance(node, ast.Attribute) and last_name(node.value) in names
+
+
+def overridden(tree: ast.Module) -> Iterator[tuple[str, str, int]]:
+    """Yield (class of theirs, method of ours in its place, number of arguments without self)."""
+    for node in ast.walk(tree):
+        for base in node.bases if isinstance(node, ast.ClassDef) else ():
+            if isinstance(base, ast.Attribute) and last_name(base.value) == "trt":
+                methods = (one for one in node.body if isinstance(one, ast.FunctionDef) and one.name[0] != "_")
+                yield from ((base.attr, method.name, len(method.args.args) - 1) for method in methods)
+
+
 def test_all_supported_versions_are_in_the_file():
     assert [version.rpartition(".")[0] for version in API["tensorrt"]] == ["10.16.1", "10.3", "11.4.0"]
     assert list(API["pycuda"]) == ["2026.1"]
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", FLYING)
 def test_everything_touched_is_in_every_version(path):
-    for names in FILES[path]:
+    for names in FLYING[path]:
         found = set(touched(sources()[path], names))
         assert found
         assert missing(sources()[path], names) == []
 
 
 def test_everything_that_the_builder_touches_is_in_every_version():
-    lacking = {line.partition(": ")[2] for line in missing(sources()["calibration/plans/engine.py"], TENSORRT)}
+    lacking = {line.partition(": ")[2] for line in missing(sources()[BUILDING], BUILDER)}
     assert lacking == ONLY_RTX
+    found = set(touched(sources()[BUILDING], BUILDER))
+    classes = {of for of, _ in found}
+    assert {"ILayer", "ITensor", "EngineInspector", "ITimingCache", "ParserError", "MemoryPoolType"} <= classes
+    layer = {"name", "type", "metadata", "num_inputs", "num_outputs", "get_input", "get_output"}
+    assert {member for of, member in found if of == "ILayer"} == layer
+
+
+def test_each_verbosity_that_an_option_names_is_in_every_version():
+    wanted = {name.upper() for name in get_args(get_type_hints(BuilderOptions)["profiling_verbosity"])}
+    for surface in versions(BUILDER).values():
+        assert wanted <= surface["ProfilingVerbosity"].keys()
+
+
+@pytest.mark.parametrize("path", [BUILDING, "edge/backends/trt_log.py"])
+def test_what_tensorrt_calls_of_ours_is_in_every_version_and_takes_as_many_arguments(path):
+    found = list(overridden(sources()[path]))
+    assert found
+    for surface in versions(BUILDER).values():
+        for of, method, count in found:
+            assert surface[of][method].count(",") + 1 == count, (of, method)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_nothing_without_a_name_escapes_this_test(path):
+    assert [one for names in FILES[path] for one in nameless(sources()[path], names)] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["x = network.get_layer(0)\nx.nam", "config.get_timing_cache().serialise()", "network.get_input(0).nam"]
+)
+def test_a_member_of_something_without_a_name_is_found(text):
+    assert len(nameless(ast.parse(text), BUILDER)) == 1
+
+
+def test_a_method_of_ours_that_no_version_calls_is_found():
+    (found,) = overridden(ast.parse("class M(trt.IProgressMonitor):\n  def phase_end(self, name): ..."))
+    assert found == ("IProgressMonitor", "phase_end", 1)
+    assert all("phase_end" not in surface["IProgressMonitor"] for surface in versions(BUILDER).values())
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -103,7 +179,7 @@ def test_nothing_of_unknown_type_escapes_this_test(path):
     assert unknown(sources()[path]) - known - OURS == set()
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", FLYING)
 def test_members_are_named_and_never_looked_up_by_text(path):
     calls = {ast.unparse(node.func) for node in ast.walk(sources()[path]) if isinstance(node, ast.Call)}
     assert not calls & {"getattr", "setattr", "vars"}
@@ -119,6 +195,11 @@ def test_members_are_named_and_never_looked_up_by_text(path):
         ("lane.stream.wait(event)", PYCUDA, "Stream.wait"),
         ("driver.memcpy_htod_asynch", PYCUDA, "module.memcpy_htod_asynch"),
         ("libcuda.cuStreamBeginCapture", LIBCUDA, "module.cuStreamBeginCapture"),
+        ("layer.number_of_inputs", BUILDER, "ILayer.number_of_inputs"),
+        ("layer.get_inputs(0)", BUILDER, "ILayer.get_inputs"),
+        ("inspector.get_engine_info()", BUILDER, "EngineInspector.get_engine_info"),
+        ("trt.MemoryPoolType.SCRATCH", BUILDER, "MemoryPoolType.SCRATCH"),
+        ("parser_error.node_nam()", BUILDER, "ParserError.node_nam"),
     ],
 )
 def test_a_member_that_a_version_lacks_is_found(text, names, found):

@@ -131,7 +131,7 @@ def build_plan(trt: Any, graph: bytes, order: Order) -> Built:
     builder, network = reading.builder, reading.network
     if reading.problems:
         raise BundleError(f"{trt.__name__} {trt.__version__} cannot read the graph: {'; '.join(reading.problems)}")
-    inputs = {network.get_input(n).name for n in range(network.num_inputs)}
+    inputs = {tensor.name for tensor in map(network.get_input, range(network.num_inputs))}
     if inputs != set(order.profile):
         raise BundleError(
             f"graph with inputs {sorted(inputs)}: expected {sorted(order.profile)}: export the bundle anew"
@@ -328,11 +328,11 @@ def _read(trt: Any, graph: bytes) -> _Reading:
     return _Reading(builder=builder, network=network, parser=parser, problems=problems)
 
 
-def _problem(error: Any) -> str:
+def _problem(parser_error: Any) -> str:
     """Return a parser's error as one line that names the node, where the parser does."""
-    node, operator = error.node_name(), error.node_operator()
+    node, operator = parser_error.node_name(), parser_error.node_operator()
     where = " ".join(part for part in (operator, node) if part)
-    return " ".join(f"{where + ': ' if where else ''}{error.desc()}".split())
+    return " ".join(f"{where + ': ' if where else ''}{parser_error.desc()}".split())
 
 
 def _complaints(trt: Any) -> str:
