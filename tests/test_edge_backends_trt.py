@@ -423,9 +423,15 @@ def test_whichever_call_fails_once_the_device_flies_or_says_why_and_leaves_nothi
 
 
 @pytest.mark.parametrize("raises", [False, True])
-@pytest.mark.parametrize("call", ["record", "cuGraphLaunch", "query", "execute_async_v3", "memcpy_htod_async"])
+@pytest.mark.parametrize(
+    "call", ["record", "cuGraphLaunch", "query", "execute_async_v3", "memcpy_htod_async", "memcpy_dtoh_async"]
+)
 def test_whichever_call_fails_in_flight_every_branch_is_told(gpu, call, raises):
-    if call in ("execute_async_v3", "memcpy_htod_async"):  # in flight without a CUDA graph alone, and pinned memory
+    if call in (
+        "execute_async_v3",
+        "memcpy_htod_async",
+        "memcpy_dtoh_async",
+    ):  # in flight without a CUDA graph alone, and pinned memory
         gpu.fails_at = lambda name, number: name in ("cuStreamBeginCapture_v2", "managed_empty", "get_device_pointer")
     worker, before, gpu.raises = open_worker(gpu), gpu.fails_at, raises
     gpu.fails_at = lambda name, number: name == call or before(name, number)

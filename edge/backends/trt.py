@@ -14,14 +14,14 @@ import logging
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.backends.cuda import GIVING_UP, MEMORY_MODES, Buffer, Cuda, MemoryMode, device_error
+from edge.backends.host_part import HostPart
 from edge.backends.plan_key import check_supported
 from edge.backends.session import Plans
 from edge.backends.trt_log import logger_of
@@ -115,13 +115,20 @@ class Lane:
             self._capture()
 
     def _capture(self) -> None:
+        failures = []
         try:
             self._executable = self._cuda.capture(self.stream, self._launch)
         except DeviceError as error:
-            log.warning("%s is launched without a CUDA graph: %s", self.role, str(error))  # see `Cuda.call`
+            failures.append(str(error))  # the text alone: see `Cuda.call`
+            log.warning("%s is launched without a CUDA graph: %s", self.role, failures[0])
         self.is_captured = self._executable is not None
-        self.enqueue()  # a capture that failed must not have spoiled the stream
-        self._cuda.synchronize(self.stream)
+        try:
+            self.enqueue()  # a capture that failed must not have spoiled the stream
+            self._cuda.synchronize(self.stream)
+            return
+        except DeviceError as error:
+            failures.append(str(error))
+        raise DeviceError("; then ".join(failures))
 
     def enqueue(self) -> None:
         """Put one inference into the stream, between two marks."""
@@ -168,27 +175,6 @@ class Lane:
             self._cuda.download(buffer, stream)
 
 
-class _HostPart:
-    """What a frame costs the host beside its calls: inputs are written and outputs read, as in flight."""
-
-    def __init__(self, lanes: Iterable[Lane], mode: MemoryMode) -> None:
-        inputs = [buffer.array for lane in lanes for buffer in lane.inputs.values()]
-        first = [np.zeros_like(array) for array in inputs] if mode == "managed" else inputs  # see `TrtSession`
-        self._writes = [(array, np.zeros_like(array)) for array in first]
-        self._moves = list(zip(inputs, first, strict=True)) if mode == "managed" else []
-        outputs = [buffer.array for lane in lanes for buffer in lane.outputs.values()]
-        self._reads = [(np.zeros_like(array), array) for array in outputs]
-
-    def write(self) -> None:
-        """Write the inputs of all graphs."""
-        _copy(self._writes)
-        _copy(self._moves)
-
-    def read(self) -> None:
-        """Read the outputs of all graphs."""
-        _copy(self._reads)
-
-
 class TrtDevice:
     """All of a bundle's graphs on the GPU."""
 
@@ -198,6 +184,7 @@ class TrtDevice:
         self._clock_ns = clock_ns
         self._runtime: Any = None
         self._cancel = threading.Event()
+        self._failures: list[str] = []
         self.lanes: dict[str, Lane] = {}
         self.mode: MemoryMode = "pinned"
         """How memory is shared, as the measurement chose."""
@@ -216,8 +203,14 @@ class TrtDevice:
         self._cancel = cancel or self._cancel
         self.load(plans)
         self.mode = self._fastest_mode()
-        self.place(self.mode)
-        self.run_all()
+        failure = ""
+        try:
+            self.place(self.mode)
+            self.run_all()
+        except DeviceError as error:
+            failure = str(error)
+        if failure:  # what failed first is the reason: after most errors every later call fails, too
+            raise DeviceError("; ".join([*self._failures, failure]))
 
     def load(self, plans: Plans) -> None:
         """Load the plans; to run they need memory: see `place`.
@@ -256,8 +249,7 @@ class TrtDevice:
     def displace(self) -> None:
         """Take the memory away again, whatever fails on the way."""
         for lane in self.lanes.values():
-            _attempt(lane.drain)
-            lane.drop_graph()
+            self._failures += filter(None, (_attempt(lane.drain), _attempt(lane.drop_graph)))
             lane.buffers.clear()
 
     def describe(self) -> str:
@@ -304,23 +296,24 @@ class TrtDevice:
 
     def _fastest_mode(self) -> MemoryMode:
         """Measure each way to share memory that this GPU knows, and return the fastest."""
-        failures = []
         for mode in MEMORY_MODES:
             try:
                 self.place(mode)
                 self.times_ms[mode] = self._time_all(mode)
             except DeviceError as error:
                 self._go_on()
-                failures.append(f"{mode} memory: {error}")
+                self._failures.append(f"{mode} memory: {error}")
                 log.warning("%s memory is not used: %s", mode, str(error))
             self.displace()
         if not self.times_ms:
-            raise DeviceError("; ".join(failures))
+            raise DeviceError("; ".join(self._failures))
         return min(self.times_ms, key=lambda mode: self.times_ms[mode])
 
     def _time_all(self, mode: MemoryMode) -> float:
         """Return the median time of a frame through all graphs, in ms."""
-        host = _HostPart(self.lanes.values(), mode)
+        inputs = [buffer.array for lane in self.lanes.values() for buffer in lane.inputs.values()]
+        outputs = [buffer.array for lane in self.lanes.values() for buffer in lane.outputs.values()]
+        host = HostPart(inputs, outputs, mode == "managed")
         marks_ns = [self._clock_ns()]
         for _ in range(TIMED_RUNS):
             self._go_on()
@@ -356,22 +349,18 @@ def _read_ports(trt: Any, cuda: Cuda, engine: Any, context: Any) -> Iterator[_Po
         yield _Port(name=name, is_input=name in inputs, shape=shape, dtype=dtypes[dtype])
 
 
-def _copy(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> None:
-    """Copy into the first of each pair what the second holds."""
-    for target, source in pairs:
-        np.copyto(target, source, casting="no")
-
-
 def _sizes(dims: Any) -> tuple[int, ...]:
     return tuple(int(dims[index]) for index in range(len(dims)))
 
 
-def _attempt(step: Callable[[], None]) -> None:
-    """Take a step of the release; after an error of the GPU none may succeed, and the rest is to be tried."""
+def _attempt(step: Callable[[], None]) -> str:
+    """Take a step of the release, and return why it failed; after an error none may succeed, and the rest is tried."""
     try:
         step()
     except GIVING_UP as error:
         log.warning("while the GPU was released: %s", str(error))
+        return str(error)
+    return ""
 
 
 def _refusal(trt: Any, call: str, role: str) -> DeviceError:
