@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from edge.commands.pipeline import after_crash, end_without_gpu
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
-from edge.transport.messages import Kind, PipelineStatus, unpack
+from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
 from edge.transport.sockets import Publisher, Subscriber
-from edge.transport.wire import decode_message
+from edge.transport.wire import decode_message, encode_array
 from models.bundle import Bundle, open_bundle, shipped_bundle
 from models.errors import DeviceError
 
@@ -98,6 +99,39 @@ def test_a_flight_changes_to_tensorrt_and_back_without_losing_an_answer(rig, gpu
         assert stream.rejected == {}
         assert stream.processed + stream.superseded == stream.received
     assert gpu.alive == gpu.violations == []
+
+
+def answer_to_a_frame(rig: Rig) -> Classification:
+    """Send a window and a frame, and wait for the answer that is made of this frame, and until nothing is under way."""
+    rig.send_window()
+    stamp, frame = rig.stamp(), rig.frames[rig.sent % CONTENTS].copy()
+    frame[0, 0] = rig.sent % 256
+    rig.camera.send(encode_array(Kind.FRAME, stamp, frame))
+    deadline_s, found = time.monotonic() + PATIENCE_S, None
+    while found is None or any(one.in_flight for one in rig.pipeline.status().streams.values()):
+        assert time.monotonic() < deadline_s, (found, rig.pipeline.status())
+        answer = rig.answer()
+        if answer is not None and answer.modalities[1].capture_ns == stamp.capture_ns:
+            found = answer
+    return found
+
+
+def test_every_frame_is_answered_before_the_next_one_while_engines_change(rig, gpu, may_load):
+    """So that no gap in the answers is longer than a camera period, however long that is."""
+    answers = [answer_to_a_frame(rig) for _ in range(5)]
+    may_load.set()
+    while rig.pipeline.status().backend == "onnxruntime":
+        answers.append(answer_to_a_frame(rig))
+    launches = gpu.calls.count("cuGraphLaunch")
+    answers += [answer_to_a_frame(rig) for _ in range(5)]
+    assert gpu.calls.count("cuGraphLaunch") >= launches + 2 * 5
+    gpu.fails_at = lambda call, number: call == "cuGraphLaunch"
+    answers += [answer_to_a_frame(rig) for _ in range(5)]
+    status = rig.pipeline.stop()
+    assert status.backend_reason.startswith("cuGraphLaunch failed: ")
+    assert all(answer.has_answer for answer in answers)
+    camera = status.streams["camera"]
+    assert (camera.received, camera.processed, camera.superseded) == (len(answers), len(answers), 0)
 
 
 def test_answers_keep_coming_while_plans_are_being_loaded(rig, may_load):
