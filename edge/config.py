@@ -9,6 +9,7 @@ import msgspec
 
 from edge.backends.select import PrecisionChoice
 from edge.mavlink.transport import parse_link
+from edge.transport.ring import MAX_SLOTS, MIN_SLOTS
 from edge.transport.sockets import check_endpoint
 from models.errors import ConfigError
 from models.schema import load_yaml
@@ -53,12 +54,28 @@ class StreamConfig(_Config, frozen=True, kw_only=True):
     """A larger message drops the connection to its sender."""
     max_frame_px: int = 8_000_000
     """Encoded frames that claim more pixels are refused before decoding."""
+    transport: Literal["socket", "shm"] = "socket"
+    """How frames and I/Q come here: shm puts large ones into shared memory, and a mere note through the endpoint.
+
+    Source, pipeline and recorder are then processes of one user. See docs/transport.md.
+    """
+    shm_slots: int = 8
+    """Messages that the shared memory holds; each takes as much as the largest one sent, up to max_message_bytes."""
 
     def __post_init__(self) -> None:
         _local(self.endpoint)
+        _require(
+            MIN_SLOTS <= self.shm_slots <= MAX_SLOTS,
+            f"shm_slots is {self.shm_slots}: expected {MIN_SLOTS} to {MAX_SLOTS}",
+        )
         _require(0 < self.rate_hz <= 10_000, f"rate_hz is {self.rate_hz}: expected above 0 to 10000")
         _require(64 <= self.max_message_bytes <= 1 << 30, "max_message_bytes: expected 64 to 2^30")
         _require(64 <= self.max_frame_px <= 1 << 28, "max_frame_px: expected 64 to 2^28")
+
+    @property
+    def ring_slots(self) -> int:
+        """Slots of the ring that the stream's source makes, 0 for none."""
+        return self.shm_slots if self.transport == "shm" else 0
 
 
 class PipelineConfig(_Config, frozen=True, kw_only=True):

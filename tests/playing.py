@@ -42,12 +42,12 @@ class KeptMessages:
         pass
 
 
-def write_video(path: Path) -> None:
-    """Write a video of FRAMES frames, 20 a second, each evenly grey: LEVELS."""
+def write_video(path: Path, scale: int = 1) -> None:
+    """Write a video of FRAMES frames of 64 x 48 pixels times `scale`, 20 a second, each evenly grey: LEVELS."""
     cv2 = opencv()
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20.0, (64 * scale, 48 * scale))
     for level in LEVELS:
-        writer.write(np.full((48, 64, 3), level, dtype=np.uint8))
+        writer.write(np.full((48 * scale, 64 * scale, 3), level, dtype=np.uint8))
     writer.release()
 
 

@@ -25,6 +25,15 @@ def test_a_flight_at_its_limits_is_accepted(tmp_path: Path) -> None:
     assert list(config.streams) == [name]
 
 
+def test_one_word_puts_a_stream_into_shared_memory(tmp_path: Path) -> None:
+    path = tmp_path / "flight.yaml"
+    slots = []
+    for options in ("", ", shm_slots: 5", ", transport: socket", ", transport: shm", ", transport: shm, shm_slots: 5"):
+        path.write_text(FLIGHT.replace("rate_hz: 100", f"rate_hz: 100{options}"))
+        slots.append(load_flight(path).streams["radio"].ring_slots)
+    assert slots == [0, 0, 0, 8, 5]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -37,6 +46,9 @@ def test_a_flight_at_its_limits_is_accepted(tmp_path: Path) -> None:
         ("  radio:", '  "":', "stream '': expected 1 to 64 of the characters"),
         ("  radio:", "  a/b:", ":1: stream 'a/b': expected 1 to 64 of the characters"),
         ("  radio:", f"  {'x' * 65}:", "x': expected 1 to 64 of the characters"),
+        ("rate_hz: 100}", "rate_hz: 100, shm_slots: 3}", r":5: streams\.radio: shm_slots is 3: expected 4 to 62"),
+        ("rate_hz: 100}", "rate_hz: 100, shm_slots: 63}", r":5: streams\.radio: shm_slots is 63: expected 4 to 62"),
+        ("rate_hz: 100}", "rate_hz: 100, transport: udp}", r":6: streams\.radio\.transport: .*'udp'"),
         ("seed: 0", "seed: -1", r":8: sources\.0: seed is -1: expected at least 0"),
         ("dwell_s: 0.1", "dwell_s: 0.09", r":8: sources\.0: dwell_s is 0.09: expected at least 0.1"),
     ],

@@ -1,5 +1,6 @@
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,8 @@ from playing import FRAMES, LEVELS, Received, kept_sender, virtual_pacer, write_
 from edge.clock import SystemClock, VirtualClock
 from edge.config import CameraSource
 from edge.sources import camera
-from edge.sources.camera import NewestFrame, is_live, open_camera, play_camera
-from edge.sources.stream import Pacer
+from edge.sources.camera import FrameReader, NewestFrame, is_live, open_camera, play_camera
+from edge.sources.stream import Pacer, StreamSender
 from edge.transport.messages import Kind
 from edge.transport.wire import FLAG_HOST_TIME, FLAG_REPLAY, as_array
 from models.errors import DeviceError
@@ -39,19 +40,23 @@ def play(path: Path, limit_s: float | None = None, **options: Any) -> Received:
 class FakeCapture:
     """Stands in for a cv2.VideoCapture: delivers frames as long as it is given permits, then fails."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, shape: tuple[int, int, int] = (2, 2, 3)) -> None:
         self.permits = threading.Semaphore(0)
+        self.shape = shape
         self.frames = frames
         self.read_frames = 0
         self.ended = threading.Event()
 
-    def read(self) -> tuple[bool, Any]:
+    def read(self, image: Any = None) -> tuple[bool, Any]:
         self.permits.acquire()
         if self.read_frames == self.frames:
             self.ended.set()
             return False, None
         self.read_frames += 1
-        return True, np.full((2, 2, 3), self.read_frames, dtype=np.uint8)
+        if image is None or image.shape != self.shape:
+            image = np.empty(self.shape, np.uint8)
+        image[:] = self.read_frames
+        return True, image
 
     def release(self) -> None:
         pass
@@ -120,7 +125,7 @@ def test_without_opencv_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, vid
 
 def test_only_the_newest_frame_of_a_live_camera_is_kept() -> None:
     capture = FakeCapture(5)
-    newest = NewestFrame(capture, VirtualClock(77))
+    newest = NewestFrame(FrameReader(capture), VirtualClock(77))
     capture.permits.release(6)
     assert capture.ended.wait(10.0)
     assert newest.close()
@@ -165,3 +170,58 @@ def test_a_live_camera_ends_when_told_to(monkeypatch: pytest.MonkeyPatch) -> Non
     stop.set()
     play_camera(CameraSource(stream="c", device="0"), Path(), sender, Pacer(stop))
     capture.permits.release(200)
+
+
+LARGE = (128, 256, 3)
+
+
+@pytest.fixture
+def ring_sender(tmp_path: Path) -> Iterator[StreamSender]:
+    sender = StreamSender(f"ipc://{tmp_path}/s", 1, max_message_bytes=1 << 20, ring_slots=4)
+    yield sender
+    sender.close()
+
+
+def test_raw_frames_are_read_into_the_memory_that_they_are_sent_from(ring_sender: StreamSender) -> None:
+    capture = FakeCapture(20, LARGE)
+    capture.permits.release(20)
+    reader = FrameReader(capture, ring_sender)
+    frames = [reader.read()]
+    for _ in range(10):
+        frame = reader.read()
+        assert frame is not None
+        frames.append(frame)
+        ring_sender.send_frame(frame, 1)
+    assert [frame is not None and frame.flags.owndata for frame in frames] == [True] + [False] * 10
+    assert [int(frame[0, 0, 0]) for frame in frames[-2:] if frame is not None] == [10, 11]
+
+
+def test_frames_that_are_not_sent_and_those_of_another_size_cost_no_memory(ring_sender: StreamSender) -> None:
+    capture = FakeCapture(20, LARGE)
+    newest = NewestFrame(FrameReader(capture, ring_sender))
+    capture.permits.release(21)
+    assert capture.ended.wait(10.0)
+    assert newest.close()
+    assert newest.superseded == 19
+    capture = FakeCapture(10, LARGE)
+    capture.permits.release(11)
+    reader = FrameReader(capture, ring_sender)
+    for width in (300, 400, 500, 600, 700):
+        capture.shape = (128, width, 3)
+        assert reader.read() is not None
+    kept = reader.read()
+    assert kept is not None
+    assert not kept.flags.owndata
+
+
+def test_opencv_reads_a_video_into_the_memory_it_is_given(tmp_path: Path, ring_sender: StreamSender) -> None:
+    write_video(tmp_path / "v.avi", scale=4)
+    capture = open_camera(str(tmp_path / "v.avi"))
+    reader = FrameReader(capture, ring_sender)
+    frames = []
+    while (frame := reader.read()) is not None:
+        frames.append((frame.flags.owndata, frame.mean()))
+        ring_sender.send_frame(frame, 1)
+    capture.release()
+    assert [owned for owned, _ in frames] == [True] + [False] * (FRAMES - 1)
+    np.testing.assert_allclose([level for _, level in frames], LEVELS, atol=3)

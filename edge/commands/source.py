@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     stream = config.streams[args.stream]
     stream_id = 1 + list(config.streams).index(args.stream)
     pacer = Pacer(stop, limit_s=args.seconds)
-    sender = StreamSender(stream.endpoint, stream_id, max_message_bytes=stream.max_message_bytes)
+    sender = StreamSender(
+        stream.endpoint, stream_id, max_message_bytes=stream.max_message_bytes, ring_slots=stream.ring_slots
+    )
     try:
         if sys.stderr.isatty():
             threading.Thread(target=_show_rate, args=(sender, args.stream), daemon=True).start()

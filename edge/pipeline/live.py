@@ -22,6 +22,7 @@ from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.lane import Lane
 from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
+from edge.transport.inbox import Inbox, open_inbox
 from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
@@ -96,8 +97,7 @@ class LivePipeline:
         if self._config.pipeline.backend == "tensorrt" and self._open_accelerator is not None:
             self._swap.load(self._open_accelerator)
         for name, stream in self._config.streams.items():
-            subscriber = Subscriber(stream.endpoint, max_message_bytes=stream.max_message_bytes)
-            self._receivers.append(_thread(f"receive-{name}", self._receive, name, subscriber))
+            self._receivers.append(_thread(f"receive-{name}", self._receive, name, open_inbox(stream)))
         if self._config.pose is not None:
             self._receivers.append(_thread("receive-pose", self._receive_poses, Subscriber(self._config.pose)))
         self._workers = [_thread(f"engine-{name}", lane.work) for name, lane in self._lanes.items()]
@@ -146,29 +146,29 @@ class LivePipeline:
             backend_reason=flying.reason,
         )
 
-    def _receive(self, stream: str, subscriber: Subscriber) -> None:
+    def _receive(self, stream: str, inbox: Inbox) -> None:
         lane = self._lanes[self._config.streams[stream].modality]
         period_ns = round(1e9 / self._config.streams[stream].rate_hz)
-        with subscriber:
+        with inbox:
             while not self._draining.is_set():
-                if not self._admit(stream, subscriber, RECEIVE_TIMEOUT_MS):
+                if not self._admit(stream, inbox, RECEIVE_TIMEOUT_MS):
                     continue
                 more = RECEIVED_AT_ONCE
-                while more and self._admit(stream, subscriber, 0):  # what has come in meanwhile is newer
+                while more and self._admit(stream, inbox, 0):  # what has come in meanwhile is newer
                     more -= 1
                 lane.serve(period_ns)
 
-    def _admit(self, stream: str, subscriber: Subscriber, timeout_ms: int) -> bool:
+    def _admit(self, stream: str, inbox: Inbox, timeout_ms: int) -> bool:
         """Receive one message and account for it; say whether one came."""
-        broken = subscriber.broken_connections
-        parts = subscriber.receive(timeout_ms)
-        if subscriber.broken_connections > broken:  # by a message that never came through
+        broken = inbox.broken_connections
+        received = inbox.receive(timeout_ms)
+        if inbox.broken_connections > broken:  # by a message that never came through
             with self._lock:
                 self._scheduler.receive(stream, Reason.BROKEN_CONNECTION, self._clock.now_ns())
-        if parts is None:
+        if received is None:
             return False
         now_ns = self._clock.now_ns()
-        message = self._branches[stream].admit(decode_message(parts))
+        message = self._branches[stream].admit(received)
         with self._lock:
             self._scheduler.receive(stream, message, now_ns)
         return True

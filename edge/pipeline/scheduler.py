@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.accounting import Ledger
 from edge.pipeline.alignment import Feature, FeatureRing
+from edge.transport.inbox import Payload
 from edge.transport.messages import StreamAccounting
 from edge.transport.wire import Header, Reason
 
@@ -31,7 +32,7 @@ class Arrival:
 
     stream: str
     header: Header
-    payload: bytes | memoryview
+    payload: Payload
     arrived_ns: int
     taken_ns: int = 0
 
@@ -81,7 +82,7 @@ class Scheduler:
         self._output_ns = start_ns
         self._output_had_data = False
 
-    def receive(self, stream: str, message: tuple[Header, bytes | memoryview] | Reason, now_ns: int) -> None:
+    def receive(self, stream: str, message: tuple[Header, Payload] | Reason, now_ns: int) -> None:
         """Account for a message that arrived, and put it in its stream's slot if it is sound and newer."""
         entry = self._streams[stream]
         entry.ledger.received += 1
@@ -130,6 +131,9 @@ class Scheduler:
         """Account for a taken message, and return what to fuse now, if its modality paces the answers."""
         entry = self._streams[stream]
         entry.busy = False
+        if outcome is Reason.OVERWRITTEN:
+            entry.ledger.superseded += 1
+            return None
         if isinstance(outcome, Reason):
             entry.ledger.reject(outcome)
             entry.masked = outcome.value

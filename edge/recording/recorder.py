@@ -14,9 +14,11 @@ from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig
 from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS, STREAM_NAME_RULE, is_stream_name
 from edge.recording.writer import RecordingWriter
+from edge.transport.inbox import Inbox, Payload, open_inbox
 from edge.transport.messages import Kind, unpack
-from edge.transport.sockets import HIGH_WATER_MARK, Subscriber
-from edge.transport.wire import Header, Reason, decode_header
+from edge.transport.ring import Loan
+from edge.transport.sockets import HIGH_WATER_MARK, Buffer, Subscriber
+from edge.transport.wire import FLAG_RING, Header, Reason, encode_header
 from models.errors import ConfigError, InputError, RecordingError
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,8 @@ COUNT_S = 0.5
 TOO_LATE = "too_late"
 RESULTS = "results"
 POSE = "pose"
-_Record = Callable[[str, Header, list[memoryview], int], str | None]
-"""Takes stream, header, parts and time of reception; returns why it refuses, if it does."""
+_Record = Callable[[str, Header, Buffer, int], str | None]
+"""Takes stream, header, payload and time of reception; returns why it refuses, if it does."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -78,13 +80,10 @@ class Recorder:
         self._threads: list[threading.Thread] = []
         for name, stream in config.streams.items():
             waiting = max(HIGH_WATER_MARK, round(stream.rate_hz))
-            subscriber = Subscriber(
-                stream.endpoint, max_message_bytes=stream.max_message_bytes, high_water_mark=waiting
-            )
-            self._add(name, subscriber, self._record_sensor)
-        self._add(RESULTS, Subscriber(config.results, high_water_mark=1_000), self._record_message)
+            self._add(name, open_inbox(stream, high_water_mark=waiting), self._record_sensor)
+        self._add(RESULTS, Inbox(Subscriber(config.results, high_water_mark=1_000)), self._record_message)
         if config.pose is not None:
-            self._add(POSE, Subscriber(config.pose), self._record_message)
+            self._add(POSE, Inbox(Subscriber(config.pose)), self._record_message)
 
     def run(self, stop: threading.Event) -> None:
         """Record until `stop` is set, then what has arrived until then.
@@ -108,48 +107,54 @@ class Recorder:
         if self._failure is not None:
             raise self._failure
 
-    def _add(self, name: str, subscriber: Subscriber, record: _Record) -> None:
+    def _add(self, name: str, inbox: Inbox, record: _Record) -> None:
         self.tallies[name] = Tally()
-        arguments = (name, subscriber, record)
+        arguments = (name, inbox, record)
         self._threads.append(threading.Thread(target=self._listen, name=f"record-{name}", args=arguments, daemon=True))
 
-    def _listen(self, name: str, subscriber: Subscriber, record: _Record) -> None:
-        with subscriber:
+    def _listen(self, name: str, inbox: Inbox, record: _Record) -> None:
+        with inbox:
             while self._failure is None and not self._stopping.is_set():
-                parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
-                if parts is not None:
-                    self._take(name, parts, record)
-            self._drain(name, subscriber, record)
+                received = inbox.receive_unchecked(RECEIVE_TIMEOUT_MS)
+                if received is not None:
+                    self._take(name, received, record)
+            self._drain(name, inbox, record)
 
-    def _drain(self, name: str, subscriber: Subscriber, record: _Record) -> None:
+    def _drain(self, name: str, inbox: Inbox, record: _Record) -> None:
         """Record what was sent before the stop while there is time, then count it."""
         for take, limit_s in ((record, DRAIN_S), (_refuse, COUNT_S)):
-            if self._take_rest(name, subscriber, take, time.monotonic() + limit_s):
+            if self._take_rest(name, inbox, take, time.monotonic() + limit_s):
                 return
 
-    def _take_rest(self, name: str, subscriber: Subscriber, take: _Record, until_s: float) -> bool:
+    def _take_rest(self, name: str, inbox: Inbox, take: _Record, until_s: float) -> bool:
         """Take what was sent before the stop; say whether that was all. The first one after it tells what was lost."""
         while self._failure is None and time.monotonic() < until_s:
-            parts = subscriber.receive(DRAIN_TIMEOUT_MS)
-            if parts is None:
+            received = inbox.receive_unchecked(DRAIN_TIMEOUT_MS)
+            if received is None:
                 return True
-            self._take(name, parts, take)
+            self._take(name, received, take)
             last = self.tallies[name].last
             if last is not None and last.send_ns > self._stopped_ns:
                 return True
         return False
 
-    def _take(self, name: str, parts: list[memoryview], record: _Record) -> None:
+    def _take(self, name: str, received: tuple[Header, Payload] | Reason, record: _Record) -> None:
         tally = self.tallies[name]
         log_ns = self._clock.now_ns()
-        header = decode_header(parts[0]) if len(parts) == 2 else Reason.PARTS
-        if isinstance(header, Reason):
-            tally.refused[header] += 1
+        if isinstance(received, Reason):
+            tally.refused[received] += 1
             return
+        header, payload = received
         tally.note_sequence(header)
+        if isinstance(payload, Loan):
+            copy = bytes(payload.view)
+            if not payload.is_intact():
+                tally.refused[Reason.OVERWRITTEN] += 1
+                return
+            header, payload = header._replace(flags=header.flags & ~FLAG_RING), copy
         try:
             with self._lock:
-                refusal = record(name, header, parts, log_ns)
+                refusal = record(name, header, payload, log_ns)
         except RecordingError as error:
             self._failure = self._failure or error
             return
@@ -157,21 +162,21 @@ class Recorder:
             tally.refused[refusal] += 1
             return
         tally.recorded += 1
-        tally.recorded_bytes += len(parts[1])
+        tally.recorded_bytes += len(payload)
 
-    def _record_sensor(self, name: str, header: Header, parts: list[memoryview], log_ns: int) -> Reason | None:
+    def _record_sensor(self, name: str, header: Header, payload: Buffer, log_ns: int) -> Reason | None:
         """Record a message of a sensor as it came, also where its payload contradicts its header: replay refuses it."""
         if header.kind not in SENSOR_KINDS:
             return Reason.KIND
-        self._writer.write_sensor(name, header, parts[0], parts[1], log_ns)
+        self._writer.write_sensor(name, header, encode_header(header), payload, log_ns)
         return None
 
-    def _record_message(self, name: str, header: Header, parts: list[memoryview], log_ns: int) -> Reason | None:
+    def _record_message(self, name: str, header: Header, payload: Buffer, log_ns: int) -> Reason | None:
         kind = MESSAGE_TYPES.get(Kind(header.kind))
         if kind is None:
             return Reason.KIND
         try:
-            message = unpack(parts[1], kind)
+            message = unpack(payload, kind)
         except InputError:
             return Reason.DECODE
         self._writer.write_message(message, log_ns)
@@ -185,5 +190,5 @@ class Recorder:
             self._failure = self._failure or error
 
 
-def _refuse(name: str, header: Header, parts: list[memoryview], log_ns: int) -> str:
+def _refuse(name: str, header: Header, payload: Buffer, log_ns: int) -> str:
     return TOO_LATE

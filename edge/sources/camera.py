@@ -77,6 +77,8 @@ class _Sending:
 
     def __init__(self, sender: StreamSender, jpeg_quality: int) -> None:
         self.sender = sender
+        self.place = sender if jpeg_quality == 0 else None
+        """Whose memory frames are read into."""
         self._jpeg_quality = jpeg_quality
 
     def __call__(self, frame: Frame, capture_ns: int) -> None:
@@ -90,11 +92,37 @@ class _Sending:
         self.sender.send_encoded(jpeg.tobytes(), capture_ns)
 
 
+class FrameReader:
+    """Reads frames, each straight into the memory that it is sent from where there is a `place` for it."""
+
+    def __init__(self, capture: Any, place: StreamSender | None = None) -> None:
+        self._capture = capture
+        self._place = place
+        self._shape: tuple[int, ...] = ()
+        """Of the last frame: the next one is most likely as large."""
+
+    def read(self) -> Frame | None:
+        """Return the next frame, or None when there is none any more."""
+        blank = self._place.blank(self._shape, np.uint8) if self._place is not None and self._shape else None
+        is_read, frame = self._capture.read() if blank is None else self._capture.read(blank)
+        if blank is not None and (not is_read or frame is not blank):
+            self.drop(blank)
+        if not is_read:
+            return None
+        self._shape = frame.shape
+        return frame  # type: ignore[no-any-return]
+
+    def drop(self, frame: Frame) -> None:
+        """Take note that a frame will not be sent."""
+        if self._place is not None:
+            self._place.give_back(frame)
+
+
 class NewestFrame:
     """Reads a camera in its own thread and keeps the newest frame only, so that a slow sender never sends old ones."""
 
-    def __init__(self, capture: Any, clock: Clock | None = None) -> None:
-        self._capture = capture
+    def __init__(self, reader: FrameReader, clock: Clock | None = None) -> None:
+        self._reader = reader
         self._clock = clock or SystemClock()
         self._changed = threading.Condition()
         self._frame: tuple[Frame, int] | None = None
@@ -126,10 +154,12 @@ class NewestFrame:
 
     def _read(self) -> None:
         while not self._is_over:
-            is_read, frame = self._capture.read()
+            frame = self._reader.read()
             with self._changed:
-                if is_read:
-                    self.superseded += self._frame is not None
+                if frame is not None:
+                    if self._frame is not None:
+                        self.superseded += 1
+                        self._reader.drop(self._frame[0])
                     self._frame = (frame, self._clock.now_ns())
                 else:
                     self._is_over = True
@@ -137,7 +167,7 @@ class NewestFrame:
 
 
 def _play_live(device: str, capture: Any, send: _Sending, pacer: Pacer) -> None:
-    newest = NewestFrame(capture)
+    newest = NewestFrame(FrameReader(capture, send.place))
     heard_ns = pacer.now_ns()
     try:
         while not pacer.is_over:
@@ -167,10 +197,11 @@ def _play_file(source: CameraSource, capture: Any, send: _Sending, pacer: Pacer)
         await_listener(send.sender, pacer)
     begin_ns = pacer.now_ns()
     last_ns = begin_ns - frame_ns
+    reader = FrameReader(capture, send.place)
     has_frames = False
     while True:
-        is_read, frame = capture.read()
-        if is_read:
+        frame = reader.read()
+        if frame is not None:
             due_ns = begin_ns + round(capture.get(cv2.CAP_PROP_POS_MSEC) * _NS_PER_MS)
             last_ns = due_ns if due_ns > last_ns else last_ns + frame_ns
             if not pacer.wait_until(last_ns):

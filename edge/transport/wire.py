@@ -23,6 +23,8 @@ FLAG_HOST_TIME = 2
 """Capture time was taken by the host on arrival, not by the sensor."""
 FLAG_REPLAY = 4
 """Comes from a recording."""
+FLAG_RING = 8
+"""The second part is not the payload, but a note that tells where in shared memory it is, see edge.transport.ring."""
 
 _HEADER = struct.Struct("<4sBBHHBBIIIqqIHHfId")
 _DTYPES: dict[int, Any] = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.float32}
@@ -47,6 +49,10 @@ class Reason(str, enum.Enum):
     DECODE = "undecodable"
     TOO_LARGE = "too_large"
     BROKEN_CONNECTION = "broken_connection"
+    NOTE = "bad_note"
+    RING = "no_ring"
+    OVERWRITTEN = "overwritten"
+    """Came too late to what shared memory held. Nobody's fault: counted as superseded, and no sensor is masked."""
     SHORT_WINDOW = "short_window"
     SAMPLE_RATE = "wrong_sample_rate"
     NON_FINITE = "non_finite"
@@ -188,6 +194,8 @@ def decode_message(parts: Sequence[bytes | memoryview]) -> tuple[Header, bytes |
     header = decode_header(parts[0])
     if isinstance(header, Reason):
         return header
+    if header.flags & FLAG_RING:
+        return Reason.RING
     return check_payload(header, parts[1]) or (header, parts[1])
 
 
