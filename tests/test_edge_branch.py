@@ -11,6 +11,7 @@ from edge.clock import SystemClock
 from edge.config import StreamConfig
 from edge.pipeline.alignment import Feature
 from edge.pipeline.branch import Branch
+from edge.pipeline.framing import Gathered
 from edge.pipeline.scheduler import Arrival
 from edge.transport.messages import Kind
 from edge.transport.wire import Reason, Stamp, decode_message, encode_array, encode_bytes
@@ -47,8 +48,9 @@ def test_any_other_sample_rate_is_refused(branches, rate_hz):
     assert branches["iq"].admit(radio_message(4096, rate_hz)) is Reason.SAMPLE_RATE
 
 
-def test_a_message_shorter_than_a_window_is_refused(branches):
-    assert branches["iq"].admit(radio_message(4095)) is Reason.SHORT_WINDOW
+def test_a_message_shorter_than_a_window_is_gathered_and_one_without_samples_refused(branches):
+    assert branches["iq"].admit(radio_message(4095))[1] is Gathered.KEPT
+    assert branches["iq"].admit(radio_message(0)) is Reason.SHORT_WINDOW
 
 
 def test_each_branch_takes_its_own_kinds_only(branches):

@@ -14,7 +14,7 @@ from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
 from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
-from edge.transport.wire import FLAG_REPLAY, Header, Stamp, decode_message, encode_array, encode_bytes
+from edge.transport.wire import FLAG_HOST_TIME, FLAG_REPLAY, Header, Stamp, decode_message, encode_array, encode_bytes
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
 
@@ -216,13 +216,29 @@ def test_payload_that_contradicts_its_header_is_counted(rig):
     [
         (np.full((4096, 2), np.nan, np.float32), "non_finite"),
         (np.zeros((4096, 2), np.int16), "all_zero"),
-        (np.zeros((16, 2), np.int16), "short_window"),
+        (np.zeros((0, 2), np.int16), "short_window"),
         (np.ones((4096, 3), np.int16), "wrong_kind"),
     ],
 )
 def test_windows_that_must_not_reach_the_network_are_counted(rig, window, reason):
     rig.send_window(window)
     assert rig.rejected_after("radio") == {reason: 1}
+
+
+def test_short_messages_are_joined_to_a_window_and_answered(rig):
+    rig.flags = FLAG_HOST_TIME
+    for part in np.split(np.concatenate(rig.windows[:4]), 32):
+        rig.send_window(part)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while (answer := rig.answer()) is None or not answer.has_answer:
+        assert time.monotonic() < deadline_s
+    assert [modality.mask for modality in answer.modalities] == [1.0, 0.0]
+    deadline_s = time.monotonic() + PATIENCE_S
+    while rig.pipeline.status().streams["radio"].received < 32:
+        assert time.monotonic() < deadline_s
+        rig.results.receive(5)
+    radio = rig.pipeline.stop().streams["radio"]
+    assert (radio.processed, radio.gathered, radio.balanced) == (1, 31, True)
 
 
 def test_window_at_another_sample_rate_is_refused(rig):

@@ -57,12 +57,16 @@ def flown(answers: Sequence[Classification], truths: Sequence[int] = (), **chang
     return Flown(answers=answers, **(fields | changes))
 
 
+COUNTS = ("received", "processed", "superseded", "dropped_late", "gathered", "in_flight")
+
+
 def ledger(**changes: Any) -> StreamAccounting:
     counts: dict[str, Any] = {
-        "received": 100,
+        "received": 107,
         "processed": 90,
         "superseded": 5,
         "dropped_late": 1,
+        "gathered": 7,
         "rejected": {"black": 3},
         "in_flight": 1,
         "lost_transport": 0,
@@ -147,7 +151,7 @@ def test_a_flight_without_answers_makes_a_page_that_says_so(tmp_path: Path) -> N
         tmp_path,
         flown(
             [],
-            streams={"radio": ledger(received=0, processed=0, superseded=0, dropped_late=0, rejected={}, in_flight=0)},
+            streams={"radio": ledger(**dict.fromkeys(COUNTS, 0), rejected={})},
         ),
     )
     assert page.open == []
@@ -191,9 +195,9 @@ def test_text_from_outside_cannot_become_markup(tmp_path: Path) -> None:
 
 def test_an_accounting_that_does_not_balance_is_called_out(tmp_path: Path) -> None:
     good = page_of(tmp_path, flown([], streams={"radio": ledger()}))
-    assert "100 = 90 + 5 + 1 + 3 + 1 ✓ balanced" in good.text
-    bad = page_of(tmp_path, flown([], streams={"radio": ledger(received=101)}))
-    assert "101 = 90 + 5 + 1 + 3 + 1 ✗ not balanced" in bad.text
+    assert "107 = 90 + 5 + 1 + 7 + 3 + 1 ✓ balanced" in good.text
+    bad = page_of(tmp_path, flown([], streams={"radio": ledger(received=108)}))
+    assert "108 = 90 + 5 + 1 + 7 + 3 + 1 ✗ not balanced" in bad.text
 
 
 def test_drops_are_listed_by_reason_with_their_counts(tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_drops_are_listed_by_reason_with_their_counts(tmp_path: Path) -> None:
 
 
 def test_a_flight_without_drops_says_so(tmp_path: Path) -> None:
-    clean = ledger(processed=100, superseded=0, dropped_late=0, rejected={}, in_flight=0)
+    clean = ledger(processed=100, gathered=7, superseded=0, dropped_late=0, rejected={}, in_flight=0)
     assert "Drops by reason Nothing was dropped." in page_of(tmp_path, flown([], streams={"radio": clean})).text
 
 

@@ -35,10 +35,12 @@ ANSWER = Classification(
     pose=POSE,
 )
 ACCOUNTING = StreamAccounting(
-    received=10,
+    received=13,
     processed=4,
     superseded=2,
     dropped_late=1,
+    gathered=3,
+    restarted_windows=1,
     rejected={"bad_crc": 1, "black": 1},
     in_flight=1,
     lost_transport=7,
@@ -78,9 +80,17 @@ def test_a_newer_sender_may_add_fields() -> None:
     assert unpack(data, Pose) == POSE
 
 
+def test_a_status_from_before_messages_were_gathered_is_read() -> None:
+    old = {key: value for key, value in msgspec.to_builtins(ACCOUNTING).items() if "gathered" not in key}
+    old.pop("restarted_windows")
+    status = msgspec.to_builtins(STATUS) | {"streams": {"radio": old}}
+    read = unpack(msgspec.msgpack.encode(status), PipelineStatus).streams["radio"]
+    assert (read.gathered, read.restarted_windows, read.received) == (0, 0, 13)
+
+
 def test_the_accounting_balances_exactly_when_every_message_has_a_fate() -> None:
     assert ACCOUNTING.balanced
-    for name in ("received", "processed", "superseded", "dropped_late", "in_flight"):
+    for name in ("received", "processed", "superseded", "dropped_late", "gathered", "in_flight"):
         off_by_one = msgspec.structs.replace(ACCOUNTING, **{name: getattr(ACCOUNTING, name) + 1})
         assert not off_by_one.balanced
     assert not msgspec.structs.replace(ACCOUNTING, rejected={"bad_crc": 1}).balanced

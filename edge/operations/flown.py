@@ -72,6 +72,8 @@ def _sum(parts: Sequence[StreamAccounting]) -> StreamAccounting:
         processed=sum(part.processed for part in parts),
         superseded=sum(part.superseded for part in parts),
         dropped_late=sum(part.dropped_late for part in parts),
+        gathered=sum(part.gathered for part in parts),
+        restarted_windows=sum(part.restarted_windows for part in parts),
         rejected=dict(rejected),
         in_flight=sum(part.in_flight for part in parts),
         lost_transport=sum(part.lost_transport for part in parts),

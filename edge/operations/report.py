@@ -34,7 +34,7 @@ _CLASS_COLOURS = ("#7fb2e5", "#f2b263", "#5cc0a0", "#e9a3c0", "#c3cf5a", "#b49be
 _MODALITY_COLOURS = ("#3f7cc4", "#e08a3c", "#4ba67c", "#a869b8")
 _REASON_COLOURS = ("#d98f5c", "#a7a3c9", "#c96f7b", "#8fa9a0", "#c9b458", "#7f9cc0")
 _STAGE_COLOURS = ("#8aa1c4", "#d9b95b", "#67b3a3", "#4474bd", "#b184c9")
-_FATE_COLOURS = ("#5aa77b", "#9fb0c0", "#e0a84a", "#d4615b", "#a68fd0")
+_FATE_COLOURS = ("#5aa77b", "#9fb0c0", "#e0a84a", "#6fa8c9", "#d4615b", "#a68fd0")
 _PRESENT, _NOTHING = "#5aa77b", "#8d949b"
 _LISTED_CLASSES = 24
 _LEAST_ANSWERS = 10
@@ -223,7 +223,7 @@ def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     inks = [
         Ink(colour=colour, text=text)
         for text, colour in zip(
-            ("processed", "superseded", "dropped late", "rejected", "in flight"), _FATE_COLOURS, strict=True
+            ("processed", "superseded", "dropped late", "gathered", "rejected", "in flight"), _FATE_COLOURS, strict=True
         )
     ]
     body = [svg.legend(inks)]
@@ -245,13 +245,16 @@ def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     body.append(_table(columns, [_stream_cells(name, stream) for name, stream in streams.items()]))
     table = _table(("stream", "reason", "messages", "of received"), reasons)
     body.append("<h3>Drops by reason</h3>" + (table if reasons else '<p class="about">Nothing was dropped.</p>'))
-    note = "received = processed + superseded + dropped late + rejected + in flight, exactly, for every stream."
+    note = (
+        "received = processed + superseded + dropped late + gathered + rejected + in flight, exactly, for every stream."
+        " Gathered: shorter than the model's window, and joined with later ones."
+    )
     return _section("Where every message went", note, "".join(body))
 
 
 def _fates(stream: StreamAccounting) -> tuple[int, ...]:
     rejected = sum(stream.rejected.values())
-    return stream.processed, stream.superseded, stream.dropped_late, rejected, stream.in_flight
+    return stream.processed, stream.superseded, stream.dropped_late, stream.gathered, rejected, stream.in_flight
 
 
 def _drops(stream: StreamAccounting) -> dict[str, int]:

@@ -56,6 +56,8 @@ def accounting_summary(streams: dict[str, StreamAccounting]) -> dict[str, dict[s
             "processed": stream.processed,
             "superseded": stream.superseded,
             "dropped_late": stream.dropped_late,
+            "gathered": stream.gathered,
+            "restarted_windows": stream.restarted_windows,
             "rejected": sum(stream.rejected.values()),
             "rejected_by_reason": stream.rejected,
             "in_flight": stream.in_flight,

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from edge.backends.select import precisions_text
 
-_FATES = ("received", "processed", "superseded", "dropped_late", "rejected", "in_flight", "lost_transport")
+_FATES = ("received", "processed", "superseded", "dropped_late", "gathered", "rejected", "in_flight", "lost_transport")
 
 
 def print_summary(summary: dict[str, Any], console: Console | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from edge.pipeline.framing import Gathered
 from edge.transport.messages import StreamAccounting
 from edge.transport.wire import Header, Reason
 
@@ -18,6 +19,8 @@ class Ledger:
         self.processed = 0
         self.superseded = 0
         self.dropped_late = 0
+        self.gathered = 0
+        self.restarted_windows = 0
         self.rejected: Counter[str] = Counter()
         self.lost_transport = 0
         self._epoch: int | None = None
@@ -35,6 +38,11 @@ class Ledger:
             self._sequence = header.sequence
         return False
 
+    def gather(self, fate: Gathered) -> None:
+        """Count a message whose samples are kept for a later window."""
+        self.gathered += 1
+        self.restarted_windows += fate is Gathered.RESTARTED
+
     def reject(self, reason: Reason) -> None:
         """Count a refused message."""
         self.rejected[reason.value] += 1
@@ -46,6 +54,8 @@ class Ledger:
             processed=self.processed,
             superseded=self.superseded,
             dropped_late=self.dropped_late,
+            gathered=self.gathered,
+            restarted_windows=self.restarted_windows,
             rejected=dict(sorted(self.rejected.items())),
             in_flight=in_flight,
             lost_transport=self.lost_transport,

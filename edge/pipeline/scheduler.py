@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.accounting import Ledger
 from edge.pipeline.alignment import Feature, FeatureRing
-from edge.transport.inbox import Payload
+from edge.pipeline.framing import Gathered
 from edge.transport.messages import StreamAccounting
 from edge.transport.wire import Header, Reason
 
+Admitted = tuple[Header, bytes | memoryview | Gathered] | Reason
+"""A message as its branch takes it, or why it does not."""
 NS_PER_MS = 1_000_000
 FUTURE_TOLERANCE_NS = 50 * NS_PER_MS
 NO_DATA_PERIOD_NS = 1_000 * NS_PER_MS
@@ -32,7 +34,7 @@ class Arrival:
 
     stream: str
     header: Header
-    payload: Payload
+    payload: bytes | memoryview
     arrived_ns: int
     taken_ns: int = 0
 
@@ -82,7 +84,7 @@ class Scheduler:
         self._output_ns = start_ns
         self._output_had_data = False
 
-    def receive(self, stream: str, message: tuple[Header, Payload] | Reason, now_ns: int) -> None:
+    def receive(self, stream: str, message: Admitted, now_ns: int) -> None:
         """Account for a message that arrived, and put it in its stream's slot if it is sound and newer."""
         entry = self._streams[stream]
         entry.ledger.received += 1
@@ -93,6 +95,9 @@ class Scheduler:
         header, payload = message
         if entry.ledger.note_sequence(header):
             entry.newest_capture_ns = -1
+        if isinstance(payload, Gathered):
+            entry.ledger.gather(payload)
+            return
         if header.capture_ns > now_ns + FUTURE_TOLERANCE_NS or header.capture_ns < entry.newest_capture_ns:
             entry.ledger.reject(Reason.TIME)
             entry.refused = Reason.TIME.value
@@ -131,9 +136,6 @@ class Scheduler:
         """Account for a taken message, and return what to fuse now, if its modality paces the answers."""
         entry = self._streams[stream]
         entry.busy = False
-        if outcome is Reason.OVERWRITTEN:
-            entry.ledger.superseded += 1
-            return None
         if isinstance(outcome, Reason):
             entry.ledger.reject(outcome)
             entry.masked = outcome.value

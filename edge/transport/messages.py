@@ -114,7 +114,7 @@ NO_DATA = "NO_DATA"
 class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
     """The fate of every message of one stream.
 
-    `received = processed + superseded + dropped_late + sum(rejected) + in_flight`, exactly.
+    `received = processed + superseded + dropped_late + gathered + sum(rejected) + in_flight`, exactly.
     """
 
     received: int
@@ -124,6 +124,10 @@ class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
     """Replaced by a newer message before its turn came."""
     dropped_late: int
     """Older than max_age_ms when its turn came."""
+    gathered: int = 0
+    """Shorter than the model's window, and kept for the window that a later message completes."""
+    restarted_windows: int = 0
+    """How often what was gathered was given up, because the next message did not continue it."""
     rejected: dict[str, int]
     """Refused, by reason: not decodable, or stopped by the quality gate."""
     in_flight: int
@@ -136,8 +140,8 @@ class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def balanced(self) -> bool:
         """Whether the equation holds."""
-        fates = self.processed + self.superseded + self.dropped_late + sum(self.rejected.values()) + self.in_flight
-        return fates == self.received
+        unused = self.superseded + self.dropped_late + self.gathered + sum(self.rejected.values())
+        return self.processed + unused + self.in_flight == self.received
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):

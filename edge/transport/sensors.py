@@ -23,15 +23,25 @@ def fit_header(header: Header, recipe: Recipe) -> Header | Reason:
     """
     if isinstance(recipe, ImageRecipe) and header.kind in _FRAMES:
         return header
-    if not isinstance(recipe, IqRecipe) or header.kind != Kind.IQ or header.dim1 != 2:
+    if not isinstance(recipe, IqRecipe):
         return Reason.KIND
+    reason = check_samples(header, recipe)
+    if reason is not None:
+        return reason
     skipped = header.dim0 - recipe.window_samples
     if skipped < 0:
         return Reason.SHORT_WINDOW
-    if not abs(header.sample_rate_hz - recipe.sample_rate_hz) <= RATE_TOLERANCE * recipe.sample_rate_hz:
-        return Reason.SAMPLE_RATE
     later_ns = int(skipped * 1e9 / recipe.sample_rate_hz)
     return header._replace(capture_ns=header.capture_ns + later_ns)
+
+
+def check_samples(header: Header, recipe: IqRecipe) -> Reason | None:
+    """Return why a message holds no samples for a recipe, however many; None where it does."""
+    if header.kind != Kind.IQ or header.dim1 != 2:
+        return Reason.KIND
+    if not abs(header.sample_rate_hz - recipe.sample_rate_hz) <= RATE_TOLERANCE * recipe.sample_rate_hz:
+        return Reason.SAMPLE_RATE
+    return Reason.SHORT_WINDOW if header.dim0 == 0 else None
 
 
 def newest_window(header: Header, payload: bytes | memoryview, window_samples: int) -> NDArray[Any]:
