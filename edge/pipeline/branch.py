@@ -13,12 +13,12 @@ from edge.pipeline.alignment import Feature
 from edge.pipeline.framing import Framing
 from edge.pipeline.gate import Gate
 from edge.pipeline.scheduler import Admitted, Arrival
+from edge.transport.inbox import Payload, payload_view
+from edge.transport.ring import Loan
 from edge.transport.sensors import check_samples, decode_frame, fit_header, newest_window
 from edge.transport.wire import Header, Reason
 from models.preprocess import Scratch, preprocess
 from models.spec import IqRecipe, ModalitySpec
-
-Payload = bytes | memoryview
 
 
 class Branch:
@@ -44,18 +44,27 @@ class Branch:
             return message
         header, payload = message
         if self._framing is not None and header.dim0 < self._framing.window_samples:
-            return check_samples(header, self._framing.recipe) or self._framing.gather(header, payload)
+            return self._gather(self._framing, header, payload)
         fitting = fit_header(header, self.modality.recipe)
         return fitting if isinstance(fitting, Reason) else (fitting, payload)
+
+    def _gather(self, framing: Framing, header: Header, payload: Payload) -> Admitted:
+        reason = check_samples(header, framing.recipe)
+        if reason is not None:
+            return reason
+        gathered = framing.gather(header, payload_view(payload))
+        if isinstance(payload, Loan) and not payload.is_intact():
+            return header, framing.give_up()
+        return gathered
 
     def process(self, arrival: Arrival) -> Feature | Reason:
         """Return the feature of an admitted message, or why there is none."""
         started_ns = self._clock.now_ns()
-        is_iq = isinstance(self.modality.recipe, IqRecipe)
-        data = self._window(arrival) if is_iq else self._frame(arrival)
-        if isinstance(data, Reason):
-            return data
-        preprocess(data, self.modality.recipe, self._engine.inputs["input"][0], self._scratch)
+        reason = self._prepare(arrival)
+        if isinstance(arrival.payload, Loan) and not arrival.payload.is_intact():
+            return Reason.OVERWRITTEN  # whatever was made of it
+        if reason is not None:
+            return reason
         preprocessed_ns = self._clock.now_ns()
         try:
             is_finite = self._engine.run()
@@ -76,12 +85,21 @@ class Branch:
             logits=logits,
         )
 
+    def _prepare(self, arrival: Arrival) -> Reason | None:
+        """Put a message's data into the engine's input, or return why there is none."""
+        is_iq = isinstance(self.modality.recipe, IqRecipe)
+        data = self._window(arrival) if is_iq else self._frame(arrival)
+        if isinstance(data, Reason):
+            return data
+        preprocess(data, self.modality.recipe, self._engine.inputs["input"][0], self._scratch)
+        return None
+
     def _window(self, arrival: Arrival) -> NDArray[Any] | Reason:
         """Return the newest window of an I/Q message."""
-        window = newest_window(arrival.header, arrival.payload, self.modality.recipe.input_shape[1])
+        window = newest_window(arrival.header, payload_view(arrival.payload), self.modality.recipe.input_shape[1])
         return self._gate.check_iq(window) or window
 
     def _frame(self, arrival: Arrival) -> NDArray[np.uint8] | Reason:
         """Return the decoded frame of an image message."""
-        frame = decode_frame(arrival.header, arrival.payload, self._max_frame_px)
+        frame = decode_frame(arrival.header, payload_view(arrival.payload), self._max_frame_px)
         return frame if isinstance(frame, Reason) else self._gate.check_frame(frame) or frame

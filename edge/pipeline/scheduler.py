@@ -11,10 +11,11 @@ from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.accounting import Ledger
 from edge.pipeline.alignment import Feature, FeatureRing
 from edge.pipeline.framing import Gathered
+from edge.transport.inbox import Payload
 from edge.transport.messages import StreamAccounting
 from edge.transport.wire import Header, Reason
 
-Admitted = tuple[Header, bytes | memoryview | Gathered] | Reason
+Admitted = tuple[Header, Payload | Gathered] | Reason
 """A message as its branch takes it, or why it does not."""
 NS_PER_MS = 1_000_000
 FUTURE_TOLERANCE_NS = 50 * NS_PER_MS
@@ -34,7 +35,7 @@ class Arrival:
 
     stream: str
     header: Header
-    payload: bytes | memoryview
+    payload: Payload
     arrived_ns: int
     taken_ns: int = 0
 
@@ -136,6 +137,9 @@ class Scheduler:
         """Account for a taken message, and return what to fuse now, if its modality paces the answers."""
         entry = self._streams[stream]
         entry.busy = False
+        if outcome is Reason.OVERWRITTEN:
+            entry.ledger.superseded += 1
+            return None
         if isinstance(outcome, Reason):
             entry.ledger.reject(outcome)
             entry.masked = outcome.value
