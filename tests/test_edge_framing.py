@@ -1,6 +1,7 @@
 """Messages shorter than a window become windows of continuous samples, and each one has a fate."""
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edge.pipeline.branch import Branch
 from edge.pipeline.framing import TIME_TOLERANCE_NS, Framing, Gathered
 from edge.pipeline.scheduler import Scheduler
 from edge.transport.messages import Kind
+from edge.transport.ring import MIN_SLOTS, Loan, RingReader, RingWriter
 from edge.transport.wire import (
     FLAG_CRC,
     FLAG_HOST_TIME,
@@ -223,3 +225,29 @@ def test_lost_messages_are_counted_among_gathered_ones_too(branch: Branch) -> No
 def test_a_short_message_that_does_not_fit_is_refused_at_once(branch: Branch) -> None:
     assert branch.admit(sent(noise(100), 0, 0, 2e6)) is Reason.SAMPLE_RATE
     assert branch.admit(sent(noise(0), 0, 0)) is Reason.SHORT_WINDOW
+
+
+def test_samples_that_are_overwritten_while_they_are_copied_get_into_no_window(branch: Branch, tmp_path: Path) -> None:
+    endpoint, samples = f"ipc://{tmp_path}/s", noise(4096)
+    writer = RingWriter(endpoint, MIN_SLOTS, samples.nbytes)
+    reader = RingReader(endpoint)
+
+    def lent(sequence: int, part: NDArray[np.int16]) -> tuple[Header, Loan]:
+        message = sent(part, sequence * 2048, sequence)
+        assert not isinstance(message, Reason)
+        slot = writer.reserve(part.nbytes)
+        assert slot is not None
+        slot.view[:] = message[1]
+        loan = reader.borrow(message[0], writer.commit(slot))
+        assert isinstance(loan, Loan)
+        return message[0], loan
+
+    first, second = samples[:2048], samples[2048:]
+    old = lent(0, first)
+    for _ in range(MIN_SLOTS):
+        lent(9, second)
+    assert branch.admit(old)[1] is Gathered.RESTARTED
+    assert branch.admit(lent(1, second))[1] is Gathered.KEPT
+    fates = [branch.admit(lent(2 + n, first))[1] for n in range(4)]
+    writer.close()
+    assert [isinstance(fate, Gathered) for fate in fates] == [True, True, True, False]

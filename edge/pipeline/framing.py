@@ -7,7 +7,7 @@ sample is copied once, behind those before it, and a window is a view on that ro
 import enum
 
 from edge.transport.block_pool import BlockPool
-from edge.transport.wire import FLAG_CRC, FLAG_HOST_TIME, Header
+from edge.transport.wire import FLAG_CRC, FLAG_HOST_TIME, FLAG_RING, Header
 from models.spec import IqRecipe
 
 TIME_TOLERANCE_NS = 1_000_000
@@ -110,9 +110,10 @@ class Framing:
     def _header(self, last: Header, payload_bytes: int, capture_ns: int) -> Header:
         """Return the header of a window that a message completes; not by `_replace`, which leaves memory behind."""
         magic, version, kind, flags, stream_id, dtype, ndim, epoch, sequence, *_ = last
+        flags &= ~(FLAG_CRC | FLAG_RING)
         send_ns, samples, rate_hz, centre_hz = last.send_ns, self.window_samples, last.sample_rate_hz, last.centre_hz
         return Header(
-            magic, version, kind, flags & ~FLAG_CRC, stream_id, dtype, ndim, epoch, sequence, payload_bytes,
+            magic, version, kind, flags, stream_id, dtype, ndim, epoch, sequence, payload_bytes,
             capture_ns, send_ns, samples, last.dim1, last.dim2, rate_hz, 0, centre_hz,
         )  # fmt: skip
 
