@@ -268,37 +268,6 @@ def test_what_the_builder_sets_beside_the_options_is_what_its_revision_stands_fo
     assert {"network_flags": set(trt.network_flags), **found} == FIXED_SETTINGS[BUILDER_REVISION]
 
 
-@pytest.mark.parametrize(
-    "call", ["Runtime", "deserialize_cuda_engine", "create_engine_inspector", "get_engine_information"]
-)
-def test_an_error_in_the_inspector_costs_the_report_its_kernels_and_no_plan(bundle, tmp_path, call):
-    trt = FakeTensorrt()
-    trt.raising = call
-    outcome = built(bundle, tmp_path, trt)
-    assert outcome.file.read_bytes() == b"plan of main_graph"
-    told = json.loads(outcome.report.with_suffix(".json").read_text())
-    assert told["source"] == "parsed network"
-    assert f"its layers could not be inspected (RuntimeError('{call} raised'))" in told["note"]
-    assert built(bundle, tmp_path, trt).state == "found"
-
-
-def test_an_error_in_the_timing_cache_costs_what_was_timed_and_no_plan(bundle, tmp_path, caplog):
-    trt = FakeTensorrt()
-    trt.raising = "get_timing_cache"
-    assert built(bundle, tmp_path, trt).file.is_file()
-    assert not timing_file(tmp_path).exists()
-    assert "what was timed is not kept: RuntimeError('get_timing_cache raised')" in caplog.text
-
-
-def test_times_of_another_process_that_break_the_merge_cost_neither_plan_nor_our_times(bundle, tmp_path):
-    def another(step):
-        timing_file(tmp_path).parent.mkdir(exist_ok=True)
-        timing_file(tmp_path).write_bytes(b"breaking")
-
-    assert built(bundle, tmp_path, FakeTensorrt(on_step=another)).file.is_file()
-    assert timing_file(tmp_path).read_bytes() == b"timed;"
-
-
 def test_a_build_never_drops_plans_that_fly_with_its_own(rtx, bundle, tmp_path, capsys):
     options = tmp_path / "plan.yaml"
     options.write_text("cache: {plans: 1}\n")
@@ -314,43 +283,6 @@ def test_a_build_never_drops_plans_that_fly_with_its_own(rtx, bundle, tmp_path, 
 def test_too_little_memory_is_named_with_a_remedy(bundle, tmp_path):
     with pytest.raises(DeviceError, match=r"not enough GPU memory \(.*\): close .* builder\.workspace_mib"):
         built(bundle, tmp_path, FakeTensorrt(complaint="Error Code 2: OutOfMemory (Requested size was 1 GiB)"))
-
-
-def timing_file(folder, capability="8.7"):
-    return folder / "timing" / f"tensorrt-10.3.0.26-sm{capability}.cache"
-
-
-def test_what_was_timed_serves_the_next_build_on_the_same_kind_of_gpu(bundle, tmp_path):
-    trt = FakeTensorrt()
-    built(bundle, tmp_path, trt)
-    built(bundle, tmp_path, trt, driver="541.0")
-    assert timing_file(tmp_path).read_bytes() == b"timed;timed;"
-    built(bundle, tmp_path, trt, compute_capability="11.0")
-    assert timing_file(tmp_path, "11.0").read_bytes() == b"timed;"
-
-
-def test_what_another_process_timed_meanwhile_is_kept_too(bundle, tmp_path):
-    def another(step):
-        timing_file(tmp_path).parent.mkdir(exist_ok=True)
-        timing_file(tmp_path).write_bytes(b"other;")
-
-    built(bundle, tmp_path, FakeTensorrt(on_step=another))
-    assert timing_file(tmp_path).read_bytes() == b"timed;other;"
-
-
-def test_timing_caches_of_another_gpu_are_not_used(bundle, tmp_path, caplog):
-    timing_file(tmp_path).parent.mkdir()
-    timing_file(tmp_path).write_bytes(b"foreign")
-    built(bundle, tmp_path, FakeTensorrt())
-    assert timing_file(tmp_path).read_bytes() == b"timed;"
-    assert "all is timed anew" in caplog.text
-
-
-def test_without_the_option_nothing_is_timed(bundle, tmp_path):
-    trt = FakeTensorrt()
-    built(bundle, tmp_path, trt, PlanConfig(builder=BuilderOptions(timing_cache=False)))
-    assert trt.configs[0].cache is None
-    assert not (tmp_path / "timing").exists()
 
 
 def test_the_desktop_edition_says_that_it_times_nothing(rtx, bundle, tmp_path, caplog):
@@ -390,7 +322,7 @@ def test_ctrl_c_ends_a_build_at_its_next_step_and_leaves_the_cache_as_it_was(bun
             worker.join()
     assert trt.steps == [0, 1]
     assert PlanCache(tmp_path).entries() == []
-    assert not timing_file(tmp_path).exists()
+    assert not (tmp_path / "timing").exists()
 
 
 def test_a_cancelled_build_of_nvidias_builder_makes_no_plan(rtx, bundle, tmp_path):

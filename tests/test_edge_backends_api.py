@@ -47,7 +47,11 @@ OURS = {"args", "options"}
 ONLY_RTX = {"IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
 """Where the builder aims at another GPU, which it does with TensorRT-RTX alone."""
 BUILDING = "calibration/plans/engine.py"
-FLYING = {"edge/backends/trt.py": (TENSORRT, PYCUDA), "edge/backends/cuda.py": (PYCUDA, LIBCUDA)}
+FLYING = {
+    "edge/backends/trt.py": (TENSORRT, PYCUDA),
+    "edge/backends/cuda.py": (PYCUDA, LIBCUDA),
+    "edge/backends/trt_log.py": (TENSORRT,),
+}
 FILES = FLYING | {BUILDING: (BUILDER,)}
 
 

@@ -141,7 +141,7 @@ def test_an_answer_that_is_not_finite_is_made_good_and_the_gpu_given_up(swap, gp
 
     model.compute = spoil
     assert_same(infer(swap.engines, seed=5), expected)
-    assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", NOT_FINITE)
+    assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", f"{role}: {NOT_FINITE}")
 
 
 def test_inputs_that_onnx_runtime_cannot_answer_either_are_no_reason_to_give_the_gpu_up(swap, gpu, bundle):

@@ -4,7 +4,6 @@ Nothing here has seen a real GPU: what the fake does is what the bindings' docum
 """
 
 import threading
-import weakref
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from fake_gpu import Gpu
 from fake_tensorrt import Model
 
 from edge.backends import trt
-from edge.backends import worker as worker_module
 from edge.backends.cuda import MEMORY_MODES, Cuda, device_error
 from edge.backends.session import Plans
 from edge.backends.trt import TrtDevice
@@ -213,58 +211,6 @@ def test_the_fusion_head_waits_for_the_branches_on_the_gpu(gpu):
     device.close()
 
 
-@pytest.mark.parametrize("mode", MEMORY_MODES)
-def test_memory_is_shared_in_the_way_that_was_fastest(gpu, mode):
-    device = open_device(gpu, mode)
-    assert device.mode == mode
-    assert device.times_ms == {one: 1.0 if one == mode else 9.0 for one in MEMORY_MODES}
-    copies = {
-        lane.role: [one.allocation is not None for one in lane.buffers.values()] for lane in device.lanes.values()
-    }
-    assert all(set(one) == {mode == "pinned"} for one in copies.values())
-    assert f"{mode} memory" in device.describe()
-    device.close()
-
-
-class Bandwidth:
-    """A clock that goes on by 1 us with each byte that is copied by NumPy, which is how the fake's GPU copies, too."""
-
-    def __init__(self):
-        self.now_ns = 0
-        self._copyto = np.copyto
-
-    def __call__(self):
-        return self.now_ns
-
-    def copyto(self, target, source, **options):
-        self.now_ns += 1000 * source.nbytes
-        self._copyto(target, source, **options)
-
-
-def test_the_measurement_counts_what_the_host_writes_and_reads_for_a_frame(gpu, monkeypatch):
-    bandwidth = Bandwidth()
-    monkeypatch.setattr(np, "copyto", bandwidth.copyto)
-    device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), bandwidth)
-    device.open(PLANS)
-    written = sum(buffer.array.nbytes for lane in device.lanes.values() for buffer in lane.inputs.values())
-    read = sum(buffer.array.nbytes for lane in device.lanes.values() for buffer in lane.outputs.values())
-    assert device.times_ms["mapped"] == pytest.approx((written + read) / 1000)
-    assert device.times_ms["pinned"] == pytest.approx((2 * written + read) / 1000)  # the fake's download is no copyto
-    assert device.times_ms["managed"] == pytest.approx((2 * written + read) / 1000)  # by way of the host's own memory
-    device.close()
-
-
-@pytest.mark.parametrize("call", ["managed_empty", "attach", "mem_alloc"])
-def test_a_way_to_share_memory_that_the_gpu_lacks_is_left_out(gpu, call):
-    gpu.fails_at = lambda name, number: name == call
-    worker = open_worker(gpu)
-    missing = "pinned" if call == "mem_alloc" else "managed"
-    assert missing not in worker.description
-    assert "mapped" in worker.description
-    close(worker)
-    assert gpu.alive == gpu.violations == []
-
-
 def test_a_branch_does_not_wait_for_another_one(gpu):
     device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda))
     worker = TrtWorker(device, PLANS, 20.0)
@@ -280,19 +226,6 @@ def test_a_branch_does_not_wait_for_another_one(gpu):
     close(worker)
 
 
-@pytest.mark.parametrize("mode", MEMORY_MODES)
-def test_inputs_can_be_read_while_the_gpu_is_at_work(gpu, mode):
-    device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda), clock_that_favours(mode))
-    worker = TrtWorker(device, PLANS, PATIENCE_S)
-    shared = [buffer.array for lane in device.lanes.values() for buffer in lane.buffers.values()]
-    for session in (*worker.engines().branches.values(), worker.engines().fusion):
-        for array in session.inputs.values():
-            assert any(np.shares_memory(array, one) for one in shared) == (mode != "managed")
-    del shared, session, array
-    close(worker)
-    assert gpu.alive == gpu.violations == []
-
-
 def test_a_gpu_that_hangs_is_given_up(gpu):
     device = TrtDevice(gpu.tensorrt, Cuda(gpu.driver, gpu.libcuda))
     worker = TrtWorker(device, PLANS, 0.01)
@@ -302,84 +235,12 @@ def test_a_gpu_that_hangs_is_given_up(gpu):
     close(worker)
 
 
-def test_a_gpu_that_hangs_at_the_start_is_given_up_and_released_if_it_comes_back(gpu, monkeypatch):
-    may_go_on, load, before = threading.Event(), TrtDevice.open, set(threading.enumerate())
-
-    def open_late(device, plans, cancel):
-        may_go_on.wait(PATIENCE_S)
-        load(device, plans, cancel)
-
-    monkeypatch.setattr(TrtDevice, "open", open_late)
-    monkeypatch.setattr(worker_module, "OPEN_TIMEOUT_S", 0.01)
-    with pytest.raises(DeviceError, match=r"the GPU was not ready within 0.01 s: look at dmesg"):
-        open_worker(gpu)
-    (thread,) = set(threading.enumerate()) - before
-    may_go_on.set()
-    thread.join(PATIENCE_S)
-    assert gpu.calls[-2:] == ["pop", "detach"]
-    assert gpu.alive == gpu.violations == []
-
-
-@pytest.mark.parametrize(
-    ("call", "plans_begun", "never"),
-    [
-        ("init", 0, "deserialize_cuda_engine"),
-        ("deserialize_cuda_engine", 1, "set_tensor_address"),
-        ("cuGraphLaunch", len(ROLES), "managed_empty"),
-    ],
-)
-def test_a_load_that_nobody_wants_any_more_ends_at_its_next_step_and_leaves_nothing(gpu, call, plans_begun, never):
-    cancel = threading.Event()
-
-    def cancel_at(name, number):
-        if name == call:
-            cancel.set()
-        return False
-
-    gpu.fails_at = cancel_at
-    with pytest.raises(DeviceError, match=f"^{trt.CANCELLED}$"):
-        open_worker(gpu, cancel=cancel)
-    assert gpu.calls.count("deserialize_cuda_engine") == plans_begun
-    assert never not in gpu.calls
-    assert gpu.alive == gpu.violations == []
-
-
-def test_the_bytes_of_plans_that_are_loaded_are_let_go(gpu):
-    class Held(dict):
-        pass
-
-    by_role = Held(PLANS.by_role)
-    is_held = weakref.ref(by_role)
-    worker = open_worker(gpu, Plans(by_role=by_role, precisions=PLANS.precisions))
-    del by_role
-    assert is_held() is None
-    worker.engines().fusion.run()
-    close(worker)
-
-
 def test_after_it_was_given_back_nothing_runs(gpu):
     worker = open_worker(gpu)
     session = worker.engines().fusion
     close(worker)
     with pytest.raises(DeviceError, match="fusion: the GPU was given back"):
         session.run()
-
-
-def test_a_plan_that_tensorrt_cannot_read_is_refused_with_what_it_says(gpu):
-    plans = Plans(by_role={**PLANS.by_role, "image": b"of another machine"}, precisions=PLANS.precisions)
-    with pytest.raises(
-        DeviceError, match=r"deserialize_cuda_engine failed: image: Serialization assertion failed: .*rebuild"
-    ):
-        open_worker(gpu, plans)
-    assert gpu.alive == []
-
-
-def test_a_plan_of_other_types_than_the_pipeline_knows_is_refused():
-    half = Model({"input": ((1, 4), "HALF")}, {"feature": VECTOR, "logits": VECTOR}, branch)
-    gpu = Gpu({**MODELS, b"iq plan": half})
-    with pytest.raises(DeviceError, match="plan with input of HALF: expected float32 or uint8"):
-        open_worker(gpu)
-    assert gpu.alive == []
 
 
 def live(gpu: Gpu) -> list[str]:
@@ -467,13 +328,6 @@ def test_what_nobody_foresaw_at_the_release_keeps_nothing_else_from_it(gpu, monk
     monkeypatch.setattr(trt.Lane, "drain", surprise)
     close(worker)
     assert gpu.calls[-2:] == ["pop", "detach"]
-    assert gpu.alive == []
-
-
-def test_a_driver_older_than_tensorrt_is_named_as_such(gpu):
-    gpu.fails_at = lambda call, number: call == "Runtime"
-    with pytest.raises(DeviceError, match=r"^Runtime failed: .*error: 35: the driver is older than TensorRT's CUDA"):
-        open_worker(gpu)
     assert gpu.alive == []
 
 

@@ -105,7 +105,7 @@ class SwitchedSession:
             return self.own.run()
         is_finite = self.own.run()
         if is_finite:  # else the inputs are to blame, and the accelerator flies on
-            self._give_up(NOT_FINITE)
+            self._give_up(f"{self.role}: {NOT_FINITE}")
         return is_finite
 
     def _give_up(self, failure: str) -> None:
