@@ -49,7 +49,8 @@ def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
         raise InputError(f"I/Q window of shape {samples.shape} into {out.shape}: expected (n, 2) into (2, n)")
     np.copyto(out, samples.T, casting="unsafe")
     means = np.add.reduce(out, axis=1, keepdims=True) / np.float32(out.shape[1])
-    out -= means
+    for channel, mean in zip(out, means[:, 0], strict=True):
+        channel -= mean  # not both at once: NumPy would make a buffer for the two means
     values = out.reshape(-1)
     rms = math.sqrt(float(np.dot(values, values)) / samples.shape[0])
     offset = sum(map(abs, means[:, 0].tolist()))

@@ -1,5 +1,7 @@
 """The quality gate: names what would mislead a network, and lets everything else pass."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,22 @@ def test_the_same_window_again_and_again_is_frozen_until_it_changes():
     verdicts = [gate.check_iq(noise_window(1)) for _ in range(FROZEN_WINDOWS + 1)]
     assert verdicts == [None] * (FROZEN_WINDOWS - 1) + [Reason.FROZEN] * 2
     assert gate.check_iq(noise_window(2)) is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "float32"])
+@pytest.mark.parametrize("amplitude", [20.0, 30_000.0], ids=["as_usual", "at_the_ends_of_the_range"])
+def test_a_window_is_judged_without_an_array_made_for_it(dtype, amplitude):
+    limits = np.finfo(dtype) if dtype == "float32" else np.iinfo(dtype)
+    windows = [np.clip(noise_window(n, "float32", amplitude), limits.min, limits.max).astype(dtype) for n in range(4)]
+    gate = Gate()
+    for window in windows:
+        gate.check_iq(window)
+    tracemalloc.start()
+    for window in windows:
+        gate.check_iq(window)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < windows[0].size  # a byte a sample would be the least
 
 
 @pytest.mark.parametrize("size", [(8, 8), (64, 64), (240, 320), (720, 1280)])

@@ -1,4 +1,5 @@
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,25 @@ def test_neither_gain_nor_dc_reaches_the_network(
     window = noise(samples, seed)
     received = (window + np.array([dc_i, dc_q], np.float32)) * np.float32(gain)
     np.testing.assert_allclose(iq_input(received), iq_input(window), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "float32"])
+def test_samples_of_any_type_become_an_input_without_an_array_made_for_them(dtype: str) -> None:
+    window = (40 * noise(4096, 1) + 64).astype(dtype)
+    out = np.empty((2, 4096), np.float32)
+    preprocess_iq(window, out)
+    tracemalloc.start()
+    preprocess_iq(window, out)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4096  # a byte a sample would be the least
+
+
+@pytest.mark.parametrize(("dtype", "bias"), [("uint8", 127), ("int8", 0), ("int16", 0)])
+def test_integers_of_any_kind_give_the_input_of_the_same_numbers(dtype: str, bias: int) -> None:
+    window = (20 * noise(4096, 1)).astype(np.int8)
+    received = (window.astype(np.int16) + bias).astype(dtype)
+    np.testing.assert_allclose(iq_input(received), iq_input(window.astype(np.float32)), atol=ROUNDING)
 
 
 @given(st.integers(16, 3000), st.integers(0, 1000))
