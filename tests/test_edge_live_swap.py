@@ -13,10 +13,10 @@ from fake_tensorrt import onnx_model
 from test_edge_backends_swap import ROLES, opener
 from test_edge_live import CONTENTS, PATIENCE_S, Rig, is_fused
 
-from edge.backends import planned, swap, trt
+from edge.backends import planned, swap, trt, worker
 from edge.backends.swap import LOADER
 from edge.backends.worker import THREAD
-from edge.commands.pipeline import after_crash, end_without_gpu
+from edge.commands.pipeline import after_crash, end_without_gpu, start
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
@@ -206,6 +206,26 @@ def test_a_process_whose_gpu_hangs_ends_without_waiting_for_python(monkeypatch, 
     may_end.set()
     hanging.join()
     assert found == codes
+
+
+def test_a_start_on_a_gpu_that_hangs_ends_with_the_code_of_the_device(tmp_path, bundle, gpu, monkeypatch, caplog):
+    found, may_go_on = [], threading.Event()
+    monkeypatch.setattr("os._exit", found.append)
+    monkeypatch.setattr("logging.shutdown", lambda: None)
+    monkeypatch.setattr(worker, "OPEN_TIMEOUT_S", 0.01)
+    gpu.fails_at = lambda call, number: call == "deserialize_cuda_engine" and not may_go_on.wait(PATIENCE_S)
+    config = deployment(tmp_path, plans=str(tmp_path / "plans"), pipeline=PipelineConfig(backend="tensorrt"))
+    pipeline = LivePipeline(config, bundle, open_accelerator=opener(gpu, bundle))
+    with pytest.raises(DeviceError, match="the GPU was not ready within"):  # where the process goes on in a test
+        start(pipeline)
+    assert found == [4]
+    assert "the process ends without it: the GPU was not ready within 0.01 s" in caplog.text
+    may_go_on.set()
+    pipeline.stop()
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(PATIENCE_S)
+    assert gpu.alive == gpu.violations == []
 
 
 def test_a_deployment_that_wants_onnx_runtime_never_asks_for_another(tmp_path, bundle):

@@ -13,6 +13,7 @@ from models.errors import DeviceError
 
 if TYPE_CHECKING:
     from edge.config import FlightConfig
+    from edge.pipeline.live import LivePipeline
     from models.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     trust = read_trust([Path(key) for key in config.bundle_keys], is_required=bool(config.bundle_keys))
     bundle = open_bundle(Path(config.bundle), trust)
     pipeline = LivePipeline(*after_crash(config, bundle)) if args.without_gpu else LivePipeline(config, bundle)
-    pipeline.start()
+    start(pipeline)
     gc.collect()
     gc.freeze()  # what is loaded now stays until the end: the collector need not look through it in flight
     while not stop.is_set():  # not stop.wait(): a signal that comes while it takes its lock would hang it
@@ -62,15 +63,33 @@ def after_crash(config: "FlightConfig", bundle: "Bundle") -> tuple[Any, ...]:
     return replace(config, pipeline=replace(config.pipeline, backend="auto")), bundle, None, _refuse
 
 
-def end_without_gpu() -> None:
-    """End at once where a thread still hangs in NVIDIA's libraries: Python aborts as it ends beside such a one."""
+def start(pipeline: "LivePipeline") -> None:
+    """Start a pipeline; where it insists on a GPU that hangs, end with the exit code and the reason that belong to it.
+
+    Raises:
+        OnboardError: as `LivePipeline.start`.
+    """
+    try:
+        pipeline.start()
+    except DeviceError as error:
+        end_without_gpu(error.exit_code, str(error))
+        raise
+
+
+def end_without_gpu(exit_code: int = 0, reason: str = "") -> None:
+    """End at once where a thread still hangs in NVIDIA's libraries: Python aborts as it ends beside such a one.
+
+    Args:
+        exit_code: to end with.
+        reason: for people, where there is more to say.
+    """
     from edge.backends.swap import LOADER
     from edge.backends.worker import THREAD
 
     if {thread.name for thread in threading.enumerate()} & {LOADER, THREAD}:
-        log.warning("the GPU did not let go in time: the process ends without it")
+        log.warning("the GPU did not let go in time: the process ends without it%s", reason and f": {reason}")
         logging.shutdown()
-        os._exit(0)
+        os._exit(exit_code)
 
 
 def _refuse(_: threading.Event) -> NoReturn:
