@@ -62,8 +62,17 @@ class StreamConfig(_Config, frozen=True, kw_only=True):
     shm_slots: int = 8
     """Messages that the shared memory holds; each takes as much as the largest one sent, up to max_message_bytes."""
 
+    cpu: int | None = None
+    """Processor on which the stream is received, and inferred while that takes less than its period; none: any."""
+    rehearse: bool = False
+    """Compute once more on the last message just before the next one is due, which then finds warm caches.
+
+    A third less latency for twice the computing, where a source keeps time: see docs/benchmark.md.
+    """
+
     def __post_init__(self) -> None:
         _local(self.endpoint)
+        _require(self.cpu is None or 0 <= self.cpu < 4096, f"cpu is {self.cpu}: expected 0 to 4095")
         _require(
             MIN_SLOTS <= self.shm_slots <= MAX_SLOTS,
             f"shm_slots is {self.shm_slots}: expected {MIN_SLOTS} to {MAX_SLOTS}",

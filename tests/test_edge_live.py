@@ -313,3 +313,36 @@ def test_every_unknown_modality_is_refused_at_start(tmp_path):
         "streams.x.modality",
         "pipeline.trigger_order.1",
     ]
+
+
+def test_rehearsals_leave_no_trace_in_answers_and_accounting(tmp_path):
+    generator, rng = SiteGenerator(), np.random.default_rng(0)
+    bundle = open_bundle(shipped_bundle())
+    radio = StreamConfig(modality="iq", endpoint=f"ipc://{tmp_path}/radio", rate_hz=20.0, rehearse=True)
+    config = FlightConfig(bundle=str(bundle.path), streams={"radio": radio}, results=f"ipc://{tmp_path}/results")
+    pipeline = LivePipeline(config, bundle)
+    rehearsed = 0
+    rehearse = pipeline._branches["radio"].rehearse
+
+    def count() -> None:
+        nonlocal rehearsed
+        rehearse()
+        rehearsed += 1
+
+    pipeline._branches["radio"].rehearse = count
+    with Publisher(radio.endpoint) as publisher, Subscriber(config.results) as results:
+        pipeline.start()
+        assert publisher.wait_for_listeners(1, PATIENCE_S)
+        rig = Rig(pipeline, publisher, publisher, publisher, results, [generator.radio(n, rng) for n in range(8)], [])
+        sent: list[Classification] = []
+        deadline_s = time.monotonic() + PATIENCE_S
+        while rehearsed < 5:
+            assert time.monotonic() < deadline_s
+            rig.send_window()
+            sent += [answer for answer in (rig.answer(25), rig.answer(25)) if answer is not None]
+        status = pipeline.stop()
+        sent += [answer for answer in (rig.answer(25) for _ in range(20)) if answer is not None]
+    answers = [answer for answer in sent if answer.has_answer]
+    assert [answer.sequence for answer in answers] == sorted({answer.sequence for answer in answers})
+    assert status.streams["radio"].received == status.streams["radio"].processed == len(answers) == rig.sent
+    assert not status.streams["radio"].rejected

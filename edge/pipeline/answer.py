@@ -38,6 +38,15 @@ class FusionHead:
         """Fuse a pairing; without a trigger the answer is NO_DATA. None where an input grew too old meanwhile,
         or what the head makes of it is not finite.
         """
+        answer = self._answer(pairing)
+        self.answers += answer is not None
+        return answer
+
+    def rehearse(self, pairing: Pairing) -> None:
+        """Do all the work of `answer`, and forget it."""
+        self._answer(pairing)
+
+    def _answer(self, pairing: Pairing) -> Classification | None:
         trigger = pairing.trigger
         probs = self._fuse(pairing) if trigger is not None else None
         if trigger is not None and probs is None:
@@ -48,9 +57,8 @@ class FusionHead:
             return None
         class_id = probs.index(max(probs)) if probs is not None else -1
         capture_ns = max(captures, default=now_ns)
-        self.answers += 1
         return Classification(
-            sequence=self.answers,
+            sequence=self.answers + 1,
             capture_ns=capture_ns,
             answer_ns=now_ns,
             class_id=class_id,

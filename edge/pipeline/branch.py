@@ -33,6 +33,10 @@ class Branch:
         recipe = modality.recipe
         self._framing = Framing(recipe, stream.rate_hz) if isinstance(recipe, IqRecipe) else None
         self._scratch = Scratch()
+        self._rehearses = stream.rehearse
+        self._practice_gate = Gate()
+        """Judges what is rehearsed, so that the real one does not see it twice."""
+        self._last: Arrival | None = None
 
     def admit(self, message: tuple[Header, Payload] | Reason) -> Admitted:
         """Return a received message as this branch will take it, or why it cannot, by its header alone.
@@ -60,19 +64,18 @@ class Branch:
     def process(self, arrival: Arrival) -> Feature | Reason:
         """Return the feature of an admitted message, or why there is none."""
         started_ns = self._clock.now_ns()
-        reason = self._prepare(arrival)
+        reason = self._prepare(arrival, self._gate)
         if isinstance(arrival.payload, Loan) and not arrival.payload.is_intact():
             return Reason.OVERWRITTEN  # whatever was made of it
         if reason is not None:
             return reason
+        if self._rehearses:
+            self._last = arrival
         preprocessed_ns = self._clock.now_ns()
-        try:
-            is_finite = self._engine.run()
-        except ENGINE_ERRORS:
+        inferred = self._infer()
+        if inferred is None:
             return Reason.ENGINE
-        if not is_finite:
-            return Reason.ENGINE
-        vector, logits = self._engine.outputs["feature"][0].copy(), self._engine.outputs["logits"][0].copy()
+        vector, logits = inferred
         return Feature(
             modality=self.modality.name,
             capture_ns=arrival.header.capture_ns,
@@ -85,21 +88,35 @@ class Branch:
             logits=logits,
         )
 
-    def _prepare(self, arrival: Arrival) -> Reason | None:
+    def rehearse(self) -> None:
+        """Do all the work of `process` on the last good message once more, and forget what comes of it."""
+        if self._last is not None and self._prepare(self._last, self._practice_gate) is None:
+            self._infer()
+
+    def _infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return feature and logits of what is in the engine's input; None where it fails or is not finite."""
+        try:
+            is_finite = self._engine.run()
+        except ENGINE_ERRORS:
+            return None
+        outputs = self._engine.outputs
+        return (outputs["feature"][0].copy(), outputs["logits"][0].copy()) if is_finite else None
+
+    def _prepare(self, arrival: Arrival, gate: Gate) -> Reason | None:
         """Put a message's data into the engine's input, or return why there is none."""
         is_iq = isinstance(self.modality.recipe, IqRecipe)
-        data = self._window(arrival) if is_iq else self._frame(arrival)
+        data = self._window(arrival, gate) if is_iq else self._frame(arrival, gate)
         if isinstance(data, Reason):
             return data
         preprocess(data, self.modality.recipe, self._engine.inputs["input"][0], self._scratch)
         return None
 
-    def _window(self, arrival: Arrival) -> NDArray[Any] | Reason:
+    def _window(self, arrival: Arrival, gate: Gate) -> NDArray[Any] | Reason:
         """Return the newest window of an I/Q message."""
         window = newest_window(arrival.header, payload_view(arrival.payload), self.modality.recipe.input_shape[1])
-        return self._gate.check_iq(window) or window
+        return gate.check_iq(window) or window
 
-    def _frame(self, arrival: Arrival) -> NDArray[np.uint8] | Reason:
+    def _frame(self, arrival: Arrival, gate: Gate) -> NDArray[np.uint8] | Reason:
         """Return the decoded frame of an image message."""
         frame = decode_frame(arrival.header, payload_view(arrival.payload), self._max_frame_px)
-        return frame if isinstance(frame, Reason) else self._gate.check_frame(frame) or frame
+        return frame if isinstance(frame, Reason) else gate.check_frame(frame) or frame

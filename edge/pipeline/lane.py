@@ -48,6 +48,16 @@ class Lane:
         if not is_done and self._wake.empty():  # else the lane's thread has yet to look, and will see this message
             self._wake.put(True)
 
+    def practise(self, work: Callable[[], None]) -> bool:
+        """Do other work with the modality's engine, unless it is busy; say whether it was done."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            work()
+        finally:
+            self._turn.release()
+        return True
+
     def work(self) -> None:
         """Infer what receivers leave to this thread, until `stop`; what waits then is inferred first."""
         goes_on = True

@@ -21,8 +21,9 @@ from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.lane import Lane
+from edge.pipeline.receiver import RECEIVE_TIMEOUT_MS, Received, Receiver
 from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
-from edge.transport.inbox import Inbox, open_inbox
+from edge.transport.inbox import open_inbox
 from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
@@ -31,9 +32,6 @@ from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
-RECEIVE_TIMEOUT_MS = 100
-RECEIVED_AT_ONCE = 64
-"""Most messages that a receiver takes in before it looks after inference; as many as its socket keeps."""
 TICK_S = 0.02
 STATUS_PERIOD_NS = 1_000_000_000
 SWITCH_INTERVAL_S = 0.0005
@@ -81,6 +79,8 @@ class LivePipeline:
         self._publisher = Publisher(config.results)
         self._epoch = self._clock.now_ns() & 0xFFFFFFFF
         self._published = 0
+        self._last: Pairing | None = None
+        """What the last answer was made of."""
         self._stopping = threading.Event()
         self._draining = threading.Event()
         self._receivers: list[threading.Thread] = []
@@ -97,7 +97,9 @@ class LivePipeline:
         if self._config.pipeline.backend == "tensorrt" and self._open_accelerator is not None:
             self._swap.load(self._open_accelerator)
         for name, stream in self._config.streams.items():
-            self._receivers.append(_thread(f"receive-{name}", self._receive, name, open_inbox(stream)))
+            receiver = Receiver(name, stream, self._lanes[stream.modality], self._offer, self._clock)
+            inbox, practise = open_inbox(stream), partial(self._practise, name)
+            self._receivers.append(_thread(f"receive-{name}", receiver.run, inbox, self._draining, practise))
         if self._config.pose is not None:
             self._receivers.append(_thread("receive-pose", self._receive_poses, Subscriber(self._config.pose)))
         self._workers = [_thread(f"engine-{name}", lane.work) for name, lane in self._lanes.items()]
@@ -146,32 +148,22 @@ class LivePipeline:
             backend_reason=flying.reason,
         )
 
-    def _receive(self, stream: str, inbox: Inbox) -> None:
-        lane = self._lanes[self._config.streams[stream].modality]
-        period_ns = round(1e9 / self._config.streams[stream].rate_hz)
-        with inbox:
-            while not self._draining.is_set():
-                if not self._admit(stream, inbox, RECEIVE_TIMEOUT_MS):
-                    continue
-                more = RECEIVED_AT_ONCE
-                while more and self._admit(stream, inbox, 0):  # what has come in meanwhile is newer
-                    more -= 1
-                lane.serve(period_ns)
-
-    def _admit(self, stream: str, inbox: Inbox, timeout_ms: int) -> bool:
-        """Receive one message and account for it; say whether one came."""
-        broken = inbox.broken_connections
-        received = inbox.receive(timeout_ms)
-        if inbox.broken_connections > broken:  # by a message that never came through
-            with self._lock:
-                self._scheduler.receive(stream, Reason.BROKEN_CONNECTION, self._clock.now_ns())
-        if received is None:
-            return False
+    def _offer(self, stream: str, received: Received) -> None:
+        """Account for a message that came, or for what came instead."""
         now_ns = self._clock.now_ns()
         message = self._branches[stream].admit(received)
         with self._lock:
             self._scheduler.receive(stream, message, now_ns)
-        return True
+
+    def _practise(self, stream: str) -> None:
+        """Compute what the stream's last message made the pipeline compute, to no effect."""
+        self._branches[stream].rehearse()
+        if self._last is None or not self._publishing.acquire(blocking=False):
+            return
+        try:
+            self._head.rehearse(self._last)
+        finally:
+            self._publishing.release()
 
     def _receive_poses(self, subscriber: Subscriber) -> None:
         with subscriber:
@@ -223,6 +215,7 @@ class LivePipeline:
     def _answer(self, pairing: Pairing, flags: int = 0) -> None:
         """Publish an answer, with the publishing lock held; one that a recording caused says so in its header."""
         answer = self._head.answer(pairing)
+        self._last = pairing
         if answer is not None:
             self._send(Kind.CLASSIFICATION, pack(answer), answer.capture_ns, flags)
 

@@ -1,0 +1,114 @@
+"""One stream's receiving thread, with made-up inboxes."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterable
+
+import pytest
+
+from edge.clock import VirtualClock
+from edge.config import StreamConfig
+from edge.pipeline.receiver import RECEIVED_AT_ONCE, Receiver
+from edge.transport.wire import Reason
+
+MS = 1_000_000
+
+
+class FakeInbox:
+    """Hands out a script: what to return, or how long to let the caller wait; then stops the receiver."""
+
+    def __init__(self, script: Iterable[Reason | None], stop: threading.Event, clock: VirtualClock) -> None:
+        self.script = list(script)
+        self.stop = stop
+        self.clock = clock
+        self.waits_ms: list[int] = []
+        self.broken_connections = 0
+        self.is_closed = False
+
+    def receive(self, timeout_ms: int) -> Reason | None:
+        self.waits_ms.append(timeout_ms)
+        if not self.script:
+            self.stop.set()
+            return None
+        item = self.script[0] if timeout_ms or self.script[0] is not None else None
+        if timeout_ms or item is not None:
+            self.script.pop(0)
+        if item is None:
+            self.clock.advance_to(self.clock.now_ns() + timeout_ms * MS)
+        return item
+
+    def __enter__(self) -> "FakeInbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_closed = True
+
+
+class FakeLane:
+    """Notes what was served after how many messages, and lets everybody practise."""
+
+    def __init__(self, offered: list[Reason]) -> None:
+        self.offered = offered
+        self.served: list[int] = []
+
+    def serve(self, spare_ns: int) -> None:
+        self.served.append(len(self.offered))
+
+    def practise(self, work) -> bool:
+        work()
+        return True
+
+
+class Stand:
+    def __init__(self, script: Iterable[Reason | None], **fields) -> None:
+        self.clock, self.stop = VirtualClock(0), threading.Event()
+        self.offered: list[Reason] = []
+        self.practised_ns: list[int] = []
+        self.lane = FakeLane(self.offered)
+        self.inbox = FakeInbox(script, self.stop, self.clock)
+        stream = StreamConfig(modality="iq", endpoint="ipc:///unused", rate_hz=100.0, **fields)
+        offer = lambda name, received: self.offered.append(received)  # noqa: E731
+        Receiver("radio", stream, self.lane, offer, self.clock).run(self.inbox, self.stop, self.practise)
+
+    def practise(self) -> None:
+        self.practised_ns.append(self.clock.now_ns())
+
+
+def test_all_that_waits_is_taken_in_before_inference_gets_its_turn():
+    stand = Stand([Reason.CRC, Reason.CRC, Reason.CRC])
+    assert stand.lane.served == [3]
+    assert stand.inbox.is_closed
+
+
+def test_a_flood_does_not_keep_inference_from_its_turn():
+    stand = Stand([Reason.CRC] * 200)
+    assert stand.lane.served == [RECEIVED_AT_ONCE + 1, 2 * RECEIVED_AT_ONCE + 2, 3 * RECEIVED_AT_ONCE + 3, 200]
+
+
+def test_without_rehearsal_it_sleeps_until_a_message_comes():
+    stand = Stand([None, None])
+    assert stand.practised_ns == []
+    assert set(stand.inbox.waits_ms) == {100}
+
+
+def test_a_rehearsal_comes_shortly_before_the_next_message_is_due_and_once():
+    stand = Stand([Reason.CRC, None, None, None], rehearse=True)
+    assert len(stand.practised_ns) == 1
+    assert 7 * MS <= stand.practised_ns[0] < 10 * MS
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors are assigned on Linux alone")
+def test_a_receiver_stays_on_the_processor_that_it_is_given():
+    cpu, seen = min(os.sched_getaffinity(0)), []
+    thread = threading.Thread(target=lambda: (Stand([], cpu=cpu), seen.append(os.sched_getaffinity(0))))
+    thread.start()
+    thread.join()
+    assert seen == [{cpu}]
+
+
+def test_a_processor_that_is_not_there_is_told_and_the_stream_flies(caplog):
+    with caplog.at_level(logging.WARNING):
+        stand = Stand([Reason.CRC], cpu=4095)
+    assert "cannot stay on CPU 4095" in caplog.text
+    assert stand.offered == [Reason.CRC]
