@@ -16,7 +16,7 @@ from edge.sources.camera import FrameReader, NewestFrame, is_live, open_camera, 
 from edge.sources.stream import Pacer, StreamSender
 from edge.transport.messages import Kind
 from edge.transport.wire import FLAG_HOST_TIME, FLAG_REPLAY, as_array
-from models.errors import DeviceError
+from models.errors import ConfigError, DeviceError
 from models.preprocess import opencv
 
 ABSENT_DEVICE = "97"
@@ -225,3 +225,14 @@ def test_opencv_reads_a_video_into_the_memory_it_is_given(tmp_path: Path, ring_s
     capture.release()
     assert [owned for owned, _ in frames] == [True] + [False] * (FRAMES - 1)
     np.testing.assert_allclose([level for _, level in frames], LEVELS, atol=3)
+
+
+def test_frames_larger_than_the_memory_are_refused_once_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, ring_sender: StreamSender
+) -> None:
+    capture = FakeCapture(3, (1024, 1024, 3))
+    capture.permits.release(4)
+    monkeypatch.setattr(camera, "open_camera", lambda device: capture)
+    source = CameraSource(stream="c", device="0")
+    with pytest.raises(ConfigError, match=r"message of 3145728 bytes .* 1048576.*raise max_message_bytes"):
+        play_camera(source, Path(), ring_sender, Pacer(threading.Event()))

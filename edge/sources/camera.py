@@ -12,7 +12,7 @@ from edge.clock import Clock, SystemClock
 from edge.config import CameraSource
 from edge.sources.stream import Pacer, StreamSender, await_listener
 from edge.transport.wire import FLAG_HOST_TIME, FLAG_REPLAY
-from models.errors import DeviceError
+from models.errors import ConfigError, DeviceError
 from models.preprocess import opencv
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class FrameReader:
 
     def read(self) -> Frame | None:
         """Return the next frame, or None when there is none any more."""
-        blank = self._place.blank(self._shape, np.uint8) if self._place is not None and self._shape else None
+        blank = self._blank()
         is_read, frame = self._capture.read() if blank is None else self._capture.read(blank)
         if blank is not None and (not is_read or frame is not blank):
             self.drop(blank)
@@ -116,6 +116,15 @@ class FrameReader:
         """Take note that a frame will not be sent."""
         if self._place is not None:
             self._place.give_back(frame)
+
+    def _blank(self) -> Frame | None:
+        """Return where to read the next frame to, None where it is left to OpenCV."""
+        if self._place is None or not self._shape:
+            return None
+        try:
+            return self._place.blank(self._shape, np.uint8)
+        except ConfigError:  # too large: sending it says so, in the thread that is listened to
+            return None
 
 
 class NewestFrame:
