@@ -16,13 +16,13 @@ from edge.backends.onnx import load_engines
 from edge.clock import SystemClock, VirtualClock
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.branch import Branch
-from edge.pipeline.scheduler import Scheduler
+from edge.pipeline.scheduler import Arrival, Scheduler
 from edge.recording.reader import open_recording
 from edge.recording.recorder import Recorder
 from edge.recording.writer import RecordingWriter
 from edge.sources.stream import MIN_RING_BYTES, StreamSender
 from edge.transport import ring
-from edge.transport.inbox import Inbox, open_inbox, payload_view
+from edge.transport.inbox import Inbox, is_intact, open_inbox, payload_view
 from edge.transport.messages import Kind
 from edge.transport.ring import NOTE_BYTES, Loan
 from edge.transport.sockets import Publisher
@@ -264,6 +264,25 @@ def test_what_stays_whole_is_inferred_as_from_a_socket(pair, branch, tmp_path):
     np.testing.assert_array_equal(features[0].logits, features[1].logits)
 
 
+def test_what_was_overwritten_is_not_rehearsed_with(pair, monkeypatch):
+    sender, inbox = pair
+    bundle = open_bundle(shipped_bundle())
+    engine = load_engines(bundle).branches["image"]
+    stream = StreamConfig(modality="image", endpoint="ipc:///tmp/unused", rate_hz=30.0, rehearse=True)
+    branch = Branch(bundle.spec.modality("image"), engine, SystemClock(), stream)
+    runs = []
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda: runs.append(1) or run())
+    sender.send_frame(SCENE, START_NS)
+    header, payload = received(inbox)
+    branch.process(Arrival(stream="camera", header=header, payload=payload, arrived_ns=0))
+    branch.rehearse()
+    for _ in range(SLOTS):
+        sender.send_frame(SCENE, START_NS)
+    branch.rehearse()
+    assert len(runs) == 2
+
+
 def test_accounting_is_exact_whatever_was_overwritten(pair, branch):
     sender, inbox = pair
     scheduler = Scheduler(("image",), {"camera": StreamConfig(modality="image", endpoint="inproc://c", rate_hz=30.0)},
@@ -316,3 +335,4 @@ def test_a_view_on_a_payload_is_the_payload(pair):
     _, loan = received(inbox)
     assert payload_view(loan) is loan.view
     assert payload_view(b"x") == b"x"
+    assert is_intact(b"x")

@@ -13,8 +13,7 @@ from edge.pipeline.alignment import Feature
 from edge.pipeline.framing import Framing
 from edge.pipeline.gate import Gate
 from edge.pipeline.scheduler import Admitted, Arrival
-from edge.transport.inbox import Payload, payload_view
-from edge.transport.ring import Loan
+from edge.transport.inbox import Payload, is_intact, payload_view
 from edge.transport.sensors import check_samples, decode_frame, fit_header, newest_window
 from edge.transport.wire import Header, Reason
 from models.preprocess import Scratch, preprocess
@@ -57,7 +56,7 @@ class Branch:
         if reason is not None:
             return reason
         gathered = framing.gather(header, payload_view(payload))
-        if isinstance(payload, Loan) and not payload.is_intact():
+        if not is_intact(payload):
             return header, framing.give_up()
         return gathered
 
@@ -65,7 +64,7 @@ class Branch:
         """Return the feature of an admitted message, or why there is none."""
         started_ns = self._clock.now_ns()
         reason = self._prepare(arrival, self._gate)
-        if isinstance(arrival.payload, Loan) and not arrival.payload.is_intact():
+        if not is_intact(arrival.payload):
             return Reason.OVERWRITTEN  # whatever was made of it
         if reason is not None:
             return reason
@@ -90,7 +89,8 @@ class Branch:
 
     def rehearse(self) -> None:
         """Do all the work of `process` on the last good message once more, and forget what comes of it."""
-        if self._last is not None and self._prepare(self._last, self._practice_gate) is None:
+        last = self._last
+        if last is not None and self._prepare(last, self._practice_gate) is None and is_intact(last.payload):
             self._infer()
 
     def _infer(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

@@ -16,6 +16,11 @@ def payload_view(payload: Payload) -> bytes | memoryview:
     return payload.view if isinstance(payload, Loan) else payload
 
 
+def is_intact(payload: Payload) -> bool:
+    """Say whether what was read from a payload until now is what was sent."""
+    return not isinstance(payload, Loan) or payload.is_intact()
+
+
 class Inbox:
     """Receives the messages of one endpoint; use as a context. Garbage comes back as a `Reason`."""
 
@@ -36,7 +41,7 @@ class Inbox:
             return message
         header, payload = message
         reason = check_payload(header, payload_view(payload))
-        if reason is Reason.CRC and isinstance(payload, Loan) and not payload.is_intact():
+        if reason is Reason.CRC and not is_intact(payload):
             return message
         return reason or message
 
