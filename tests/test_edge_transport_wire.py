@@ -57,6 +57,12 @@ def test_the_header_has_64_bytes() -> None:
     assert len(MESSAGE[0]) == HEADER_BYTES == 64
 
 
+def test_a_header_with_another_capture_time_is_the_same_otherwise() -> None:
+    header = decoded(MESSAGE)[0]
+    assert header.captured(7) == header._replace(capture_ns=7)
+    assert isinstance(header.captured(7), Header)
+
+
 def test_every_field_of_a_stamp_comes_back() -> None:
     header, _ = decoded(MESSAGE)
     assert Stamp(*(getattr(header, name) for name in Stamp._fields)) == STAMP._replace(flags=STAMP.flags | FLAG_CRC)

@@ -31,8 +31,9 @@ def fit_header(header: Header, recipe: Recipe) -> Header | Reason:
     skipped = header.dim0 - recipe.window_samples
     if skipped < 0:
         return Reason.SHORT_WINDOW
-    later_ns = int(skipped * 1e9 / recipe.sample_rate_hz)
-    return header._replace(capture_ns=header.capture_ns + later_ns)
+    if skipped == 0:
+        return header
+    return header.captured(header.capture_ns + int(skipped * 1e9 / recipe.sample_rate_hz))
 
 
 def check_samples(header: Header, recipe: IqRecipe) -> Reason | None:
