@@ -113,6 +113,12 @@ class PipelineConfig(_Config, frozen=True, kw_only=True):
     onnxruntime never asks. tensorrt starts with nothing less, and ends with exit code 4 where it cannot. Whatever was
     chosen, a GPU that fails in flight is given up, and ONNX Runtime flies on; the status says why.
     """
+    shedding: Literal["auto", "economy", "off"] = "auto"
+    """What to leave out when the board cannot do it all: frames first, then windows of the radio, then all frames.
+
+    auto: while the board slows itself down, because it is hot or draws too much. economy: also while engines hold each
+    other up; some two thirds of the work, half as many answers, each of them fresher. See docs/overload.md.
+    """
 
     def __post_init__(self) -> None:
         _require(self.max_age_ms > 0, f"max_age_ms is {self.max_age_ms}: expected above 0")

@@ -27,6 +27,7 @@ def feature_of(arrival: Arrival, modality: str, completed_ns: int) -> Feature:
     """Return what a branch would make of an arrival, in no time."""
     return Feature(
         modality=modality,
+        stream=arrival.stream,
         capture_ns=arrival.header.capture_ns,
         send_ns=arrival.header.send_ns,
         arrived_ns=arrival.arrived_ns,

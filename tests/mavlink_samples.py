@@ -73,7 +73,7 @@ def answer(**changes: Any) -> Classification:
         "label": "drone",
         "confidence": 0.75,
         "probs": (0.05, 0.75, 0.2),
-        "modalities": (modality("iq"), modality("image")),
+        "modalities": (modality("iq", stream="radio"), modality("image", stream="front")),
         "latency_ms": {"total": 3.0},
     }
     return Classification(**(values | changes))
@@ -88,7 +88,7 @@ def no_data(**changes: Any) -> Classification:
 def accounting(**changes: Any) -> StreamAccounting:
     """Return the accounting of a stream that lost one message in each way."""
     values: dict[str, Any] = {
-        "received": 104, "processed": 100, "superseded": 1, "dropped_late": 1, "rejected": {"frozen": 1},
+        "received": 105, "processed": 100, "superseded": 1, "dropped_late": 1, "shed": 1, "rejected": {"frozen": 1},
         "in_flight": 1, "lost_transport": 1, "state": "live",
     }  # fmt: skip
     return StreamAccounting(**(values | changes))

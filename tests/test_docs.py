@@ -171,7 +171,14 @@ def test_every_exit_code_is_documented() -> None:
 
 def test_every_reason_of_a_refusal_is_documented_with_its_remedy() -> None:
     reasons = {reason.value for reason in wire.Reason}
-    states = {scheduler.STARTING, scheduler.SILENT, scheduler.STALE, scheduler.SKEWED, scheduler.NO_STREAM}
+    states = {
+        scheduler.STARTING,
+        scheduler.SILENT,
+        scheduler.STALE,
+        scheduler.SKEWED,
+        scheduler.SHED,
+        scheduler.NO_STREAM,
+    }
     rows = table("docs/troubleshooting.md", "reason")
     assert {row[0] for row in rows} == reasons | states
     assert all(len(row) == 3 and all(row) for row in rows)

@@ -25,6 +25,7 @@ def head() -> FusionHead:
 def feature(head: FusionHead, name: str, logits: np.ndarray) -> Feature:
     return Feature(
         modality=name,
+        stream=f"{name}-1",
         capture_ns=10_000_000,
         send_ns=20_000_000,
         arrived_ns=21_000_000,

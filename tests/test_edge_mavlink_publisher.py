@@ -12,7 +12,7 @@ from edge.mavlink import codec
 from edge.mavlink.codec import Flag
 from edge.mavlink.publisher import Publisher
 from edge.mavlink.status_text import StatusTexts
-from edge.transport.messages import Kind
+from edge.transport.messages import Kind, Load
 from edge.transport.wire import FLAG_REPLAY, Stamp, encode_bytes
 
 MS = 1_000_000
@@ -171,6 +171,22 @@ def test_a_change_of_engines_is_told_and_one_away_from_the_gpu_is_a_warning(flig
     ]
 
 
+def test_what_is_shed_is_told_at_each_change(flight: Flight) -> None:
+    half, alone = (
+        Load(level=1, name="image every 2nd", why="hot"),
+        Load(level=5, name="image off, iq every 3rd", why="x"),
+    )
+    for load in (Load(), half, half, alone, Load()):
+        flight.publisher.on_status(samples.status(load=load), flight.now_ns)
+        flight.wait(1.5)
+
+    assert flight.texts() == [
+        (common.MAV_SEVERITY_WARNING, "FUSION: shed: image every 2nd"),
+        (common.MAV_SEVERITY_WARNING, "FUSION: shed: image off, iq every 3rd"),
+        (common.MAV_SEVERITY_NOTICE, "FUSION: nothing shed any more"),
+    ]
+
+
 def test_a_modality_that_is_back_at_once_is_not_talked_about(flight: Flight) -> None:
     alone = (samples.modality("iq", weight=1.0), samples.missing("image", "frozen"))
     flight.hear_steadily(2).hear_steadily(0.2, modalities=alone).hear_steadily(2)
@@ -259,13 +275,13 @@ def test_each_status_of_the_pipeline_becomes_one_of_ours(flight: Flight) -> None
     flight.publisher.on_status(samples.status(), flight.now_ns)
     for latency_ms in range(1, 101):
         flight.hear(samples.answer(latency_ms={"total": float(latency_ms)}))
-    later = {"radio": samples.accounting(received=204), "camera": samples.accounting(received=119)}
+    later = {"radio": samples.accounting(received=205), "camera": samples.accounting(received=120)}
     flight.publisher.on_status(samples.status(time_ns=1_500_000_000, results=35, streams=later), flight.now_ns)
     flight.wait(0.1)
 
     message = flight.messages("FUSION_STATUS")[-1]
     assert len(flight.messages("FUSION_STATUS")) == 2
-    assert (message.frames_processed, message.frames_dropped, message.results_queued) == (200, 8, 0)
+    assert (message.frames_processed, message.frames_dropped, message.results_queued) == (200, 10, 0)
     assert (message.latency_p50, message.latency_p99) == (50_000, 99_000)
     assert (message.input_rate, message.output_rate) == ([20_000, 3_000, 0, 0], 5_000)
     assert (message.state, message.modality_present) == (common.MAV_STATE_ACTIVE, 0b11)

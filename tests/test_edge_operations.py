@@ -20,6 +20,7 @@ from edge.operations.supervisor import MAX_RESTARTS, Supervisor, flight_commands
 from edge.transport.messages import (
     Classification,
     Kind,
+    Load,
     ModalityAnswer,
     PipelineStatus,
     StreamAccounting,
@@ -65,7 +66,7 @@ def answer(capture_ns: int, class_id: int, iq: int = -1, image: int = -1) -> Cla
 
 
 def ledger(**changes: int) -> StreamAccounting:
-    counts = {"received": 12, "processed": 7, "superseded": 1, "dropped_late": 1, "gathered": 2}
+    counts = {"received": 14, "processed": 7, "superseded": 1, "dropped_late": 1, "shed": 2, "gathered": 2}
     counts |= {"in_flight": 0, "lost_transport": 0}
     return StreamAccounting(**{**counts, **changes}, rejected={"black": 1}, state="live")
 
@@ -95,7 +96,9 @@ def test_without_truth_nothing_is_scored():
     assert score([answer(1000, 0)], TruthTimeline())["accuracy"] is None
 
 
-@pytest.mark.parametrize("fate", ["received", "processed", "superseded", "dropped_late", "gathered", "in_flight"])
+@pytest.mark.parametrize(
+    "fate", ["received", "processed", "superseded", "dropped_late", "shed", "gathered", "in_flight"]
+)
 def test_a_ledger_that_is_off_by_one_is_not_balanced(fate):
     assert ledger().balanced
     assert not ledger(**{fate: getattr(ledger(), fate) + 1}).balanced
@@ -107,10 +110,10 @@ def flown(**streams: StreamAccounting) -> Flown:
 
 def test_summary_has_every_fate_and_says_whether_it_balances():
     summary = flown(radio=ledger()).summary()["accounting"]["radio"]
-    fates = ("processed", "superseded", "dropped_late", "gathered", "rejected", "in_flight")
+    fates = ("processed", "superseded", "dropped_late", "shed", "gathered", "rejected", "in_flight")
     assert summary["received"] == sum(summary[fate] for fate in fates)
     assert summary["balanced"] is True
-    assert not flown(radio=ledger(received=14)).is_balanced
+    assert not flown(radio=ledger(received=15)).is_balanced
 
 
 def status(**streams: StreamAccounting) -> PipelineStatus:
@@ -127,16 +130,37 @@ def test_accounting_adds_up_over_restarts_of_the_pipeline(tmp_path):
     endpoint = f"ipc://{tmp_path}/results"
     with Publisher(endpoint) as publisher, Observer(endpoint) as observer:
         assert publisher.wait_for_listeners(1, 5.0)
-        publish(publisher, 1, 0, status(radio=ledger(received=7, processed=2)))
-        publish(publisher, 1, 1, status(radio=ledger(received=14, in_flight=2)))
+        publish(publisher, 1, 0, status(radio=ledger(received=9, processed=2)))
+        publish(publisher, 1, 1, status(radio=ledger(received=16, in_flight=2)))
         publish(publisher, 2, 0, status(radio=ledger()))
         observer.drain()
         flight = observer.flown("t")
     summary = flight.summary()
     assert flight.is_balanced
     assert (summary["restarts"], summary["lost_in_restarts"]) == (1, 2)
-    assert summary["accounting"]["radio"]["received"] == 26
+    assert summary["accounting"]["radio"]["received"] == 30
     assert summary["accounting"]["radio"]["rejected_by_reason"] == {"black": 2}
+
+
+def test_what_was_shed_is_told_with_its_time_and_reason(tmp_path):
+    endpoint, output = f"ipc://{tmp_path}/results", io.StringIO()
+    loads = [Load(), Load(level=1, name="image every 2nd", why="hot [70 C]")] * 2
+    with Publisher(endpoint) as publisher, Observer(endpoint) as observer:
+        assert publisher.wait_for_listeners(1, 5.0)
+        for second, load in enumerate([*loads, Load()]):
+            told = msgspec.structs.replace(status(radio=ledger()), load=load, time_ns=(7 + second) * 10**9)
+            publish(publisher, 1, second, told)
+        observer.drain()
+        summary = observer.flown("t").summary()
+    assert [(change["after_s"], change["name"]) for change in summary["loads"]] == [
+        (1.0, "image every 2nd"),
+        (2.0, ""),
+        (3.0, "image every 2nd"),
+        (4.0, ""),
+    ]
+    print_summary(summary, Console(file=output, width=80))
+    assert "after 1.0 s shed from then on: image every 2nd (hot [70 C])" in output.getvalue()
+    assert "after 4.0 s nothing shed any more" in output.getvalue()
 
 
 def test_draining_ends_though_somebody_goes_on_publishing(tmp_path, monkeypatch):
@@ -200,7 +224,7 @@ def test_summary_tells_whose_engines_flew_at_the_end_and_why(tmp_path):
 
 def test_printed_summary_names_streams_fates_and_reasons_within_80_columns():
     output = io.StringIO()
-    print_summary(flown(radio=ledger(), camera=ledger(received=14)).summary(), Console(file=output, width=80))
+    print_summary(flown(radio=ledger(), camera=ledger(received=15)).summary(), Console(file=output, width=80))
     text = output.getvalue()
     for word in ("1 answers", "fused 100.0%", "radio", "camera", "superseded", "black", "NO"):
         assert word in text

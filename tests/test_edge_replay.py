@@ -96,7 +96,7 @@ def test_exact_replay_reports_accuracy_speed_and_balanced_accounting(flight, cap
     assert {"accuracy_iq", "accuracy_image", "realtime_factor", "results_sha256"} <= set(summary)
     for stream in summary["accounting"].values():
         assert stream["balanced"]
-        fates = ("processed", "superseded", "dropped_late", "gathered", "rejected", "in_flight")
+        fates = ("processed", "superseded", "dropped_late", "shed", "gathered", "rejected", "in_flight")
         assert stream["received"] == sum(stream[fate] for fate in fates)
     assert summary["accounting"]["radio"]["received"] == 400
     assert summary["accounting"]["camera"]["received"] == 120

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.operations.flown import Flown
+from edge.operations.flown import Flown, LoadChange
 from edge.operations.report import write_report
 from edge.operations.report_series import Timeline, column_means, errors, runs, timeline
 from edge.operations.report_svg import ticks_logarithmic, ticks_of_time
@@ -57,15 +57,16 @@ def flown(answers: Sequence[Classification], truths: Sequence[int] = (), **chang
     return Flown(answers=answers, **(fields | changes))
 
 
-COUNTS = ("received", "processed", "superseded", "dropped_late", "gathered", "in_flight")
+COUNTS = ("received", "processed", "superseded", "dropped_late", "shed", "gathered", "in_flight")
 
 
 def ledger(**changes: Any) -> StreamAccounting:
     counts: dict[str, Any] = {
-        "received": 107,
+        "received": 111,
         "processed": 90,
         "superseded": 5,
         "dropped_late": 1,
+        "shed": 4,
         "gathered": 7,
         "rejected": {"black": 3},
         "in_flight": 1,
@@ -195,9 +196,9 @@ def test_text_from_outside_cannot_become_markup(tmp_path: Path) -> None:
 
 def test_an_accounting_that_does_not_balance_is_called_out(tmp_path: Path) -> None:
     good = page_of(tmp_path, flown([], streams={"radio": ledger()}))
-    assert "107 = 90 + 5 + 1 + 7 + 3 + 1 ✓ balanced" in good.text
-    bad = page_of(tmp_path, flown([], streams={"radio": ledger(received=108)}))
-    assert "108 = 90 + 5 + 1 + 7 + 3 + 1 ✗ not balanced" in bad.text
+    assert "111 = 90 + 5 + 1 + 4 + 7 + 3 + 1 ✓ balanced" in good.text
+    bad = page_of(tmp_path, flown([], streams={"radio": ledger(received=112)}))
+    assert "112 = 90 + 5 + 1 + 4 + 7 + 3 + 1 ✗ not balanced" in bad.text
 
 
 def test_drops_are_listed_by_reason_with_their_counts(tmp_path: Path) -> None:
@@ -205,14 +206,25 @@ def test_drops_are_listed_by_reason_with_their_counts(tmp_path: Path) -> None:
     for reason, count in (
         ("superseded by a newer one", 5),
         ("too late", 1),
+        ("shed", 4),
         ("rejected: black", 3),
         ("lost before arrival", 7),
     ):
         assert f"camera {reason} {count}" in page.text
 
 
+def test_what_was_shed_and_why_is_listed(tmp_path: Path) -> None:
+    changes = (
+        LoadChange(after_s=12.0, level=1, name="image every 2nd", why="the board slows down: <oc1>"),
+        LoadChange(after_s=30.5, level=0, name="", why=""),
+    )
+    page = page_of(tmp_path, flown([], loads=changes))
+    assert "12.0 s image every 2nd the board slows down: <oc1> 30.5 s nothing any more" in page.text
+    assert "What was shed" not in page_of(tmp_path, flown([])).text
+
+
 def test_a_flight_without_drops_says_so(tmp_path: Path) -> None:
-    clean = ledger(processed=100, gathered=7, superseded=0, dropped_late=0, rejected={}, in_flight=0)
+    clean = ledger(processed=104, gathered=7, shed=0, superseded=0, dropped_late=0, rejected={}, in_flight=0)
     assert "Drops by reason Nothing was dropped." in page_of(tmp_path, flown([], streams={"radio": clean})).text
 
 

@@ -28,17 +28,20 @@ ANSWER = Classification(
     confidence=0.75,
     probs=(0.25, 0.75),
     modalities=(
-        ModalityAnswer(name="iq", mask=1.0, weight=1.0, entropy=0.5, class_id=1, confidence=0.75, capture_ns=10),
+        ModalityAnswer(
+            name="iq", stream="radio", mask=1.0, weight=1.0, entropy=0.5, class_id=1, confidence=0.75, capture_ns=10
+        ),
         ModalityAnswer(name="image", mask=0.0, reason="black"),
     ),
     latency_ms={"total": 1.5},
     pose=POSE,
 )
 ACCOUNTING = StreamAccounting(
-    received=13,
+    received=14,
     processed=4,
     superseded=2,
     dropped_late=1,
+    shed=1,
     gathered=3,
     restarted_windows=1,
     rejected={"bad_crc": 1, "black": 1},
@@ -85,12 +88,12 @@ def test_a_status_from_before_messages_were_gathered_is_read() -> None:
     old.pop("restarted_windows")
     status = msgspec.to_builtins(STATUS) | {"streams": {"radio": old}}
     read = unpack(msgspec.msgpack.encode(status), PipelineStatus).streams["radio"]
-    assert (read.gathered, read.restarted_windows, read.received) == (0, 0, 13)
+    assert (read.gathered, read.restarted_windows, read.received) == (0, 0, 14)
 
 
 def test_the_accounting_balances_exactly_when_every_message_has_a_fate() -> None:
     assert ACCOUNTING.balanced
-    for name in ("received", "processed", "superseded", "dropped_late", "gathered", "in_flight"):
+    for name in ("received", "processed", "superseded", "dropped_late", "shed", "gathered", "in_flight"):
         off_by_one = msgspec.structs.replace(ACCOUNTING, **{name: getattr(ACCOUNTING, name) + 1})
         assert not off_by_one.balanced
     assert not msgspec.structs.replace(ACCOUNTING, rejected={"bad_crc": 1}).balanced

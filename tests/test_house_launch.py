@@ -19,8 +19,9 @@ SCRIPTS = sorted(
 )
 
 
-def test_the_deployment_for_a_laptop_fits_the_shipped_model(root: Path) -> None:
-    config = load_flight(root / "launch" / "flight.yaml")
+@pytest.mark.parametrize("name", ["flight.yaml", "flight-two-cameras.yaml"])
+def test_a_deployment_for_a_laptop_fits_the_shipped_model(root: Path, name: str) -> None:
+    config = load_flight(root / "launch" / name)
     spec = open_bundle(Path(config.bundle)).spec
     check_modalities(config.streams, config.pipeline, spec.modality_names)
     assert {source.stream for source in config.sources} == set(config.streams)

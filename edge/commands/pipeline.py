@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fly until SIGTERM or SIGINT; exit 1 when a thread fails, so that a supervisor can start afresh."""
     from edge.config import load_flight
+    from edge.operations.heat import HeatWatch
     from edge.operations.signals import stop_on_signals
     from edge.pipeline.live import LivePipeline
     from models.bundle import open_bundle
@@ -42,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_flight(args.config)
     trust = read_trust([Path(key) for key in config.bundle_keys], is_required=bool(config.bundle_keys))
     bundle = open_bundle(Path(config.bundle), trust)
-    pipeline = LivePipeline(*after_crash(config, bundle)) if args.without_gpu else LivePipeline(config, bundle)
+    parts = after_crash(config, bundle) if args.without_gpu else (config, bundle)
+    pipeline = partial(LivePipeline, heat=HeatWatch())(*parts)
     start(pipeline)
     gc.collect()
     gc.freeze()  # what is loaded now stays until the end: the collector need not look through it in flight

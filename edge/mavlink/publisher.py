@@ -23,7 +23,7 @@ from edge.mavlink import codec, standard
 from edge.mavlink.link import Link, open_link
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.status_text import StatusTexts
-from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
+from edge.transport.messages import Classification, Kind, Load, PipelineStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, decode_message
 from models.errors import ConfigError, InputError
@@ -134,6 +134,7 @@ class Publisher:
         self._outbox.append(codec.status_message(self._summary(before, status, now_ns)))
         self._latencies_ms.clear()
         self._note_backend(status.backend, now_ns)
+        self._note_load(status.load, now_ns)
 
     def tick(self, now_ns: int) -> list[Any]:
         """Return the messages to send now."""
@@ -169,7 +170,11 @@ class Publisher:
             model_id=self._model_id,
             frames_processed=sum(stream.processed for stream in streams),
             frames_dropped=sum(
-                stream.superseded + stream.dropped_late + sum(stream.rejected.values()) + stream.lost_transport
+                stream.superseded
+                + stream.dropped_late
+                + stream.shed
+                + sum(stream.rejected.values())
+                + stream.lost_transport
                 for stream in streams
             ),
             results_dropped=self.results_dropped,
@@ -214,6 +219,15 @@ class Publisher:
         self._texts.assume("backend", backend)
         severity = common.MAV_SEVERITY_WARNING if backend == "onnxruntime" else common.MAV_SEVERITY_NOTICE
         self._texts.note("backend", backend, severity, f"FUSION: now on {backend}", now_ns=now_ns)
+
+    def _note_load(self, load: Load, now_ns: int) -> None:
+        """Say what is left out, and when nothing is any more."""
+        self._texts.assume("load", "")
+        if load.level:
+            news = (load.name, common.MAV_SEVERITY_WARNING, f"FUSION: shed: {load.name}")
+        else:
+            news = ("", common.MAV_SEVERITY_NOTICE, "FUSION: nothing shed any more")
+        self._texts.note("load", *news, now_ns=now_ns)
 
     def _note_pipeline(self, state: int, now_ns: int) -> None:
         if state == common.MAV_STATE_EMERGENCY:

@@ -131,9 +131,13 @@ def throttled_between(before: Board, after: Board) -> list[str]:
     was, events = before.throttle_events or {}, after.throttle_events or {}
     found = [f"{name}: {count - was.get(name, 0)} times" for name, count in events.items() if count > was.get(name, 0)]
     for board, when in ((before, "before"), (after, "after")):
-        states = board.cooling_states or {}
-        found += [f"{name} was on {when}" for name, state in states.items() if state > 0 and _is_throttle(name)]
+        found += [f"{name} was on {when}" for name in slowed_by(board)]
     return found
+
+
+def slowed_by(board: Board) -> list[str]:
+    """Return the cooling devices that slow the board down at a look."""
+    return [name for name, state in (board.cooling_states or {}).items() if state > 0 and _is_throttle(name)]
 
 
 def _is_throttle(name: str) -> bool:

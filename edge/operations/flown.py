@@ -2,12 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edge.operations.score import accounting_summary, latency_summary, score
 from edge.transport.messages import Classification, StreamAccounting
 from edge.transport.truths import TruthTimeline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadChange:
+    """From when on what was shed."""
+
+    after_s: float
+    """Since the first status."""
+    level: int
+    """0: nothing."""
+    name: str
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +41,8 @@ class Flown:
     """Whose engines flew at the end: `onnxruntime` or `tensorrt`; empty where nobody knows."""
     backend_reason: str = ""
     """Why no other ones, or how they flew; empty where nobody asked."""
+    loads: Sequence[LoadChange] = ()
+    """Whenever more or less was left out."""
     restarts: int = 0
     """How often the pipeline died and was started again."""
     lost_in_restarts: int = 0
@@ -44,6 +58,7 @@ class Flown:
             "results": len(self.answers),
             "latency_ms": latency_summary(self.answers),
             "accounting": accounting_summary(self.streams),
+            "loads": [asdict(change) for change in self.loads],
             "restarts": self.restarts,
             "lost_in_restarts": self.lost_in_restarts,
         }
@@ -74,6 +89,7 @@ def _sum(parts: Sequence[StreamAccounting]) -> StreamAccounting:
         dropped_late=sum(part.dropped_late for part in parts),
         gathered=sum(part.gathered for part in parts),
         restarted_windows=sum(part.restarted_windows for part in parts),
+        shed=sum(part.shed for part in parts),
         rejected=dict(rejected),
         in_flight=sum(part.in_flight for part in parts),
         lost_transport=sum(part.lost_transport for part in parts),

@@ -68,6 +68,8 @@ class LiveView:
                 alone,
                 f"{modality.entropy:.2f}",
                 f"{modality.age_ms:.0f}",
-                modality.reason or "live",
+                modality.reason or f"live {modality.stream}",
             )
-        return Group(title, table)
+        if status is None or not status.load.level:
+            return Group(title, table)
+        return Group(title, table, Text(f"shed: {status.load.name}: {status.load.why}", style="yellow"))

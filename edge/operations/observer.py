@@ -5,9 +5,9 @@ import logging
 import time
 from types import TracebackType
 
-from edge.operations.flown import Flown, sum_ledgers
+from edge.operations.flown import Flown, LoadChange, sum_ledgers
 from edge.operations.live_view import LiveView
-from edge.transport.messages import Classification, Kind, PipelineStatus, unpack
+from edge.transport.messages import Classification, Kind, Load, PipelineStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.truths import TruthTimeline
 from edge.transport.wire import Reason, decode_message
@@ -20,6 +20,7 @@ QUIET_MS = 100
 DRAIN_S = 2.0
 """Something else may publish at the endpoint, and go on for ever."""
 TAKEN_AT_ONCE = 1_000
+KEPT_LOADS = 1_000
 KEPT_ANSWERS = 1_000_000
 """Hours at any rate; bounds the memory of a flight that is never stopped."""
 
@@ -31,6 +32,9 @@ class Observer:
         self.answers: collections.deque[Classification] = collections.deque(maxlen=KEPT_ANSWERS)
         self.status: PipelineStatus | None = None
         """The last one that came."""
+        self._first_status_ns = 0
+        self._load = Load()
+        self._loads: collections.deque[LoadChange] = collections.deque(maxlen=KEPT_LOADS)
         self._last_words: dict[int, PipelineStatus] = {}
         """Of each pipeline process, by the epoch in its headers: a restarted one counts from zero."""
         self.truths = TruthTimeline()
@@ -86,6 +90,7 @@ class Observer:
             precisions=status.precisions if status is not None else {},
             backend=status.backend if status is not None else "",
             backend_reason=status.backend_reason if status is not None else "",
+            loads=tuple(self._loads),
             restarts=max(len(ledgers) - 1, 0),
             lost_in_restarts=sum(stream.in_flight for ledger in ledgers[:-1] for stream in ledger.values()),
         )
@@ -100,8 +105,17 @@ class Observer:
                 self._note_answer(unpack(payload, Classification))
             elif header.kind == Kind.STATUS:
                 self.status = self._last_words[header.epoch] = unpack(payload, PipelineStatus)
+                self._note_load(self.status)
         except InputError as error:
             log.debug("results: %s", error)
+
+    def _note_load(self, status: PipelineStatus) -> None:
+        self._first_status_ns = self._first_status_ns or status.time_ns
+        if status.load == self._load:
+            return
+        load = self._load = status.load
+        after_s = round((status.time_ns - self._first_status_ns) / 1e9, 3)
+        self._loads.append(LoadChange(after_s=after_s, level=load.level, name=load.name, why=load.why))
 
     def _note_answer(self, answer: Classification) -> None:
         self.answers.append(answer)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.backends.select import precisions_text
 from edge.operations import report_svg as svg
-from edge.operations.flown import Flown
+from edge.operations.flown import Flown, LoadChange
 from edge.operations.report_series import (
     STAGES,
     Timeline,
@@ -34,7 +34,7 @@ _CLASS_COLOURS = ("#7fb2e5", "#f2b263", "#5cc0a0", "#e9a3c0", "#c3cf5a", "#b49be
 _MODALITY_COLOURS = ("#3f7cc4", "#e08a3c", "#4ba67c", "#a869b8")
 _REASON_COLOURS = ("#d98f5c", "#a7a3c9", "#c96f7b", "#8fa9a0", "#c9b458", "#7f9cc0")
 _STAGE_COLOURS = ("#8aa1c4", "#d9b95b", "#67b3a3", "#4474bd", "#b184c9")
-_FATE_COLOURS = ("#5aa77b", "#9fb0c0", "#e0a84a", "#6fa8c9", "#d4615b", "#a68fd0")
+_FATE_COLOURS = ("#5aa77b", "#9fb0c0", "#e0a84a", "#c9b458", "#6fa8c9", "#d4615b", "#a68fd0")
 _PRESENT, _NOTHING = "#5aa77b", "#8d949b"
 _LISTED_CLASSES = 24
 _LEAST_ANSWERS = 10
@@ -59,6 +59,7 @@ def write_report(path: Path, flown: Flown) -> None:
         _weights(answers, times, sensors),
         _latency(answers),
         _accounting(flown.streams),
+        _loads(flown.loads),
     ]
     page = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
     body = "\n".join(section for section in sections if section)
@@ -223,7 +224,9 @@ def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     inks = [
         Ink(colour=colour, text=text)
         for text, colour in zip(
-            ("processed", "superseded", "dropped late", "gathered", "rejected", "in flight"), _FATE_COLOURS, strict=True
+            ("processed", "superseded", "dropped late", "shed", "gathered", "rejected", "in flight"),
+            _FATE_COLOURS,
+            strict=True,
         )
     ]
     body = [svg.legend(inks)]
@@ -246,15 +249,25 @@ def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     table = _table(("stream", "reason", "messages", "of received"), reasons)
     body.append("<h3>Drops by reason</h3>" + (table if reasons else '<p class="about">Nothing was dropped.</p>'))
     note = (
-        "received = processed + superseded + dropped late + gathered + rejected + in flight, exactly, for every stream."
+        "received = processed + superseded + dropped late + shed + gathered + rejected + in flight, exactly, for every"
+        " stream."
         " Gathered: shorter than the model's window, and joined with later ones."
     )
     return _section("Where every message went", note, "".join(body))
 
 
+def _loads(loads: Sequence[LoadChange]) -> str:
+    if not loads:
+        return ""
+    rows = [[f"{one.after_s:.1f} s", one.name or "nothing any more", one.why] for one in loads]
+    note = "When the board could not do it all, this was left out on arrival. Times are since the first status."
+    return _section("What was shed", note, _table(("from", "shed", "why"), rows))
+
+
 def _fates(stream: StreamAccounting) -> tuple[int, ...]:
     rejected = sum(stream.rejected.values())
-    return stream.processed, stream.superseded, stream.dropped_late, stream.gathered, rejected, stream.in_flight
+    unused = (stream.superseded, stream.dropped_late, stream.shed, stream.gathered, rejected)
+    return stream.processed, *unused, stream.in_flight
 
 
 def _drops(stream: StreamAccounting) -> dict[str, int]:
@@ -262,6 +275,7 @@ def _drops(stream: StreamAccounting) -> dict[str, int]:
     drops = {
         "superseded by a newer one": stream.superseded,
         "too late": stream.dropped_late,
+        "shed": stream.shed,
         **{f"rejected: {reason}": count for reason, count in stream.rejected.items()},
         "lost before arrival": stream.lost_transport,
     }

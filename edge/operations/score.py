@@ -58,6 +58,7 @@ def accounting_summary(streams: dict[str, StreamAccounting]) -> dict[str, dict[s
             "dropped_late": stream.dropped_late,
             "gathered": stream.gathered,
             "restarted_windows": stream.restarted_windows,
+            "shed": stream.shed,
             "rejected": sum(stream.rejected.values()),
             "rejected_by_reason": stream.rejected,
             "in_flight": stream.in_flight,

@@ -7,7 +7,17 @@ from rich.table import Table
 
 from edge.backends.select import precisions_text
 
-_FATES = ("received", "processed", "superseded", "dropped_late", "gathered", "rejected", "in_flight", "lost_transport")
+_FATES = (
+    "received",
+    "processed",
+    "superseded",
+    "dropped_late",
+    "shed",
+    "gathered",
+    "rejected",
+    "in_flight",
+    "lost_transport",
+)
 
 
 def print_summary(summary: dict[str, Any], console: Console | None = None) -> None:
@@ -38,6 +48,9 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
             f"sensor message to answer, {names}: p50 {values['p50']:.2f} ms, p99 {values['p99']:.2f} ms", soft_wrap=True
         )
     console.print(_accounting_table(summary["accounting"]))
+    for change in summary["loads"]:
+        shed = f"shed from then on: {change['name']} ({change['why']})" if change["level"] else "nothing shed any more"
+        console.print(f"after {change['after_s']:.1f} s {shed}", soft_wrap=True, highlight=False, markup=False)
     if summary["restarts"]:
         console.print(
             f"[red]restarts of the pipeline: {summary['restarts']}[/red]; messages in flight when it died, lost:"

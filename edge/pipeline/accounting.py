@@ -21,6 +21,7 @@ class Ledger:
         self.dropped_late = 0
         self.gathered = 0
         self.restarted_windows = 0
+        self.shed = 0
         self.rejected: Counter[str] = Counter()
         self.lost_transport = 0
         self._epoch: int | None = None
@@ -56,6 +57,7 @@ class Ledger:
             dropped_late=self.dropped_late,
             gathered=self.gathered,
             restarted_windows=self.restarted_windows,
+            shed=self.shed,
             rejected=dict(sorted(self.rejected.items())),
             in_flight=in_flight,
             lost_transport=self.lost_transport,

@@ -1,4 +1,4 @@
-"""Features of one modality by capture time, and the nearest of them to a given moment."""
+"""Features of one stream by capture time, and the nearest of them to a given moment."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ class Feature:
     """What a branch made of one message."""
 
     modality: str
+    stream: str
+    """That the message came on."""
     capture_ns: int
     send_ns: int
     arrived_ns: int
@@ -29,7 +31,7 @@ class Feature:
 
 
 class FeatureRing:
-    """The newest features of one modality."""
+    """The newest features of one stream."""
 
     def __init__(self, capacity: int = RING_FEATURES) -> None:
         self._features: deque[Feature] = deque(maxlen=capacity)

@@ -93,6 +93,7 @@ class FusionHead:
         class_id = own.index(max(own))
         return ModalityAnswer(
             name=name,
+            stream=feature.stream,
             mask=1.0,
             weight=float(self._engine.outputs["weights"][0, n]),
             entropy=float(self._engine.outputs["entropies"][0, n]),

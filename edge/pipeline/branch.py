@@ -77,6 +77,7 @@ class Branch:
         vector, logits = inferred
         return Feature(
             modality=self.modality.name,
+            stream=arrival.stream,
             capture_ns=arrival.header.capture_ns,
             send_ns=arrival.header.send_ns,
             arrived_ns=arrival.arrived_ns,

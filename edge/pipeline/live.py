@@ -23,8 +23,9 @@ from edge.pipeline.branch import Branch
 from edge.pipeline.lane import Lane
 from edge.pipeline.receiver import RECEIVE_TIMEOUT_MS, Received, Receiver
 from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
+from edge.pipeline.shedding import open_shedder
 from edge.transport.inbox import open_inbox
-from edge.transport.messages import Kind, PipelineStatus, Pose, pack, unpack
+from edge.transport.messages import Kind, Load, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
 from models.bundle import Bundle
@@ -47,6 +48,7 @@ class LivePipeline:
         bundle: Bundle,
         clock: Clock | None = None,
         open_accelerator: Opener | None = None,
+        heat: Callable[[], str] = lambda: "",
     ) -> None:
         """Load the engines.
 
@@ -55,6 +57,7 @@ class LivePipeline:
             bundle: the model.
             clock: by default the system's.
             open_accelerator: makes an accelerator ready; by default TensorRT with the deployment's plans.
+            heat: asked once a second; says what slows the board down, in words, or nothing.
         """
         check_modalities(config.streams, config.pipeline, bundle.spec.modality_names)
         self._clock = clock or SystemClock()
@@ -68,7 +71,10 @@ class LivePipeline:
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in config.streams.items()
         }
-        self._scheduler = Scheduler(bundle.spec.modality_names, config.streams, config.pipeline, self._clock.now_ns())
+        start_ns, spec = self._clock.now_ns(), bundle.spec
+        shedder = open_shedder(spec.modalities, config.streams, config.pipeline, start_ns)
+        self._scheduler = Scheduler(spec.modality_names, config.streams, config.pipeline, start_ns, shedder)
+        self._heat = heat
         self._lock = threading.Lock()
         modalities = [stream.modality for stream in config.streams.values()]
         self._lanes = {
@@ -135,6 +141,7 @@ class LivePipeline:
         now_ns = self._clock.now_ns()
         with self._lock:
             streams = self._scheduler.accounting(now_ns)
+            load = self._scheduler.load
         flying = self._swap.flying
         return PipelineStatus(
             time_ns=now_ns,
@@ -146,6 +153,7 @@ class LivePipeline:
             precisions=dict(flying.precisions),
             backend=flying.backend,
             backend_reason=flying.reason,
+            load=load,
         )
 
     def _offer(self, stream: str, received: Received) -> None:
@@ -193,6 +201,7 @@ class LivePipeline:
     def _watch(self) -> None:
         """Say NO_DATA when it is so, publish status once a second, and log each stream's changes of state."""
         states: dict[str, str] = {}
+        load = Load()
         status_due_ns = self._clock.now_ns()
         while not self._stopping.wait(TICK_S):
             now_ns = self._clock.now_ns()
@@ -204,8 +213,14 @@ class LivePipeline:
             if now_ns < status_due_ns:
                 continue
             status_due_ns = now_ns + STATUS_PERIOD_NS
+            heat = self._heat()
+            with self._lock:
+                self._scheduler.note_heat(heat)
             status = self.status()
             self._publish(Kind.STATUS, status)
+            if status.load != load:
+                load = status.load
+                log.warning("shedding: %s", f"{load.name}: {load.why}" if load.level else "nothing any more")
             for name, stream in status.streams.items():
                 if states.get(name, stream.state) != stream.state:
                     level = logging.INFO if stream.state == LIVE else logging.WARNING

@@ -11,8 +11,9 @@ from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.accounting import Ledger
 from edge.pipeline.alignment import Feature, FeatureRing
 from edge.pipeline.framing import Gathered
+from edge.pipeline.shedding import Shedder
 from edge.transport.inbox import Payload
-from edge.transport.messages import StreamAccounting
+from edge.transport.messages import Load, StreamAccounting
 from edge.transport.wire import Header, Reason
 
 Admitted = tuple[Header, Payload | Gathered] | Reason
@@ -26,6 +27,7 @@ LIVE = "live"
 SILENT = "silent"
 STALE = "stale"
 SKEWED = "skewed"
+SHED = "shed"
 NO_STREAM = "no_stream"
 
 
@@ -52,10 +54,14 @@ class Pairing:
 
 @dataclass(slots=True)
 class _Stream:
+    name: str
     modality: str
     period_ns: int
     ledger: Ledger = field(default_factory=Ledger)
+    ring: FeatureRing = field(default_factory=FeatureRing)
     waiting: Arrival | None = None
+    taken_ns: int = -1
+    """When its last message was taken."""
     busy: bool = False
     newest_capture_ns: int = -1
     usable_ns: int | None = None
@@ -70,14 +76,32 @@ class Scheduler:
     """Latest-wins slots, alignment by capture time, pacing, and the accounting of every message."""
 
     def __init__(
-        self, modalities: Sequence[str], streams: Mapping[str, StreamConfig], config: PipelineConfig, start_ns: int
+        self,
+        modalities: Sequence[str],
+        streams: Mapping[str, StreamConfig],
+        config: PipelineConfig,
+        start_ns: int,
+        shedder: Shedder | None = None,
     ) -> None:
+        """Begin with nothing received.
+
+        Args:
+            modalities: names, in spec order.
+            streams: that feed them, any number each.
+            config: limits of age and skew, and who paces the answers.
+            start_ns: the time.
+            shedder: leaves messages out when the board cannot do it all; without one nothing is left out.
+        """
         self._modalities = tuple(modalities)
         self._streams = {
-            name: _Stream(modality=stream.modality, period_ns=int(1e9 / stream.rate_hz))
+            name: _Stream(name=name, modality=stream.modality, period_ns=int(1e9 / stream.rate_hz))
             for name, stream in streams.items()
         }
-        self._rings = {name: FeatureRing() for name in self._modalities}
+        self._feeding = {
+            modality: tuple(entry for entry in self._streams.values() if entry.modality == modality)
+            for modality in self._modalities
+        }
+        self._shedder = shedder
         self._max_age_ns = int(config.max_age_ms * NS_PER_MS)
         self._max_skew_ns = int(config.max_skew_ms * NS_PER_MS)
         self._patience = config.silent_after_periods
@@ -104,28 +128,30 @@ class Scheduler:
             entry.refused = Reason.TIME.value
             return
         entry.newest_capture_ns = header.capture_ns
+        if self._shedder is not None and not self._shedder.admits(stream, entry.waiting is not None, now_ns):
+            entry.ledger.shed += 1
+            return
         if entry.waiting is not None:
             entry.ledger.superseded += 1
         entry.waiting = Arrival(stream=stream, header=header, payload=payload, arrived_ns=now_ns)
 
     def take(self, modality: str, now_ns: int) -> Arrival | None:
-        """Hand out a modality's longest-waiting message whose stream is idle; late ones are dropped and counted."""
-        ready = [
-            (entry.waiting.arrived_ns, name)
-            for name, entry in self._streams.items()
-            if entry.modality == modality and entry.waiting is not None and not entry.busy
-        ]
-        for _, name in sorted(ready):
-            entry = self._streams[name]
+        """Hand out what waits on a modality's streams, in turn; late messages are dropped and counted.
+
+        Whose turn it is goes by when a stream was last served, not by how long its message has waited: the message of a
+        stream that is superseded just before each turn would always be the youngest.
+        """
+        ready = [entry for entry in self._feeding[modality] if entry.waiting is not None and not entry.busy]
+        for entry in sorted(ready, key=_last_served) if len(ready) > 1 else ready:
             waiting, entry.waiting = entry.waiting, None
             if waiting is None:
                 continue
             if now_ns - waiting.header.capture_ns > self._max_age_ns:
                 entry.ledger.dropped_late += 1
                 continue
-            entry.busy = True
+            entry.busy, entry.taken_ns = True, now_ns
             return Arrival(
-                stream=name,
+                stream=entry.name,
                 header=waiting.header,
                 payload=waiting.payload,
                 arrived_ns=waiting.arrived_ns,
@@ -137,6 +163,8 @@ class Scheduler:
         """Account for a taken message, and return what to fuse now, if its modality paces the answers."""
         entry = self._streams[stream]
         entry.busy = False
+        if self._shedder is not None:
+            self._shedder.note_inferred(stream, now_ns - entry.taken_ns)
         if outcome is Reason.OVERWRITTEN:
             entry.ledger.superseded += 1
             return None
@@ -147,13 +175,18 @@ class Scheduler:
         entry.ledger.processed += 1
         entry.masked = entry.refused = ""
         entry.usable_ns = now_ns
-        self._rings[entry.modality].push(outcome)
+        entry.ring.push(outcome)
         if not self._paces(entry.modality, now_ns) or now_ns - outcome.capture_ns > self._max_age_ns:
             return None
         return self._pair(outcome, now_ns)
 
     def tick(self, now_ns: int) -> Pairing | None:
-        """Return a pairing without a trigger when every modality is absent and that has to be said (again)."""
+        """Return a pairing without a trigger when every modality is absent and that has to be said (again).
+
+        To be called some 50 times a second: what is shed is decided here, too.
+        """
+        if self._shedder is not None:
+            self._shedder.tick(now_ns)
         patience_ns = self._max_age_ns if self._output_had_data else NO_DATA_PERIOD_NS
         if now_ns - self._output_ns < patience_ns:
             return None
@@ -162,6 +195,16 @@ class Scheduler:
             return None
         self._output_ns, self._output_had_data = now_ns, False
         return Pairing(trigger=None, features=(None,) * len(reasons), reasons=reasons)
+
+    def note_heat(self, why: str) -> None:
+        """Take what slows the board down, in words; empty when nothing does."""
+        if self._shedder is not None:
+            self._shedder.note_heat(why)
+
+    @property
+    def load(self) -> Load:
+        """What is shed now, and why."""
+        return self._shedder.load if self._shedder is not None else Load()
 
     def accounting(self, now_ns: int) -> dict[str, StreamAccounting]:
         """Return every stream's ledger and state."""
@@ -179,11 +222,16 @@ class Scheduler:
         return tuple(sorted(self._modalities, key=lambda name: (-periods[name], -place[name])))
 
     def _state(self, entry: _Stream, now_ns: int) -> str:
+        period_ns = entry.period_ns
+        if self._shedder is not None:
+            if self._shedder.is_off(entry.name):
+                return SHED
+            period_ns = max(period_ns, self._shedder.period_ns(entry.name))
         if entry.masked:
             return entry.masked
         if entry.usable_ns is None:
             return entry.refused or STARTING
-        is_live = now_ns - entry.usable_ns <= self._patience * entry.period_ns
+        is_live = now_ns - entry.usable_ns <= self._patience * period_ns
         return LIVE if is_live else entry.refused or SILENT
 
     def _paces(self, modality: str, now_ns: int) -> bool:
@@ -210,7 +258,7 @@ class Scheduler:
     def _partner(self, modality: str, capture_ns: int, now_ns: int) -> tuple[str, Feature | None]:
         """Return a modality's feature nearest to `capture_ns`, or why there is none to use."""
         reason = self._absence(modality, now_ns)
-        feature = self._rings[modality].nearest(capture_ns)
+        feature = self._nearest(modality, capture_ns)
         if reason or feature is None:
             return reason, None
         too_old = now_ns - feature.capture_ns > self._max_age_ns
@@ -221,16 +269,29 @@ class Scheduler:
 
     def _absence(self, modality: str, now_ns: int) -> str:
         """Return why a modality has nothing to give at all, or an empty string."""
-        entries = [entry for entry in self._streams.values() if entry.modality == modality]
-        if entries and all(entry.masked for entry in entries):
-            return entries[0].masked
-        newest = self._rings[modality].newest_capture_ns()
-        if newest is not None and now_ns - newest <= self._max_age_ns:
-            return ""
+        for entry in self._feeding[modality]:
+            newest = entry.ring.newest_capture_ns() if not entry.masked else None
+            if newest is not None and now_ns - newest <= self._max_age_ns:
+                return ""
         state = self._modality_state(modality, now_ns)
         return STALE if state == LIVE else state
 
+    def _nearest(self, modality: str, capture_ns: int) -> Feature | None:
+        """Return the feature captured nearest to `capture_ns` of the streams that are not masked."""
+        best: Feature | None = None
+        for entry in self._feeding[modality]:
+            feature = entry.ring.nearest(capture_ns) if not entry.masked else None
+            if feature is None:
+                continue
+            if best is None or abs(feature.capture_ns - capture_ns) < abs(best.capture_ns - capture_ns):
+                best = feature
+        return best
+
     def _modality_state(self, modality: str, now_ns: int) -> str:
         """Return LIVE if any of the modality's streams is, else what its first stream is."""
-        states = [self._state(entry, now_ns) for entry in self._streams.values() if entry.modality == modality]
+        states = [self._state(entry, now_ns) for entry in self._feeding[modality]]
         return LIVE if LIVE in states else states[0] if states else NO_STREAM
+
+
+def _last_served(entry: _Stream) -> int:
+    return entry.taken_ns

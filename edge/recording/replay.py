@@ -16,6 +16,7 @@ from edge.pipeline.alignment import Feature
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import NS_PER_MS, Pairing, Scheduler
+from edge.pipeline.shedding import open_shedder
 from edge.recording.feeding import fed_modalities
 from edge.recording.reader import Event, Recording
 from edge.transport.messages import Classification, Kind, Pose, StreamAccounting
@@ -47,7 +48,8 @@ class ExactReplay:
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
             for name, stream in streams.items()
         }
-        self._scheduler = Scheduler(bundle.spec.modality_names, streams, config, start_ns)
+        shedder = open_shedder(bundle.spec.modalities, streams, config, start_ns)
+        self._scheduler = Scheduler(bundle.spec.modality_names, streams, config, start_ns, shedder)
         self._idle = set(bundle.spec.modality_names)
         self._inferring: list[tuple[int, str, Feature | Reason]] = []
         """Heap of (due time, stream, outcome)."""

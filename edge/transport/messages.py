@@ -62,6 +62,8 @@ class ModalityAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What one modality brought into a classification."""
 
     name: str
+    stream: str = ""
+    """That its input came on; empty when absent."""
     mask: float
     """Availability given to the fusion graph: 0 absent, 1 present."""
     reason: str = ""
@@ -114,7 +116,8 @@ NO_DATA = "NO_DATA"
 class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
     """The fate of every message of one stream.
 
-    `received = processed + superseded + dropped_late + gathered + sum(rejected) + in_flight`, exactly.
+    `received = processed + superseded + dropped_late + shed + gathered + sum(rejected) + in_flight`,
+    exactly.
     """
 
     received: int
@@ -128,6 +131,8 @@ class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
     """Shorter than the model's window, and kept for the window that a later message completes."""
     restarted_windows: int = 0
     """How often what was gathered was given up, because the next message did not continue it."""
+    shed: int = 0
+    """Left out on arrival, because the board cannot do it all."""
     rejected: dict[str, int]
     """Refused, by reason: not decodable, or stopped by the quality gate."""
     in_flight: int
@@ -140,8 +145,18 @@ class StreamAccounting(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def balanced(self) -> bool:
         """Whether the equation holds."""
-        unused = self.superseded + self.dropped_late + self.gathered + sum(self.rejected.values())
+        unused = self.superseded + self.dropped_late + self.shed + self.gathered + sum(self.rejected.values())
         return self.processed + unused + self.in_flight == self.received
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left out because the board cannot do it all."""
+
+    level: int = 0
+    """0: nothing."""
+    name: str = ""
+    """What is left out, such as `image every 2nd`: of the frames every second one is inferred."""
+    why: str = ""
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +176,7 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`onnxruntime` or `tensorrt`: whose engines fly; recordings of old do not say."""
     backend_reason: str = ""
     """Why TensorRT does not fly, or how it does; empty while it is being loaded, and where nobody asked for it."""
+    load: Load = Load()
 
 
 class Pose(msgspec.Struct, frozen=True, kw_only=True):
