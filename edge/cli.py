@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("edge.commands.import_", "compose a recording from radio recordings, images or video, and a flight log"),
     "info": ("edge.commands.info", "show what a recording holds, and what of it is damaged"),
     "replay": ("edge.commands.replay", "replay a recording through the pipeline, live or exact"),
+    "selfcheck": ("edge.commands.selfcheck", "check this installation, and with --device its GPU, plans and times"),
     "bench": ("edge.commands.bench", "measure latency in real processes, beside the floor of this machine"),
 }
 

@@ -83,6 +83,7 @@ PC = {
     "sys/class/dmi/id/sys_vendor": "Example",
     "sys/class/dmi/id/product_name": "Desktop 9000",
     "sys/class/dmi/id/product_serial": "SECRET-123",
+    "proc/cpuinfo": "processor\t: 0\nmodel name\t: Example CPU @ 3.6GHz\nmodel name\t: Example CPU @ 3.6GHz",
     "proc/meminfo": "MemTotal:       16384000 kB\nMemAvailable:   8192000 kB",
     f"{CPU}/cpufreq/policy0/scaling_cur_freq": "3600000",
     f"{CPU}/cpufreq/policy0/cpuinfo_max_freq": "4800000",

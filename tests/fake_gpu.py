@@ -133,7 +133,10 @@ def fake_device(gpu):
 
         def detach(self):
             gpu.released.append("detach")
-            gpu.check("detach")
+            try:
+                gpu.check("detach")
+            finally:
+                gpu.owner = None  # given back: whichever thread opens it next owns it
 
     return {"Device": Device, "Context": Context}
 

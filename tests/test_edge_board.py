@@ -51,7 +51,7 @@ def test_an_agx_orin_with_jetpack_7_has_no_rail_that_feeds_all(tmp_path):
 
 def test_a_pc_tells_clocks_and_zones_and_nothing_that_identifies_it(tmp_path):
     board = board_of(tmp_path, PC)
-    assert board.model == "Example Desktop 9000"
+    assert (board.model, board.processor) == ("Example Desktop 9000", "Example CPU @ 3.6GHz")
     assert board.temperatures_c == {"acpitz": 27.8, "acpitz 2": 29.8}
     assert board.throttle_events == {"processor cores too hot": 7}
     assert (board.l4t, board.power_mode, board.gpus, board.rails_mw, board.total_mw) == (None,) * 5

@@ -39,7 +39,7 @@ ONLY_IN = {
     "onnxscript": ("calibration/",),
     "tensorrt": ("edge/backends/trt.py", "calibration/plans/engine.py"),
     "pycuda": ("edge/backends/cuda.py",),
-    "tensorrt_rtx": ("calibration/plans/engine.py",),
+    "tensorrt_rtx": ("edge/backends/trt.py", "calibration/plans/engine.py"),
     "cv2": ("models/preprocess.py", "edge/sources/camera.py"),
     "SoapySDR": ("edge/sources/soapy.py",),
     "yaml": ("models/schema.py",),

@@ -55,6 +55,22 @@ def load_tensorrt() -> Any:
     return tensorrt
 
 
+def load_tensorrt_rtx() -> Any:
+    """Return the module of TensorRT for RTX, which a PC has from PyPI: to check kernels with, never to fly with.
+
+    Raises:
+        DeviceError: as `load_tensorrt`.
+    """
+    try:
+        import tensorrt_rtx
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"expected TensorRT for RTX, found none ({error}): pip install 'uav-fusion-edge[trt-check]'"
+        ) from error
+    check_supported("tensorrt_rtx", str(tensorrt_rtx.__version__))
+    return tensorrt_rtx
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Port:
     """An input or output of an engine."""

@@ -53,6 +53,7 @@ class Board:
     """One look at a board."""
 
     model: str | None
+    processor: str | None
     l4t: str | None
     """Release of Jetson Linux, such as 36.4.3."""
     power_mode: str | None
@@ -112,6 +113,7 @@ def read_board(root: Path = Path("/"), ask: Ask = ask_command) -> Board:
     memory = read_text(root / "proc/meminfo") or ""
     return Board(
         model=_model(root),
+        processor=_processor(root),
         l4t=read_l4t(root / "etc/nv_tegra_release") or None,
         power_mode=_power_mode(root, ask),
         cpus=_cpu_clocks(root) or None,
@@ -151,6 +153,12 @@ def _model(root: Path) -> str | None:
         return found
     parts = [read_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
     return " ".join(part for part in parts if part) or None
+
+
+def _processor(root: Path) -> str | None:
+    """Return the processor's name; an Arm one has none in most kernels."""
+    found = re.search(r"^model name\s*:\s*(\S[^\n]*)$", read_text(root / "proc/cpuinfo", 1 << 16) or "", re.MULTILINE)
+    return found[1].strip() if found else None
 
 
 def _power_mode(root: Path, ask: Ask) -> str | None:

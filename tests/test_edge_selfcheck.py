@@ -1,0 +1,348 @@
+"""The check of an installation: what is sound is ok, what is not is named with what to do; and its command line."""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from importlib import metadata
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from boards import ORIN_NANO_JETPACK_6, PC, THERMAL, make_board
+
+from edge.backends.planned import PlanChoice
+from edge.cli import main
+from edge.operations.board import read_board
+from edge.selfcheck import flying, gpu, installation, planning
+from edge.selfcheck.line import Line, judged, line_of_error, worst
+from edge.selfcheck.parity import Parity, compare, difference, examples_of, parity_line, reference
+from edge.selfcheck.patience import run_patiently
+from models.bundle import Bundle, open_bundle, shipped_bundle
+from models.errors import BundleError, ConfigError, DeviceError, InputError
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle(shipped_bundle())
+
+
+def board_of(tmp_path, files):
+    return read_board(make_board(tmp_path / "board", files), lambda words: None)
+
+
+def test_this_installation_is_sound(tmp_path):
+    lines = [
+        installation.check_python(),
+        *installation.check_packages(),
+        installation.check_sockets(),
+        installation.check_disk(tmp_path),
+        *installation.check_clock(),
+    ]
+    assert [str(line) for line in lines if line.status != "ok"] == []
+    assert {"numpy", "pyzmq", "onnxruntime"} <= {line.name for line in lines}
+
+
+def test_a_python_that_was_not_tried_is_a_warning(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    line = installation.check_python()
+    assert (line.status, line.expected) == ("warning", "3.10 to 3.13")
+
+
+def test_a_library_that_is_too_old_or_absent_fails_with_what_to_type(monkeypatch):
+    monkeypatch.setattr(
+        metadata, "requires", lambda name: ["numpy>=999", "no-such-library-of-ours>=2.1", "x; extra=='y'"]
+    )
+    old, absent = installation.check_packages()
+    assert (old.status, old.expected, old.remedy) == ("failed", "999 or newer", "pip install 'numpy>=999'")
+    assert (absent.status, absent.found) == ("failed", "none")
+
+
+def test_a_package_that_is_not_installed_is_a_warning():
+    (line,) = installation.check_packages("no-such-package-of-ours")
+    assert line.status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("build", "status"), [("GStreamer:   YES (1.20.3)", "ok"), ("GStreamer:   NO", "warning"), ("", "warning")]
+)
+def test_on_a_jetson_opencv_must_open_its_cameras(tmp_path, monkeypatch, build, status):
+    cv2 = SimpleNamespace(__version__="4.8.0", getBuildInformation=lambda: build)
+    monkeypatch.setattr(installation, "opencv", lambda: cv2)
+    line = installation.check_opencv(board_of(tmp_path, ORIN_NANO_JETPACK_6))
+    assert line.status == status
+    assert installation.check_opencv(board_of(tmp_path / "pc", PC)).status == "ok"
+
+
+def test_no_opencv_is_a_warning_with_what_to_type(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    line = installation.check_opencv(board_of(tmp_path, PC))
+    assert line.status == "warning"
+    assert "uav-fusion-edge[camera]" in line.remedy
+
+
+def test_without_an_nvidia_driver_nobody_misses_tensorrt(monkeypatch):
+    monkeypatch.setattr(installation, "load_driver", _refuse)
+    (line,) = installation.check_accelerator()
+    assert line.status == "ok"
+
+
+def test_beside_an_nvidia_driver_tensorrt_and_pycuda_are_missed(monkeypatch):
+    monkeypatch.setattr(installation, "load_driver", lambda: None)
+    for module in ("tensorrt", "pycuda"):
+        monkeypatch.setitem(sys.modules, module, None)
+    lines = list(installation.check_accelerator())
+    assert [(line.name, line.status) for line in lines] == [("TensorRT", "warning"), ("pycuda", "warning")]
+    assert all(line.remedy for line in lines)
+
+
+def _refuse(*_):
+    raise DeviceError("expected a thing, found none (nowhere): get one")
+
+
+def test_a_damaged_bundle_fails(tmp_path):
+    copy = tmp_path / "demo-1.uavb"
+    shutil.copytree(shipped_bundle(), copy)
+    graph = next((copy / "onnx").iterdir())
+    graph.write_bytes(graph.read_bytes()[:-1] + b"!")
+    bundle, (line,) = installation.check_bundle(copy)
+    assert (bundle, line.status) == (None, "failed")
+    assert "copy the bundle again" in line.remedy
+
+
+def test_a_bundle_that_answers_otherwise_fails(monkeypatch, bundle):
+    def refuse(*_):
+        raise BundleError("demo: answers differ from the golden examples by 3: export the bundle anew")
+
+    monkeypatch.setattr(installation, "check_golden", refuse)
+    found, (opened, answers) = installation.check_bundle(bundle.path)
+    assert found is not None
+    assert (opened.status, answers.status) == ("ok", "failed")
+    assert answers.remedy == "export the bundle anew"
+
+
+def test_too_little_room_on_the_disk_is_told(tmp_path, monkeypatch):
+    for free, status in ((1 << 20, "failed"), (1 << 30, "warning"), (1 << 33, "ok")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        assert installation.check_disk(tmp_path).status == status
+
+
+def test_a_clock_that_stands_before_the_installation_is_a_warning():
+    day, captures = installation.check_clock(now_s=0.0)
+    assert (day.status, captures.status) == ("warning", "ok")
+
+
+def test_a_clock_with_coarse_steps_fails(monkeypatch):
+    monkeypatch.setattr(time, "get_clock_info", lambda name: SimpleNamespace(resolution=0.01))
+    _, captures = installation.check_clock()
+    assert (captures.status, captures.found) == ("failed", "steps of 10000000 ns")
+
+
+def test_a_hot_board_without_memory_is_warned_of(tmp_path):
+    files = {**ORIN_NANO_JETPACK_6, f"{THERMAL}/thermal_zone1/temp": "91000", "proc/meminfo": "MemAvailable: 1024 kB"}
+    board, heat, memory = installation.check_board(board_of(tmp_path, files))
+    assert "Jetson Linux 36.4.3, MAXN_SUPER" in board.found
+    assert (heat.status, heat.found) == ("warning", "gpu-thermal at 91.0 °C")
+    assert memory.status == "warning"
+
+
+def test_a_board_that_says_nothing_is_no_fault(tmp_path):
+    (line,) = installation.check_board(board_of(tmp_path, {}))
+    assert (line.status, line.found) == ("ok", "does not say")
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "remedy"),
+    [
+        ("expected a GPU, found none (libcuda.so.1: no): get one", "none (libcuda.so.1: no)", "get one"),
+        ("cuInit failed: no device: take another", "cuInit failed: no device", "take another"),
+        ("iq: a\nimage: b: rebuild it", "iq: a; image: b", "rebuild it"),
+        ("just so", "just so", "report it"),
+        ("", "DeviceError", "report it"),
+    ],
+)  # fmt: skip
+def test_a_message_becomes_what_was_found_and_what_to_do(text, found, remedy):
+    line = line_of_error("GPU", "one", DeviceError(text))
+    assert (line.status, line.found, line.remedy) == ("failed", found, remedy)
+
+
+def test_a_line_in_words_says_what_was_found_and_where_it_matters_all_of_it():
+    assert str(judged("disk", True, "2 GiB", "3 GiB", "make room")) == "disk: 3 GiB"
+    assert str(judged("disk", False, "2 GiB", "1 GiB", "make room")) == "disk: expected 2 GiB, found 1 GiB: make room"
+
+
+def test_the_worst_of_all_lines_is_the_verdict():
+    ok, bad = Line(name="a", status="ok", expected="", found=""), Line(name="b", status="failed", expected="", found="")
+    assert (worst([]), worst([ok]), worst([ok, bad, ok])) == ("ok", "ok", "failed")
+
+
+def test_examples_are_the_golden_ones_and_the_same_variants_every_time(bundle):
+    one, other = examples_of(bundle, 6), examples_of(bundle, 6)
+    assert len(one) == 10
+    for name, array in one.inputs.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, other.inputs[name])
+        assert not np.array_equal(array[4:8], array[:4])
+    assert one.masks[4:].min() == 1.0
+
+
+def test_the_reference_compared_with_itself_is_the_same(bundle):
+    answers = reference(bundle, examples_of(bundle, 2))
+    parities = compare(answers, answers, {"iq": "fp32", "image": "int8", "fusion": "fp32"})
+    assert {one.role: one.precision for one in parities} == {"iq": "fp32", "image": "int8", "fusion": "int8"}
+    assert all((one.agreement, one.most_difference) == (1.0, 0.0) for one in parities)
+
+
+def test_what_is_not_finite_is_infinitely_far_off():
+    assert difference(np.array([[np.nan, 1.0]], np.float32), np.ones((1, 2), np.float32)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("role", "precision", "same", "apart", "status"),
+    [
+        ("iq", "fp32", 100, 9e-4, "ok"),
+        ("iq", "fp32", 100, 2e-3, "failed"),
+        ("fusion", "fp16", 100, 9e-3, "ok"),
+        ("fusion", "fp16", 100, 2e-2, "failed"),
+        ("iq", "fp16", 100, 2e-2, "ok"),
+        ("iq", "fp16", 100, 4e-2, "failed"),
+        ("iq", "int8", 99, 5.0, "ok"),
+        ("iq", "int8", 98, 0.1, "failed"),
+        ("iq", "mixed", 100, float("inf"), "failed"),
+    ],
+)
+def test_each_precision_has_its_bounds(role, precision, same, apart, status):
+    line = parity_line(parity_of(role=role, precision=precision, same_first_class=same, most_difference=apart))
+    assert line.status == status
+    assert bool(line.remedy) == (status != "ok")
+
+
+def parity_of(**changes) -> Parity:
+    keys = {"role": "iq", "precision": "int8", "examples": 100, "most_difference": 0.1, "rms": 3.0}
+    return Parity(**{**keys, **changes})
+
+
+def test_one_example_of_few_is_chance():
+    line = parity_line(parity_of(examples=10, same_first_class=9))
+    assert line.status == "warning"
+
+
+def test_work_that_shows_progress_is_waited_for_and_returns_its_result():
+    steps = []
+
+    def work(step):
+        for _ in range(3):
+            step()
+        return "done"
+
+    assert run_patiently(work, lambda: steps.append(1)) == "done"
+    assert len(steps) == 3
+
+
+def test_work_that_hangs_is_given_up():
+    may_end = threading.Event()
+    with pytest.raises(DeviceError, match=r"did not answer within 0.01 s: look at dmesg"):
+        run_patiently(lambda step: may_end.wait(20.0), patience_s=0.01)
+    may_end.set()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(InputError("of ours"), "of ours"), (AttributeError("not foreseen"), "unforeseen on the GPU")]
+)
+def test_what_the_work_raises_is_raised_here(error, told):
+    def work(step):
+        raise error
+
+    with pytest.raises((InputError, DeviceError), match=told):
+        run_patiently(work)
+
+
+def test_missing_plans_are_built_by_calibration_in_its_own_process(bundle, tmp_path):
+    """Its words come back: without a GPU it has nothing to build for."""
+    choice = PlanChoice(bundle=bundle, precision="int8", folder=tmp_path / "plans", options=None)
+    told = planning.build_with_calibrate(choice)
+    assert told.startswith("exit code ")
+    assert "uav-calibrate: " in told
+
+
+def test_a_flight_on_onnx_runtime_is_measured_end_to_end(bundle, tmp_path):
+    choice = PlanChoice(bundle=bundle, precision="auto", folder=tmp_path / "plans", options=None)
+    done = []
+    flights, (line,) = flying.fly_on(choice, ["onnxruntime"], 1.0)(lambda: done.append(1))
+    assert (line.status, done) == ("ok", [1])
+    assert flights[0].flown == "onnxruntime"
+    assert flights[0].results > 0
+    assert all(one["p50"] > 0 for one in flights[0].latency_ms.values())
+    assert all(stream["balanced"] for stream in flights[0].accounting.values())
+
+
+def test_everything_that_a_device_lacks_is_looked_for_and_named(monkeypatch):
+    for name in ("load_driver", "load_tensorrt", "load_tensorrt_rtx", "load_pycuda", "load_libcuda"):
+        monkeypatch.setattr(gpu, name, _refuse)
+    found = gpu.find_gpu()
+    assert found.gpu is None
+    assert [line.name for line in found.lines] == ["GPU", "TensorRT", "pycuda", "CUDA driver"]
+    assert all(
+        (line.status, line.found, line.remedy) == ("failed", "none (nowhere)", "get one") for line in found.lines
+    )
+
+
+@pytest.mark.parametrize("version", ["8.6.2", "12.0.0"])
+def test_a_tensorrt_that_is_too_old_or_too_new_is_named_with_both_versions(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__name__="tensorrt", __version__=version))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    (line,) = [line for line in gpu.find_gpu().lines if line.name == "TensorRT"]
+    assert line.status == "failed"
+    assert line.expected == "TensorRT 10.3 or newer, below 12"
+    assert version in line.found
+    assert "JetPack" in line.remedy
+
+
+def test_tensorrt_for_rtx_stands_in_with_a_warning(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7.1"))
+    (line,) = [line for line in gpu.find_gpu().lines if line.name == "TensorRT"]
+    assert (line.status, line.found) == ("warning", "none, but TensorRT for RTX 1.7.1")
+
+
+def test_the_command_prints_a_line_a_check_and_ends_with_json(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["selfcheck", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    document = json.loads(lines[-1])
+    assert document["verdict"] in ("ok", "warning")
+    assert document["device"] is None
+    assert len(lines) == len(document["lines"]) + 1
+    assert all(line.split()[0] in ("ok", "warning", "failed") for line in lines[:-1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_that_fails_ends_with_1(capsys, tmp_path):
+    assert main(["selfcheck", "--bundle", str(tmp_path / "absent.uavb")]) == 1
+    assert "failed   bundle: expected" in capsys.readouterr().out
+
+
+def test_without_a_device_the_command_ends_with_4_and_leaves_a_report(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "load_driver", _refuse)
+    assert main(["selfcheck", "--device", "--out", str(tmp_path / "out")]) == 4
+    assert (
+        "failed   GPU: expected an NVIDIA GPU with its driver, found none (nowhere): get one" in capsys.readouterr().out
+    )
+    document = json.loads((tmp_path / "out" / "selfcheck.json").read_text())
+    assert (document["verdict"], document["device"]["gpu"]) == ("failed", None)
+    assert "Selfcheck: failed" in (tmp_path / "out" / "selfcheck.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--plans", "x"], "--plans goes with --device"),
+        (["--no-build"], "--no-build goes with --device"),
+        (["--device", "--seconds", "-1"], "expected 0 to 3600"),
+        (["--device", "--seconds", "nan"], "expected 0 to 3600"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(capsys, arguments, said):
+    assert main(["selfcheck", *arguments]) == ConfigError.exit_code
+    assert said in capsys.readouterr().err
