@@ -1,8 +1,6 @@
-"""The benchmark: its statistics, its made-up messages, and a short one from end to end in real processes."""
+"""The benchmark: its statistics, its plan, its made-up messages, and what its command refuses."""
 
 import dataclasses
-import io
-import json
 import os
 import time
 from typing import Any
@@ -10,27 +8,29 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from rich.console import Console
 
+from edge.bench import machine
+from edge.bench.feed import FRAME_PX, Closed, Feed, Messages, Open
+from edge.bench.feeder import Feeder
+from edge.bench.ingest import samples_at
+from edge.bench.machine import NoiseMeter, cpu_seconds, describe_machine, rss_mib
+from edge.bench.percentiles import MIN_SAMPLES, missing_samples, percentile, ratio_of, spread
+from edge.bench.plan import PATHS, QUICK, SCENARIOS, full_lengths, make_plan, parse_scenarios
+from edge.bench.rig import unaccounted
+from edge.bench.throughput import _since
 from edge.cli import main
-from edge.operations import bench
-from edge.operations.bench import QUICK, Times, full_times, plan_paths
-from edge.operations.bench_feed import FRAME_PX, Feed, Feeder, payloads
-from edge.operations.bench_machine import NoiseMeter, describe_machine
-from edge.operations.bench_statistics import MIN_SAMPLES, missing_samples, percentile
-from edge.operations.bench_text import print_bench
+from edge.operations.memory import keep_freed_memory
 from edge.pipeline.gate import Gate
-from edge.transport.messages import Kind
-from edge.transport.sockets import Subscriber
-from edge.transport.wire import decode_message
+from edge.transport.messages import Classification, Kind, StreamAccounting, pack
+from edge.transport.sockets import Publisher, Subscriber
+from edge.transport.wire import Stamp, decode_message, encode_bytes
 from models.bundle import Bundle, open_bundle, shipped_bundle
 from models.errors import ConfigError, LinkError
+from models.preprocess import opencv
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
-SHORT = Times(image_s=0.7, iq_s=0.7, both_s=0.3, camera_rate_hz=100.0)
-LONGER = (1.0, 2.5, 5.0)
-"""A busy machine may answer too few messages for a median: then a longer try, still too short for a p99."""
 START_TIMEOUT_S = 20.0
+ALL = frozenset(SCENARIOS)
 IMAGE = ModalitySpec(name="image", recipe=ImageRecipe(height_px=32, width_px=32), feature_size=4)
 IQ = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=1024, sample_rate_hz=1_000_000), feature_size=4)
 
@@ -38,6 +38,11 @@ IQ = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=1024, sample_rate_hz
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     return open_bundle(shipped_bundle())
+
+
+def feed_of(folder: Any, payload: Any = "iq", samples: int = 10_000) -> Feed:
+    modality = IQ if payload == "iq" else IMAGE
+    return Feed(name="one", modality=modality, rate_hz=200.0, folder=str(folder), payload=payload, samples=samples)
 
 
 def await_idle(feeder: Feeder) -> None:
@@ -61,56 +66,120 @@ def test_percentiles_are_those_of_the_samples() -> None:
 def test_percentiles_that_lack_samples_are_named_with_what_they_need() -> None:
     assert missing_samples(64) == {"p99": 662}
     assert missing_samples(662) == {}
+    assert spread([1.0] * 64).too_few_for == {"p99": 662}
 
 
-def test_radio_messages_hold_every_sample_and_pass_the_gate() -> None:
-    windows, gate = payloads(IQ.recipe, 100.0), Gate()
-    assert 100 * len(windows[0]) == IQ.recipe.sample_rate_hz
+def test_a_ratio_is_that_of_the_medians_with_the_quartiles_of_its_blocks() -> None:
+    blocks = [([2.0 * slow] * 10, [slow] * 10) for slow in (1.0, 1.0, 1.0, 1.0)] + [([4.0] * 10, [1.0] * 10)]
+    ratio = ratio_of(blocks)
+    assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_machine_that_slows_down_leaves_the_ratio_of_each_block_as_it_was() -> None:
+    ratio = ratio_of([([1.5 * slow] * 10, [slow] * 10) for slow in (1.0, 2.0, 4.0, 8.0)])
+    assert (ratio.low, ratio.high) == (1.5, 1.5)
+
+
+def test_few_blocks_give_a_ratio_without_quartiles_and_few_samples_none() -> None:
+    assert ratio_of([([2.0] * 10, [1.0] * 10)]).low is None
+    assert ratio_of([([2.0] * 9, [1.0] * 10)]) is None
+    assert ratio_of([([2.0] * 10, [])]) is None
+
+
+def test_radio_messages_hold_what_they_are_asked_for_and_pass_the_gate(tmp_path) -> None:
+    messages, gate = Messages(feed_of(tmp_path)), Gate()
+    windows = [messages.at(n) for n in range(20)]
+    assert {window.shape for window in windows} == {(10_000, 2)}
+    assert messages.at(3, 2000).shape == (2000, 2)
     assert windows[0].dtype == np.int16
-    assert [gate.check_iq(window) for window in windows] == [None] * len(windows)
+    assert messages.size_bytes == 40_000
+    assert [gate.check_iq(window[-1024:]) for window in windows] == [None] * len(windows)
 
 
-def test_frames_are_of_720_lines_and_pass_the_gate() -> None:
-    frames, gate = payloads(IMAGE.recipe, 30.0), Gate()
+def test_frames_are_of_720_lines_and_pass_the_gate(tmp_path) -> None:
+    messages, gate = Messages(feed_of(tmp_path, "raw")), Gate()
+    assert messages.at(0).shape == (*FRAME_PX, 3)
+    assert [gate.check_frame(messages.at(n)) for n in range(8)] == [None] * 8
+
+
+def test_jpegs_are_of_720_lines_and_pass_the_gate(tmp_path) -> None:
+    messages, gate, cv2 = Messages(feed_of(tmp_path, "jpeg")), Gate(), opencv()
+    frames = [cv2.imdecode(np.frombuffer(messages.at(n), np.uint8), cv2.IMREAD_COLOR) for n in range(8)]
     assert frames[0].shape == (*FRAME_PX, 3)
-    assert [gate.check_frame(frame) for frame in frames] == [None] * len(frames)
-
-
-def test_a_radio_message_holds_at_least_a_window() -> None:
-    recipe = IqRecipe(window_samples=8192, sample_rate_hz=250_000)
-    assert len(payloads(recipe, 100.0)[0]) == recipe.window_samples
+    assert [gate.check_frame(frame) for frame in frames] == [None] * 8
 
 
 def test_a_feeder_sends_what_it_is_told_to_the_endpoint_it_is_told(tmp_path) -> None:
-    feed = Feed(name="radio", modality=IQ, rate_hz=200.0, folder=str(tmp_path))
-    with Feeder(feed) as feeder, Subscriber(feed.stream.endpoint) as flown, Subscriber(feed.bare_endpoint) as bare:
+    feed = feed_of(tmp_path)
+    feeder = Feeder((feed,), f"ipc://{tmp_path}/results")
+    with feeder, Subscriber(feed.endpoint) as flown, Subscriber(feed.bare_endpoint) as bare:
         await_idle(feeder)
-        feeder.start(0.02, bare=True)
+        feeder.start(Open(names=("one",), seconds=0.02, is_bare=True))
         await_idle(feeder)
-        feeder.start(0.01)
+        assert feeder.last.messages == {"one": 4}
+        feeder.start(Open(names=("one",), seconds=0.02, rate_hz=100.0))
         await_idle(feeder)
         counts = [sum(1 for _ in iter(lambda s=s: s.receive(200), None)) for s in (flown, bare)]
     assert counts == [2, 4]
 
 
-def test_messages_say_that_they_were_captured_before_they_were_sent(tmp_path) -> None:
-    feed = Feed(name="radio", modality=IQ, rate_hz=200.0, folder=str(tmp_path))
-    with Feeder(feed) as feeder, Subscriber(feed.stream.endpoint) as subscriber:
+def test_messages_say_that_they_were_captured_when_they_were_due(tmp_path) -> None:
+    feed = feed_of(tmp_path)
+    with Feeder((feed,), f"ipc://{tmp_path}/results") as feeder, Subscriber(feed.endpoint) as subscriber:
         await_idle(feeder)
-        feeder.start(0.005)
-        header, payload = decode_message(subscriber.receive(10_000))
-    assert header.kind == Kind.IQ
-    assert len(payload) == 5000 * 4
-    assert header.send_ns - header.capture_ns == pytest.approx(5_000_000, abs=5_000_000)
+        feeder.start(Open(names=("one",), seconds=0.01, samples=5000))
+        headers = [decode_message(subscriber.receive(10_000))[0] for _ in range(2)]
+    assert headers[0].kind == Kind.IQ
+    assert headers[0].payload_bytes == 5000 * 4
+    assert headers[1].capture_ns - headers[0].capture_ns == 5_000_000
+    assert headers[0].send_ns >= headers[0].capture_ns + 5_000_000
+
+
+def test_a_closed_loop_sends_one_message_for_each_answer(tmp_path) -> None:
+    feed, results = feed_of(tmp_path), f"ipc://{tmp_path}/results"
+    with Publisher(results) as publisher, Feeder((feed,), results) as feeder, Subscriber(feed.endpoint) as inbox:
+        await_idle(feeder)
+        feeder.start(Closed(names=("one",), seconds=30.0, most=3))
+        received = 0
+        while feeder.is_busy:
+            if inbox.receive(20) is not None:
+                received += 1
+                publisher.send(answer(received))
+    assert feeder.last.messages == {"one": received}
+    assert received >= 4, "three turns, and at least one to join"
+
+
+def answer(sequence: int) -> Any:
+    made = Classification(
+        sequence=sequence,
+        capture_ns=1,
+        answer_ns=2,
+        class_id=0,
+        label="lake",
+        confidence=1.0,
+        probs=(1.0,),
+        modalities=(),
+        latency_ms={"total": 1.0},
+    )
+    return encode_bytes(Kind.CLASSIFICATION, Stamp(0, 1, sequence, 1, 2), pack(made))
+
+
+def test_a_closed_loop_that_nobody_answers_ends(tmp_path) -> None:
+    feed, results = feed_of(tmp_path), f"ipc://{tmp_path}/results"
+    with Publisher(results), Feeder((feed,), results) as feeder, Subscriber(feed.endpoint):
+        await_idle(feeder)
+        feeder.start(Closed(names=("one",), seconds=0.1))
+        with pytest.raises(LinkError, match="no answer"):
+            await_idle(feeder)
 
 
 def test_a_feeder_whose_process_dies_is_named(tmp_path) -> None:
-    feed = Feed(name="radio", modality=IQ, rate_hz=200.0, folder=str(tmp_path))
-    with Feeder(feed) as feeder:
+    feed = feed_of(tmp_path)
+    with Feeder((feed,), f"ipc://{tmp_path}/results") as feeder, Subscriber(feed.endpoint):
         await_idle(feeder)
-        feeder.start(60.0)
+        feeder.start(Open(names=("one",), seconds=60.0))
         os.kill(feeder.process_id, 9)
-        with pytest.raises(LinkError, match=r"radio.*died"):
+        with pytest.raises(LinkError, match=r"one.*died"):
             await_idle(feeder)
 
 
@@ -119,25 +188,110 @@ def test_own_work_is_not_called_noise() -> None:
     assert knows_us.other_percent is None
     knows_us.start([os.getpid()])
     does_not.start([])
-    end_s = time.process_time() + 0.2
-    while time.process_time() < end_s:
-        np.linalg.norm(np.ones(1000))
+    burn(0.2)
     knows_us.stop([os.getpid()])
     does_not.stop([])
     assert 0.0 <= knows_us.other_percent < does_not.other_percent <= 100.0
 
 
+def burn(seconds: float) -> None:
+    end_s = time.process_time() + seconds
+    while time.process_time() < end_s:
+        np.linalg.norm(np.ones(1000))
+
+
+def test_the_processor_time_of_a_process_is_what_its_threads_used() -> None:
+    before_s, own_s = cpu_seconds(os.getpid()), time.process_time()
+    burn(0.1)
+    assert cpu_seconds(os.getpid()) - before_s == pytest.approx(time.process_time() - own_s, abs=0.05)
+
+
+def test_the_processor_time_is_known_without_the_counters_of_the_scheduler(monkeypatch) -> None:
+    exact_s = cpu_seconds(os.getpid())
+    monkeypatch.setattr(machine.Path, "glob", lambda *_: iter(()))
+    assert cpu_seconds(os.getpid()) == pytest.approx(exact_s, abs=0.5)
+
+
+def test_memory_in_use_is_seen() -> None:
+    before = rss_mib(os.getpid())
+    held = np.ones(8 << 20, np.float32)
+    assert rss_mib(os.getpid()) - before > 24
+    assert held[-1] == 1.0
+
+
+def test_a_process_that_has_ended_costs_nothing() -> None:
+    assert (rss_mib(1 << 30), cpu_seconds(1 << 30)) == (0.0, 0.0)
+
+
+def test_the_c_library_is_told_to_keep_freed_memory() -> None:
+    assert keep_freed_memory()
+
+
 def test_the_machine_is_named() -> None:
-    machine = describe_machine()
-    assert machine["cpu"]
-    assert machine["cores"] >= 1
+    described = describe_machine()
+    assert described.cpu
+    assert described.cores >= 1
 
 
-def test_the_quick_plan_has_samples_for_a_p99_of_each_sensor_alone(bundle: Bundle) -> None:
-    image, iq, both = plan_paths(bundle, QUICK)
-    for plan in (image, iq):
-        assert plan.seconds * plan.streams[0][1] >= MIN_SAMPLES[99]
-    assert [modality.name for modality, _ in both.streams] == [image.streams[0][0].name, iq.streams[0][0].name]
+def test_milliseconds_are_comparable_on_the_same_machine_in_the_same_power_mode_alone() -> None:
+    here = describe_machine()
+    saving = msgspec.structs.replace(here, board={"power_mode": "15W"})
+    assert here.fingerprint == msgspec.structs.replace(here, kernel="other").fingerprint
+    assert here.fingerprint != saving.fingerprint
+
+
+def test_the_quick_plan_has_samples_for_a_p99_of_the_radio_and_a_p90_of_the_camera(bundle: Bundle) -> None:
+    assert QUICK.paced_s["iq"] * 100.0 >= MIN_SAMPLES[99]
+    assert QUICK.paced_s["image"] * QUICK.camera_rate_hz >= MIN_SAMPLES[90]
+    assert make_plan(bundle, ALL, QUICK).ticks > 20
+
+
+def test_each_scenario_is_measured_where_it_makes_sense(bundle: Bundle) -> None:
+    plan = make_plan(bundle, ALL, QUICK)
+    where = {rig.name: plan.scenarios_of(rig) for rig in plan.rigs}
+    assert where == {
+        "iq": ("single", "paced", "offline", "overload", "ingest"),
+        "image": ("single", "paced", "offline", "overload"),
+        "both": ("multi", "paced"),
+    }
+    assert {path for rig in plan.rigs for path in plan.paths_of(rig, "paced")} == set(PATHS)
+
+
+def test_pipelines_that_no_scenario_needs_are_not_started(bundle: Bundle) -> None:
+    plan = make_plan(bundle, frozenset({"multi"}), full_lengths(3.0))
+    assert [rig.name for rig in plan.rigs] == ["both"]
+    assert plan.ticks == 2
+
+
+def test_the_path_of_both_is_caused_by_the_camera_and_the_wide_radio_fills_its_rate(bundle: Bundle) -> None:
+    plan = make_plan(bundle, ALL, QUICK, "shm", rehearses=True)
+    rigs = {rig.name: rig for rig in plan.rigs}
+    assert rigs["both"].names_of("both") == ("image", "iq")
+    assert rigs["iq"].names_of("iq-wide") == ("iq-wide",)
+    feeds = {feed.name: feed for rig in plan.rigs for feed in rig.feeds_in("/run/x")}
+    assert feeds["iq-wide"].samples * feeds["iq-wide"].rate_hz == 6.55e6
+    assert feeds["iq"].endpoint == feeds["iq-wide"].endpoint == "ipc:///run/x/iq"
+    assert (feeds["image"].stream.transport, feeds["iq"].stream.transport) == ("shm", "socket")
+    assert all(feed.stream.rehearse and feed.bare_stream.rehearse for feed in feeds.values())
+
+
+def test_the_sweep_sends_a_hundred_messages_a_second() -> None:
+    assert samples_at(61.44) == 614_400
+
+
+def test_messages_that_are_neither_received_nor_counted_as_lost_are_told() -> None:
+    counts = StreamAccounting(
+        received=5,
+        processed=5,
+        superseded=0,
+        dropped_late=0,
+        rejected={},
+        in_flight=0,
+        lost_transport=2,
+        state="live",
+    )
+    assert dict(unaccounted({"iq": 7}, {"iq": counts})) == {}
+    assert dict(unaccounted({"iq": 9}, {"iq": counts})) == {"iq": 2}
 
 
 def test_a_model_without_a_camera_cannot_be_benchmarked(bundle: Bundle) -> None:
@@ -148,77 +302,46 @@ def test_a_model_without_a_camera_cannot_be_benchmarked(bundle: Bundle) -> None:
         msgspec.structs.replace(graph, role=role) for graph, role in zip(bundle.manifest.graphs, roles, strict=True)
     ]
     manifest = msgspec.structs.replace(bundle.manifest, spec=spec, graphs=tuple(graphs))
-    radio_only = Bundle(path=bundle.path, manifest=manifest, sha256=bundle.sha256, contents=bundle.contents)
+    radio_only = dataclasses.replace(bundle, manifest=manifest)
     with pytest.raises(ConfigError, match="image"):
-        plan_paths(radio_only, full_times(1.0))
+        make_plan(radio_only, ALL, full_lengths(1.0))
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_scenarios_are_named_with_commas_between() -> None:
+    assert parse_scenarios("single, overload") == {"single", "overload"}
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
 def test_a_length_that_is_none_is_refused(seconds: str, capsys) -> None:
     assert main(["bench", "--seconds-per-path", seconds]) == 2
     assert "expected above 0" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def figures() -> Any:
-    """The last line of a benchmark that is as short as can be."""
-    for factor in LONGER:
-        benched = bench_once(factor)
-        alone = [benched["paths"][name] for name in ("image", "iq")]
-        if all(path[key] is not None for path in alone for key in ("p50_ms", "floor_ms", "hot_floor_ms")):
-            break
-    return benched
+@pytest.mark.parametrize("names", ["fly", "single,", "paced,Single", ""])
+def test_an_unknown_scenario_is_refused_with_those_there_are(names: str, capsys) -> None:
+    assert main(["bench", "--scenario", names]) == 2
+    assert "choose of single, multi, paced" in capsys.readouterr().err
 
 
-def bench_once(factor: float) -> Any:
-    longer = dataclasses.replace(SHORT, image_s=factor * SHORT.image_s, iq_s=factor * SHORT.iq_s)
-    patch, out = pytest.MonkeyPatch(), io.StringIO()
-    with patch.context() as patched:
-        patched.setattr(bench, "QUICK", longer)
-        patched.setattr(bench, "CAMERA_RATE_HZ", SHORT.camera_rate_hz)
-        patched.setattr("sys.stdout", out)
-        assert main(["bench", "--quick", "--json"]) == 0
-    return json.loads(out.getvalue().strip().splitlines()[-1])
+def test_options_of_plans_without_plans_are_refused(capsys) -> None:
+    assert main(["bench", "--plan-options", "plan.yaml"]) == 2
+    assert "--plans" in capsys.readouterr().err
 
 
-def test_each_path_has_its_latency_its_stages_and_too_few_samples_for_a_p99(figures: Any) -> None:
-    assert set(figures["paths"]) == {"image", "iq", "both"}
-    for name, path in figures["paths"].items():
-        assert path["p99_ms"] is None, name
-        assert path["too_few_for"]["p99"] == 662
-    for name in ("image", "iq"):
-        path = figures["paths"][name]
-        assert path["samples"] > 0
-        assert path["p50_ms"] is not None
-        assert set(path["stages_ms"]) == {"transport", "queue", "preprocess", "infer", "fuse"}
+def test_counts_of_a_while_are_the_difference_of_two_moments() -> None:
+    before = ledger(received=9, processed=7, rejected={"frozen": 1, "bad_crc": 1})
+    now = ledger(received=19, processed=15, rejected={"frozen": 3, "bad_crc": 1})
+    assert _since(before, now) == ledger(received=10, processed=8, rejected={"frozen": 2})
 
 
-def test_ratios_are_those_of_the_latency_to_its_floors(figures: Any) -> None:
-    for name in ("image", "iq"):
-        path = figures["paths"][name]
-        assert path["ratio"] == pytest.approx(path["p50_ms"] / path["floor_ms"], abs=1e-3)
-        assert path["hot_ratio"] == pytest.approx(path["p50_ms"] / path["hot_floor_ms"], abs=1e-3)
-
-
-def test_the_hot_floor_is_the_hand_over_and_each_computation_back_to_back(figures: Any) -> None:
-    for name in ("image", "iq"):
-        path = figures["paths"][name]
-        assert set(path["floor_parts_ms"]) == {"transport", "preprocess", "infer", "fuse"}
-        expected_ms = path["floor_parts_ms"]["transport"] + sum(path["hot_parts_ms"].values())
-        assert path["hot_floor_ms"] == pytest.approx(expected_ms, abs=1e-3)
-
-
-def test_every_message_of_a_benchmark_is_accounted_for(figures: Any) -> None:
-    streams = [stream for path in figures["accounting"].values() for stream in path.values()]
-    assert len(streams) == 4
-    assert figures["precisions"] == {"iq": "fp32", "image": "fp32", "fusion": "fp32"}
-    assert all(stream["balanced"] and stream["received"] > 0 and not stream["rejected"] for stream in streams)
-
-
-def test_the_table_shows_figures_and_what_is_missing(figures: Any) -> None:
-    text = io.StringIO()
-    print_bench(figures, Console(file=text, width=160))
-    assert f"{figures['paths']['image']['p50_ms']:.3f}" in text.getvalue()
-    assert "too few for a p99, which needs 662" in text.getvalue()
-    assert "every message is accounted for" in text.getvalue()
-    assert "graphs: iq fp32, image fp32, fusion fp32" in text.getvalue()
+def ledger(received: int, processed: int, rejected: dict[str, int]) -> StreamAccounting:
+    return StreamAccounting(
+        received=received,
+        processed=processed,
+        superseded=0,
+        dropped_late=0,
+        rejected=rejected,
+        in_flight=0,
+        lost_transport=0,
+        state="live",
+    )

@@ -1,19 +1,49 @@
-"""What a measurement was taken on, and how much of the machine others used meanwhile (Linux)."""
+"""What a measurement was taken on, what a process costs, and how much of the machine others used (Linux)."""
 
 import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from edge.bench.result import Machine
 
 _CPU_NAMES = ("model name", "Model", "Hardware")
 _OWN_FIELDS = slice(13, 15)
 """utime and stime in /proc/PID/stat, which counts from 1: fields 14 and 15."""
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> Machine:
     """Return processor, cores and kernel."""
-    return {"cpu": _cpu_name(), "cores": os.cpu_count() or 1, "kernel": platform.release(), "arch": platform.machine()}
+    return Machine(
+        cpu=_cpu_name(),
+        cores=os.cpu_count() or 1,
+        kernel=platform.release(),
+        arch=platform.machine(),
+        python=platform.python_version(),
+    )
+
+
+def cpu_seconds(process_id: int) -> float:
+    """Return the processor time that the threads of a process have used so far; 0 where it has ended.
+
+    The scheduler's own counters are in ns; a kernel without them leaves ticks of 10 ms.
+    """
+    try:
+        texts = [file.read_text() for file in Path(f"/proc/{process_id}/task").glob("*/schedstat")]
+    except OSError:
+        texts = []
+    if texts:
+        return sum(int(text.split()[0]) for text in texts) / 1e9
+    return _process_ticks([process_id]) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(process_id: int) -> float:
+    """Return the memory that a process has in use, in MiB; 0 where it has ended."""
+    try:
+        pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 class NoiseMeter:

@@ -1,0 +1,203 @@
+"""Which scenarios are measured, of which paths, and for how long."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edge.bench.feed import Feed
+from edge.bench.ingest import INGEST, MESSAGE_RATE_HZ, RATES_MS_PER_S, samples_at
+from edge.bench.latency import block_count
+from models.bundle import Bundle
+from models.errors import ConfigError
+from models.spec import ImageRecipe, IqRecipe, ModalitySpec
+
+SCENARIOS = ("single", "multi", "paced", "offline", "overload", "ingest")
+OVERLOAD_FACTORS = (1.5, 3.0)
+RADIO_RATE_HZ = 100.0
+CAMERA_RATE_HZ = 30.0
+WIDE_RATE_MS_PER_S = 6.55
+"""Million samples a second of the path `iq-wide`, which has as many windows a second as `iq`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lengths:
+    """How long each scenario is measured, in seconds, and how fast the camera is."""
+
+    paced_s: dict[str, float]
+    """By path."""
+    closed_s: float
+    """Of `single` and `multi`, each path."""
+    offline_s: float
+    overload_s: float
+    ingest_s: float
+    """At each rate."""
+    idle_s: float
+    camera_rate_hz: float = CAMERA_RATE_HZ
+    overloads: tuple[float, ...] = OVERLOAD_FACTORS
+    """Factors of the maximum."""
+
+
+_CAMERA_FEEDS: tuple[tuple[str, Literal["raw", "jpeg"]], ...] = (("image", "raw"), ("jpeg", "jpeg"))
+PATHS = ("iq", "iq-wide", "image", "jpeg", "both")
+QUICK = Lengths(
+    paced_s={"iq": 6.8, "iq-wide": 1.2, "image": 3.0, "jpeg": 1.5, "both": 2.5},
+    closed_s=0.8,
+    offline_s=0.4,
+    overload_s=1.0,
+    ingest_s=0.4,
+    idle_s=1.0,
+    camera_rate_hz=60.0,
+    overloads=OVERLOAD_FACTORS[-1:],
+)
+"""All scenarios within a minute: samples for a p99 of the radio, for a p90 of the camera, which is twice as fast as is
+usual."""
+
+
+def full_lengths(seconds: float) -> Lengths:
+    """Return the same time for every path and scenario but the sweep and the search for the maximum."""
+    return Lengths(
+        paced_s=dict.fromkeys(PATHS, seconds),
+        closed_s=seconds,
+        offline_s=min(seconds, 5.0),
+        overload_s=seconds,
+        ingest_s=min(seconds, 5.0),
+        idle_s=min(seconds, 5.0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RigPlan:
+    """What is measured on one pipeline."""
+
+    name: str
+    feeds: tuple[Feed, ...]
+    """Their folder is not known yet."""
+    paths: tuple[str, ...]
+    """Of the paced scenario: each the name of a feed, or `both` for all of them."""
+    others: tuple[str, ...]
+    """Of the other scenarios."""
+    takes_ingest: bool = False
+
+    def feeds_in(self, folder: str) -> tuple[Feed, ...]:
+        """Return the feeds with their sockets in a folder."""
+        return tuple(replace(feed, folder=folder) for feed in self.feeds)
+
+    def names_of(self, path: str) -> tuple[str, ...]:
+        """Return the feeds of a path; the first one causes the answers."""
+        return (path,) if path in {feed.name for feed in self.feeds} else tuple(feed.name for feed in self.feeds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Everything that is measured in one run."""
+
+    scenarios: frozenset[str]
+    lengths: Lengths
+    rigs: tuple[RigPlan, ...]
+
+    def scenarios_of(self, rig: RigPlan) -> tuple[str, ...]:
+        """Return which scenarios a rig is measured in."""
+        fitting = {"paced", "multi"} if rig.name == "both" else {"single", "paced", "offline", "overload"}
+        fitting |= {"ingest"} if rig.takes_ingest else set()
+        return tuple(name for name in SCENARIOS if name in fitting & self.scenarios)
+
+    @property
+    def ticks(self) -> int:
+        """Blocks, for a progress bar."""
+        return sum(self._ticks_of(rig, name) for rig in self.rigs for name in self.scenarios_of(rig))
+
+    def paths_of(self, rig: RigPlan, scenario: str) -> tuple[str, ...]:
+        """Return what a rig is measured with in a scenario."""
+        return rig.paths if scenario == "paced" else rig.others
+
+    def _ticks_of(self, rig: RigPlan, scenario: str) -> int:
+        if scenario == "ingest":
+            return len(RATES_MS_PER_S)
+        if scenario == "paced":
+            return sum(block_count(self.lengths.paced_s[path]) for path in rig.paths)
+        if scenario in ("single", "multi"):
+            return len(rig.others) * block_count(self.lengths.closed_s)
+        return len(rig.others) * (1 if scenario == "offline" else len(self.lengths.overloads))
+
+
+def parse_scenarios(text: str) -> frozenset[str]:
+    """Return the scenarios that are named, with commas between.
+
+    Raises:
+        ConfigError: one is unknown.
+    """
+    names = [name.strip() for name in text.split(",")]
+    unknown = sorted(set(names) - set(SCENARIOS))
+    if unknown:
+        raise ConfigError(f"--scenario {text}: unknown {unknown[0]!r}: choose of {', '.join(SCENARIOS)}")
+    return frozenset(names)
+
+
+def make_plan(
+    bundle: Bundle,
+    scenarios: frozenset[str],
+    lengths: Lengths,
+    transport: Literal["socket", "shm"] = "socket",
+    *,
+    rehearses: bool = False,
+) -> Plan:
+    """Return what to measure of a model's first radio and first camera.
+
+    Args:
+        bundle: with the model.
+        scenarios: of SCENARIOS.
+        lengths: how long each.
+        transport: how frames come to the pipeline.
+        rehearses: whether the pipeline computes once more just before a message is due.
+    Raises:
+        ConfigError: the model lacks one of the two.
+    """
+    image, iq = _first(bundle, ImageRecipe), _first(bundle, IqRecipe)
+    camera_hz = lengths.camera_rate_hz
+    camera = tuple(
+        Feed(name=name, modality=image, rate_hz=camera_hz, folder="", payload=payload, transport=transport)
+        for name, payload in _CAMERA_FEEDS
+    )
+    takes_ingest = "ingest" in scenarios
+    radio = (_radio("iq", iq, _window_samples(iq)), _radio("iq-wide", iq, samples_at(WIDE_RATE_MS_PER_S)))
+    widest = (_radio(INGEST, iq, samples_at(max(RATES_MS_PER_S))),) if takes_ingest else ()
+    usual = replace(camera[0], rate_hz=CAMERA_RATE_HZ)
+    rigs = (
+        RigPlan(name="iq", feeds=(*radio, *widest), paths=("iq", "iq-wide"), others=("iq",), takes_ingest=takes_ingest),
+        RigPlan(name="image", feeds=camera, paths=("image", "jpeg"), others=("image", "jpeg")),
+        RigPlan(name="both", feeds=(usual, radio[0]), paths=("both",), others=("both",)),
+    )
+    plan = Plan(scenarios=scenarios, lengths=lengths, rigs=tuple(_rehearsing(rig, rehearses) for rig in rigs))
+    return replace(plan, rigs=tuple(rig for rig in plan.rigs if plan.scenarios_of(rig)))
+
+
+def _rehearsing(rig: RigPlan, rehearses: bool) -> RigPlan:
+    return replace(rig, feeds=tuple(replace(feed, rehearses=rehearses) for feed in rig.feeds))
+
+
+def _radio(name: str, modality: ModalitySpec, samples: int) -> Feed:
+    recipe = modality.recipe
+    least = recipe.window_samples if isinstance(recipe, IqRecipe) else 0
+    return Feed(
+        name=name,
+        modality=modality,
+        rate_hz=MESSAGE_RATE_HZ if name == INGEST else RADIO_RATE_HZ,
+        folder="",
+        payload="iq",
+        samples=max(samples, least),
+    )
+
+
+def _window_samples(modality: ModalitySpec) -> int:
+    """Return the samples of a message that holds all that the model's own rate gives."""
+    recipe = modality.recipe
+    return round(recipe.sample_rate_hz / RADIO_RATE_HZ) if isinstance(recipe, IqRecipe) else 0
+
+
+def _first(bundle: Bundle, kind: type[ImageRecipe] | type[IqRecipe]) -> ModalitySpec:
+    for modality in bundle.spec.modalities:
+        if isinstance(modality.recipe, kind):
+            return modality
+    raise ConfigError(
+        f"{bundle.path}: no modality with a recipe of kind {kind.__struct_config__.tag}: bench wants a model of radio"
+        " and image"
+    )
