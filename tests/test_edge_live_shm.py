@@ -1,5 +1,7 @@
 """A camera in shared memory, in a process of its own that is killed, and the pipeline and recorder that look at it."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,9 +16,8 @@ import pytest
 
 from edge.config import FlightConfig, load_flight
 from edge.pipeline.live import LivePipeline
-from edge.recording.reader import open_recording
-from edge.recording.recorder import Recorder
-from edge.recording.writer import RecordingWriter
+from edge.recording.reader import Event, open_recording
+from edge.sources.stream import StreamSender
 from edge.transport import ring
 from edge.transport.messages import Kind, StreamAccounting
 from models.bundle import open_bundle, shipped_bundle
@@ -123,21 +124,71 @@ def test_a_slow_pipeline_supersedes_and_counts_every_frame(
     assert status.received == status.superseded
 
 
-def test_pipeline_and_recorder_look_at_the_same_memory(root: Path, tmp_path: Path, config: FlightConfig):
-    stop = threading.Event()
+FRAME = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+
+
+@contextmanager
+def recorder(root: Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "edge.cli", "record", "--config", str(folder / "flight.yaml")]
+    command += ["--out", str(folder / "flight.mcap"), "--json"]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: "subprocess.Popen[str]") -> dict:
+    """Stop a recorder and return what it says of the camera."""
+    process.terminate()
+    stdout, _ = process.communicate(timeout=PATIENCE_S)
+    return json.loads(stdout.splitlines()[-1])["streams"]["camera"]
+
+
+@pytest.fixture
+def camera(config: FlightConfig) -> Iterator[StreamSender]:
+    stream = config.streams["camera"]
+    sender = StreamSender(stream.endpoint, 1, max_message_bytes=stream.max_message_bytes, ring_slots=stream.ring_slots)
+    yield sender
+    sender.close()
+
+
+def recorded_frames(folder: Path) -> list[Event]:
+    return [event for event in open_recording(folder / "flight.mcap").events() if event.kind == Kind.FRAME]
+
+
+def test_pipeline_and_recorder_look_at_the_same_memory_and_a_recording_holds_plain_messages(
+    root: Path, tmp_path: Path, config: FlightConfig, camera: StreamSender
+):
     pipeline = LivePipeline(config, open_bundle(shipped_bundle()))
     pipeline.start()
-    with RecordingWriter(tmp_path / "flight.mcap") as writer:
-        recorder = Recorder(config, writer)
-        thread = threading.Thread(target=recorder.run, args=(stop,))
-        thread.start()
-        with source(root, tmp_path):
-            wait_until(lambda: recorder.tallies["camera"].recorded >= 20)
-            wait_until(lambda: pipeline.status().streams["camera"].processed >= 20)
-            stop.set()
-            thread.join()
+    with recorder(root, tmp_path) as process:
+        assert camera.wait_for_listeners(2, PATIENCE_S)
+        for n in range(3):
+            camera.send_frame(FRAME + n, time.monotonic_ns())
+        wait_until(lambda: pipeline.status().streams["camera"].received == 3)
+        said = ended(process)
     assert pipeline.stop().streams["camera"].balanced
-    frames = [event for event in open_recording(tmp_path / "flight.mcap").events() if event.kind == Kind.FRAME]
-    assert len(frames) == recorder.tallies["camera"].recorded
-    assert {frame.header.dims for frame in frames} == {(SIZE[1], SIZE[0], 3)}
-    assert len({frame.payload for frame in frames}) == 8
+    frames = recorded_frames(tmp_path)
+    assert (said["recorded"], said["lost"], said["refused"]) == (3, 0, {})
+    assert [set(frame.payload) for frame in frames] == [{0}, {1}, {2}]
+    assert [frame.header.flags for frame in frames] == [0, 0, 0]
+
+
+def test_a_recorder_that_is_held_up_says_what_it_came_too_late_for(
+    root: Path, tmp_path: Path, config: FlightConfig, camera: StreamSender
+):
+    sent = 3 * config.streams["camera"].shm_slots
+    with recorder(root, tmp_path) as process:
+        assert camera.wait_for_listeners(1, PATIENCE_S)
+        process.send_signal(signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        for n in range(sent):
+            camera.send_frame(FRAME + n, time.monotonic_ns())
+        process.send_signal(signal.SIGCONT)
+        said = ended(process)
+    assert set(said["refused"]) == {"overwritten"}
+    assert (said["recorded"] + said["refused"]["overwritten"], said["lost"]) == (sent, 0)
+    frames = recorded_frames(tmp_path)
+    assert len(frames) == said["recorded"] > 0
+    assert all(set(frame.payload) == {frame.header.sequence} for frame in frames)

@@ -1,8 +1,7 @@
-"""One stream from its sender to its inbox, by socket and in shared memory, and on into pipeline and recording."""
+"""One stream from its sender to its inbox, by socket and in shared memory, and what a pipeline makes of it."""
 
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,9 @@ from recorded import START_NS
 
 from edge.backends.onnx import load_engines
 from edge.clock import SystemClock, VirtualClock
-from edge.config import FlightConfig, PipelineConfig, StreamConfig
+from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import Arrival, Scheduler
-from edge.recording.reader import open_recording
-from edge.recording.recorder import Recorder
-from edge.recording.writer import RecordingWriter
 from edge.sources.stream import MIN_RING_BYTES, StreamSender
 from edge.transport import ring
 from edge.transport.inbox import Inbox, is_intact, open_inbox, payload_view
@@ -305,28 +301,6 @@ def test_accounting_is_exact_whatever_was_overwritten(pair, branch):
     assert (ledger.received, ledger.lost_transport, ledger.rejected) == (sender.sent, 0, {})
     assert ledger.processed == 20
     assert ledger.superseded == sender.sent - ledger.processed - ledger.in_flight
-
-
-def test_a_recording_holds_plain_messages(tmp_path):
-    stream = stream_at(tmp_path)
-    config = FlightConfig(bundle="x.uavb", streams={"camera": stream}, results=f"ipc://{tmp_path}/results")
-    sender, stop = sender_of(stream), threading.Event()
-    with RecordingWriter(tmp_path / "flight.mcap") as writer:
-        recorder = Recorder(config, writer)
-        thread = threading.Thread(target=recorder.run, args=(stop,))
-        thread.start()
-        assert sender.wait_for_listeners(1, PATIENCE_S)
-        sender.send_frame(FRAME, START_NS)
-        sender.send_frame(FRAME[::-1].copy(), START_NS + 1)
-        while recorder.tallies["camera"].recorded < 2:
-            assert thread.is_alive()
-        stop.set()
-        thread.join()
-    sender.close()
-    events = list(open_recording(tmp_path / "flight.mcap").events())
-    assert [event.header.flags for event in events] == [0, 0]
-    np.testing.assert_array_equal(as_array(events[0].header, events[0].payload), FRAME)
-    np.testing.assert_array_equal(as_array(events[1].header, events[1].payload), FRAME[::-1])
 
 
 def test_a_view_on_a_payload_is_the_payload(pair):
