@@ -321,6 +321,15 @@ def test_the_dead_are_cleared_away_and_the_living_are_not(endpoint, folder):
         assert (dead.exists(), living.exists()) == (False, True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_files_of_another_user_are_neither_read_nor_minded(endpoint, folder):
+    path = forge(endpoint, folder, SOUND)
+    os.chown(path, 12_345, -1)
+    assert RingReader(endpoint, folder).borrow(header_of(0), NOTE.pack(7, 0, 0, 0)) is Reason.RING
+    RingWriter(endpoint, MIN_SLOTS, PAGE, folder).close()
+    assert path.exists()
+
+
 # Two processes
 
 

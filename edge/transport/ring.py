@@ -99,6 +99,8 @@ class RingWriter:
 
     def reserve(self, nbytes: int) -> Slot | None:
         """Return a slot to be filled, or None where the memory or the slots are used up. Readers of it lose it now."""
+        if nbytes > self._slot_bytes:
+            raise ValueError(f"{nbytes} bytes for a slot of {self._slot_bytes}")
         try:
             number = self._free.popleft()
         except IndexError:
@@ -154,8 +156,6 @@ class RingWriter:
         return file
 
     def _take_memory(self, number: int, start: int, nbytes: int) -> bool:
-        if nbytes > self._slot_bytes:
-            raise ValueError(f"{nbytes} bytes for a slot of {self._slot_bytes}")
         try:
             os.posix_fallocate(self._file, start, nbytes)
         except OSError as error:
@@ -167,7 +167,7 @@ class RingWriter:
         return True
 
     def _refuse_second_writer(self, folder: Path) -> None:
-        others = [path for path in folder.glob(f"{_prefix(self._endpoint)}*") if path != self._path]
+        others = [path for path in _rings(folder, self._endpoint) if path != self._path]
         if others:  # the dead ones are gone
             self.close()
             raise LinkError(f"{self._endpoint}: {others[0]} is written by another process: stop that one")
@@ -265,7 +265,7 @@ class _Fence:
 
 def remove_dead_rings(folder: Path = FOLDER) -> None:
     """Remove this user's rings whose writers are gone, of whatever endpoint."""
-    for path in folder.glob(f"{_prefix()}*"):
+    for path in _rings(folder):
         with contextlib.suppress(OSError):  # gone meanwhile, or locked by its writer
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -273,6 +273,15 @@ def remove_dead_rings(folder: Path = FOLDER) -> None:
                 path.unlink()
             finally:
                 os.close(file)
+
+
+def _rings(folder: Path, endpoint: str | None = None) -> list[Path]:
+    """Return this user's rings, of all endpoints or of one; anybody may choose such a name, but not our user id."""
+    found = []
+    for path in folder.glob(f"{_prefix(endpoint)}*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += [path] if path.lstat().st_uid == os.geteuid() else []
+    return found
 
 
 def _prefix(endpoint: str | None = None) -> str:
