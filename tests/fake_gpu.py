@@ -94,6 +94,7 @@ def fake_driver(gpu: Gpu) -> ModuleType:
         host_alloc_flags=SimpleNamespace(DEVICEMAP=2),
         mem_attach_flags=SimpleNamespace(GLOBAL=1, SINGLE=4),
         init=init,
+        get_version=lambda: (13, 0, 0),
         **fake_device(gpu),
         **fake_memory(gpu),
     )

@@ -151,6 +151,15 @@ def metered(tmp_path, samples) -> PowerMeter:
     return meter
 
 
+def test_a_thousand_short_intervals_lose_no_energy(tmp_path):
+    now = [0]
+    meter = PowerMeter(make_board(tmp_path, AGX_ORIN_JETPACK_7), lambda: now[0])
+    for _ in range(1001):
+        meter.sample()
+        now[0] += 12_345
+    assert meter.energy().total_j == pytest.approx(10.0 * 1000 * 12_345e-9)
+
+
 def test_one_sample_is_no_energy(tmp_path):
     assert metered(tmp_path, [(0, 1000)]).energy() is None
 

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from boards import ORIN_NANO_JETPACK_6, PC, THERMAL, make_board
+from selfchecking import ORIN, PLATFORM, fake_gpu, rounded, store_plans
 
 from edge.backends.planned import PlanChoice
 from edge.cli import main
 from edge.operations.board import read_board
-from edge.selfcheck import flying, gpu, installation, planning
+from edge.selfcheck import flying, gpu, installation, measuring, planning
 from edge.selfcheck.line import Line, judged, line_of_error, worst
 from edge.selfcheck.parity import Parity, compare, difference, examples_of, parity_line, reference
 from edge.selfcheck.patience import run_patiently
@@ -332,6 +333,48 @@ def test_without_a_device_the_command_ends_with_4_and_leaves_a_report(capsys, mo
     document = json.loads((tmp_path / "out" / "selfcheck.json").read_text())
     assert (document["verdict"], document["device"]["gpu"]) == ("failed", None)
     assert "Selfcheck: failed" in (tmp_path / "out" / "selfcheck.html").read_text()
+
+
+@pytest.fixture
+def fake(bundle, monkeypatch, tmp_path):
+    """A fake GPU that the command finds, with plans of the shipped bundle in the folder `plans`."""
+    made = fake_gpu(bundle)
+    monkeypatch.setattr(measuring, "RUNS", 2)
+    for name, value in (
+        ("load_driver", None),
+        ("load_tensorrt", made.tensorrt),
+        ("load_pycuda", made.driver),
+        ("load_libcuda", made.libcuda),
+    ):
+        monkeypatch.setattr(gpu, name, lambda value=value: value)
+    monkeypatch.setattr(gpu, "read_device", lambda driver: ORIN)
+    monkeypatch.setattr(gpu, "platform_of", lambda module, facts: PLATFORM)
+    store_plans(PlanChoice(bundle=bundle, precision="auto", folder=tmp_path / "plans", options=None))
+    return made
+
+
+def check_fake_device(tmp_path) -> int:
+    """Check the fake with the plans that are there, without flights."""
+    folders = ["--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]
+    return main(["selfcheck", "--device", "--no-build", "--seconds", "0", *folders])
+
+
+def test_a_sound_device_ends_with_0_and_a_report(fake, tmp_path, capsys):
+    assert check_fake_device(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert "ok       GPU: Orin, compute capability 8.7, 16 multiprocessors, driver 540.4.0, Jetson Linux 36.4.3" in told
+    assert "ok       pycuda: built for CUDA 13.0.0" in told
+    assert "failed" not in told
+    document = json.loads((tmp_path / "out" / "selfcheck.json").read_text())
+    assert list(document["device"]["measured"]) == ["fp32"]
+    assert "Plans in fp32" in (tmp_path / "out" / "selfcheck.html").read_text()
+    assert fake.alive == fake.violations == []
+
+
+def test_a_device_that_answers_wrong_ends_with_1(fake, bundle, tmp_path, capsys):
+    fake.models[bundle.graph("image")] = rounded(fake.models[bundle.graph("image")], 1.0)
+    assert check_fake_device(tmp_path) == 1
+    assert "failed   answers of image in fp32: expected the first class of FP32" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

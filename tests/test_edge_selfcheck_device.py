@@ -11,6 +11,7 @@ from selfchecking import ROLES, asked_of, fake_gpu, flown_as_asked, found, round
 from edge.backends.cuda import MEMORY_MODES
 from edge.backends.plan_key import Platform
 from edge.operations.board import read_board
+from edge.operations.board_power import PowerMeter
 from edge.selfcheck import device as device_module
 from edge.selfcheck import measuring, parity
 from edge.selfcheck.device import check_device
@@ -243,11 +244,26 @@ def test_progress_is_told_step_by_step(bundle, tmp_path):
 
 
 def test_a_board_that_slowed_itself_down_meanwhile_is_named(bundle, tmp_path):
-    looks = iter([make_board(tmp_path / "a", ORIN_NANO_JETPACK_6), make_board(tmp_path / "b", ORIN_NANO_JETPACK_6)])
-    make_board(tmp_path / "b", {f"{HWMON}/hwmon3/oc3_event_cnt": "50"})
+    later = {f"{HWMON}/hwmon3/oc3_event_cnt": "50"}
+    boards = [ORIN_NANO_JETPACK_6, ORIN_NANO_JETPACK_6, {**ORIN_NANO_JETPACK_6, **later}]
+    looks = iter([make_board(tmp_path / str(n), files) for n, files in enumerate(boards)])
     asked = asked_of(bundle, fake_gpu(bundle), tmp_path, look=lambda: read_board(next(looks), lambda words: None))
     (line,) = named(check_device(asked), "throttling")
     assert (line.status, line.found) == ("warning", "oc3 instantaneous over-current: 13 times")
+
+
+def test_the_board_is_looked_at_before_at_work_and_after(bundle, tmp_path):
+    clocks = iter(["306000000", "1020000000", "408000000"])
+
+    def look():
+        files = {**ORIN_NANO_JETPACK_6, "sys/class/devfreq/17000000.gpu/cur_freq": next(clocks)}
+        return read_board(make_board(tmp_path / "orin", files), lambda words: None)
+
+    check = check_device(asked_of(bundle, fake_gpu(bundle), tmp_path, look=look))
+    document = document_of(check.lines, bundle, check.before, check)
+    assert {when: board["gpus"][0]["now_mhz"] for when, board in document["board"].items()} == {
+        "before": 306.0, "at work": 1020.0, "after": 408.0
+    }  # fmt: skip
 
 
 class Cells(HTMLParser):
@@ -276,6 +292,7 @@ def written(bundle, tmp_path) -> tuple[Path, Path]:
         seconds=0.2,
         fly=flown_as_asked,
         look=lambda: read_board(root, lambda _: None),
+        meter=lambda: PowerMeter(root),
     )
     check = check_device(asked)
     return write_report(tmp_path / "out", document_of(check.lines, bundle, check.before, check))
@@ -293,6 +310,8 @@ def test_the_report_is_json_with_a_schema_and_every_figure(written, bundle):
     assert ways[0]["timings"]["iq"].keys() == {"host_p50_ms", "host_p90_ms", "gpu_p50_ms"}
     assert document["board"]["before"]["power_mode"] == "mode 0"
     assert document["board"]["after"]["rails_mw"]["VDD_GPU_SOC"] == 4000.0
+    assert document["device"]["energy"]["mean_mw"] == pytest.approx(10_000.0)
+    assert document["device"]["flights"][0]["energy"] is None  # it was over after one sample
 
 
 def test_the_page_is_whole_and_loads_nothing(written):
@@ -300,7 +319,16 @@ def test_the_page_is_whole_and_loads_nothing(written):
     cells.feed(written[1].read_text())
     text = " ".join(cells.texts)
     assert cells.loaded == []
-    for part in ("Plans in fp32", "mapped", "Jetson AGX Orin", "answers of fusion in fp32", "Versions", "VDD_CPU_CV"):
+    for part in (
+        "Plans in fp32",
+        "mapped, with",
+        "at work",
+        "took 10.00 W on average",
+        "Jetson AGX Orin",
+        "answers of fusion in fp32",
+        "Versions",
+        "VDD_CPU_CV",
+    ):
         assert part in text
     assert written[1].stat().st_size < 200_000
 

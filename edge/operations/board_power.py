@@ -37,7 +37,7 @@ def total_mw(rails: dict[str, float]) -> float | None:
     for name in _FEEDS_ALL:
         if name in rails:
             return rails[name]
-    return round(sum(rails.values()), 3) if rails else None
+    return sum(rails.values()) if rails else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """The whole check of a device, part by part: GPU, plans, answers and times, a flight, what the board says."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +33,7 @@ class Asked:
     find: Callable[[], Found] = find_gpu
     fly: Fly = fly_live
     look: Callable[[], Board] = read_board
+    meter: Callable[[], PowerMeter] = PowerMeter
 
     @property
     def bundle(self) -> Bundle:
@@ -54,6 +56,8 @@ class DeviceCheck:
     """None where there is no device to check."""
     measured: dict[Precision, Measured] = field(default_factory=dict)
     flights: list[Flight] = field(default_factory=list)
+    during: Board | None = None
+    """While the GPU was at work, where its clocks are those that count."""
     after: Board | None = None
     energy: Energy | None = None
     """Of the measurements, without the flights."""
@@ -90,15 +94,18 @@ def check_device(asked: Asked, watch: Callable[[], None] = lambda: None) -> Devi
 
 def _measure_all(asked: Asked, check: DeviceCheck, watch: Callable[[], None]) -> None:
     """Measure every precision of which there are graphs."""
-    gpu, meter = check.gpu, PowerMeter()
+    gpu, meter = check.gpu, asked.meter()
     if gpu is None:
         return
     examples = examples_of(asked.bundle)
     expected = reference(asked.bundle, examples)
+    steps = itertools.count(1)
 
     def step() -> None:
         meter.sample()
         watch()
+        if next(steps) == len(WAYS):  # the last way of the first precision is under way
+            check.during = asked.look()
 
     for precision in precisions_for_tensorrt(asked.bundle):
         planned = plan(asked.choice, precision, gpu.platform, asked.build)
@@ -122,7 +129,7 @@ def _fly(asked: Asked, check: DeviceCheck, watch: Callable[[], None]) -> None:
     backends: list[Backend] = ["onnxruntime"]
     if check.gpu is not None and check.gpu.platform.provider == "tensorrt":
         backends.append("tensorrt")
-    check.flights, lines = fly_on(asked.choice, backends, asked.seconds, asked.fly)(watch)
+    check.flights, lines = fly_on(asked.choice, backends, asked.seconds, asked.fly, asked.meter)(watch)
     check.lines += lines
 
 

@@ -42,7 +42,11 @@ class Flight:
 
 
 def fly_on(
-    choice: PlanChoice, backends: Sequence[Backend], seconds: float, fly: Fly = fly_live
+    choice: PlanChoice,
+    backends: Sequence[Backend],
+    seconds: float,
+    fly: Fly = fly_live,
+    meter: Callable[[], PowerMeter] = PowerMeter,
 ) -> Callable[[Callable[[], None]], tuple[list[Flight], list[Line]]]:
     """Return what flies a bundle once on each backend; it is given a function to call after each flight."""
 
@@ -55,7 +59,7 @@ def fly_on(
             except OnboardError as error:
                 return flights, [line_of_error("flight", "a synthetic one", error, "warning")]
             for backend in backends:
-                flight, line = _fly_once(choice, backend, recording, fly)
+                flight, line = _fly_once(choice, backend, recording, (fly, meter()))
                 flights += [flight] if flight is not None else []
                 lines.append(line)
                 step()
@@ -69,9 +73,11 @@ def _recorded(path: Path, seconds: float) -> Recording:
     return open_recording(path)
 
 
-def _fly_once(choice: PlanChoice, backend: Backend, recording: Recording, fly: Fly) -> tuple[Flight | None, Line]:
-    name, meter = f"flight on {backend}", PowerMeter()
-    is_trt = backend == "tensorrt"
+def _fly_once(
+    choice: PlanChoice, backend: Backend, recording: Recording, means: tuple[Fly, PowerMeter]
+) -> tuple[Flight | None, Line]:
+    fly, meter = means
+    name, is_trt = f"flight on {backend}", backend == "tensorrt"
     options = LiveOptions(
         backend=backend,
         precision=choice.precision,

@@ -17,9 +17,9 @@ from edge.selfcheck.device import DeviceCheck
 from edge.selfcheck.installation import PACKAGE
 from edge.selfcheck.line import Line, worst
 from edge.selfcheck.measuring import Measured
+from edge.selfcheck.page import page_of
 from models.bundle import Bundle
 from models.disk import write_whole
-from models.page import Page
 
 SCHEMA = 1
 _LIBRARIES = (PACKAGE, "numpy", "onnxruntime", "pyzmq", "msgspec", "opencv-python", "opencv-python-headless", "pycuda")
@@ -41,7 +41,7 @@ def document_of(
         "lines": [asdict(line) for line in lines],
         "versions": versions(check),
         "model": {"title": bundle.manifest.title, "sha256": bundle.sha256} if bundle is not None else None,
-        "board": {"before": board.as_dict(), "after": check.after.as_dict() if check and check.after else None},
+        "board": _board_part(board, check),
         "device": _device_part(check) if check is not None else None,
     }
     cleaned: dict[str, Any] = without_names(document)
@@ -92,26 +92,9 @@ def write_report(folder: Path, document: Mapping[str, Any]) -> tuple[Path, Path]
     return data, page
 
 
-def page_of(document: Mapping[str, Any]) -> Page:
-    """Return the page of a document: verdict and lines first, then the tables behind them."""
-    board = document["board"]["before"]
-    page = Page(f"Selfcheck: {document['verdict']}")
-    model = document["model"]["title"] if document["model"] else "no bundle"
-    page.text(f"{model} on {board['model'] or 'a board that does not say what it is'}")
-    page.heading("Checks")
-    page.table(
-        ("check", "status", "why"),
-        [(line["name"], line["status"], _line_text(line)) for line in document["lines"]],
-    )
-    device = document["device"]
-    if device is not None:
-        for name, measured in device["measured"].items():
-            _add_measured(page, name, measured)
-        _add_flights(page, device["flights"])
-    _add_board(page, document["board"])
-    page.heading("Versions")
-    page.table(("of", "version"), list(document["versions"].items()))
-    return page
+def _board_part(board: Board, check: DeviceCheck | None) -> dict[str, Any]:
+    looks = {"before": board, "at work": check.during if check else None, "after": check.after if check else None}
+    return {when: one.as_dict() if one is not None else None for when, one in looks.items()}
 
 
 def _device_part(check: DeviceCheck) -> dict[str, Any]:
@@ -151,91 +134,3 @@ def _without_names(text: str, host: str) -> str:
 
 def _last_part(path: str) -> str:
     return f"…/{Path(path).name}" if path != "~" else path
-
-
-def _line_text(line: Mapping[str, str]) -> str:
-    if line["status"] == "ok":
-        return line["found"]
-    return f"expected {line['expected']}, found {line['found']}: {line['remedy']}"
-
-
-def _add_measured(page: Page, name: str, measured: Mapping[str, Any]) -> None:
-    page.heading(f"Plans in {name}")
-    page.text("Answers beside FP32 on ONNX Runtime; the fused answer has come through all graphs.")
-    page.table(
-        ("graph", "examples", "same first class", "largest difference of a logit"),
-        [
-            (one["role"], str(one["examples"]), f"{one['agreement']:.1%}", _number(one["most_difference"], ".2g"))
-            for one in measured["parities"]
-        ],
-    )
-    roles = [*measured["precisions"], "all"]
-    page.text(
-        "Times in ms, medians: of the host from writing the inputs to having read the outputs, and of the GPU between"
-        " two marks in its stream, with the copies. All: the branches side by side, then the fusion head."
-    )
-    heads = (
-        "memory",
-        "CUDA graphs",
-        *(f"{role} {what}" for role in roles[:-1] for what in ("host", "GPU")),
-        "all host",
-    )
-    page.table(heads, [_way_cells(way, roles) for way in measured["ways"]], _fastest_cell(measured))
-
-
-def _fastest_cell(measured: Mapping[str, Any]) -> str | None:
-    return measured["fastest"]["memory"] if measured["fastest"] else None
-
-
-def _way_cells(way: Mapping[str, Any], roles: Sequence[str]) -> list[str]:
-    used = (
-        "failed" if way["failure"] else "no" if not way["cuda_graphs"] else ", ".join(way["captured"]) or "not captured"
-    )
-    cells = [way["memory"], used]
-    for role in roles:
-        timing = way["timings"].get(role, {})
-        cells.append(_number(timing.get("host_p50_ms"), ".3f"))
-        if role != "all":
-            cells.append(_number(timing.get("gpu_p50_ms"), ".3f"))
-    return cells
-
-
-def _add_flights(page: Page, flights: Sequence[Mapping[str, Any]]) -> None:
-    if not flights:
-        return
-    page.heading("Flights")
-    page.text(
-        "A synthetic flight through the pipeline in its own processes; from a sensor's sending to the answer, in ms."
-    )
-    rows = []
-    for flight in flights:
-        energy = flight["energy"]
-        for sensors, latency in flight["latency_ms"].items():
-            power = _number(energy["mean_mw"] / 1e3 if energy else None, ".2f")
-            rows.append(
-                (flight["flown"], sensors, _number(latency["p50"], ".3f"), _number(latency["p99"], ".3f"), power)
-            )
-    page.table(("engines", "sensors", "p50", "p99", "mean power, W"), rows)
-
-
-def _add_board(page: Page, boards: Mapping[str, Any]) -> None:
-    page.heading("Board")
-    before, after = boards["before"], boards["after"] or {}
-    page.table(
-        ("", "before", "after"),
-        [(name, _text(value), _text(after.get(name))) for name, value in before.items() if value is not None],
-    )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {one:g}" for name, one in value.items())
-    if isinstance(value, list):
-        return ", ".join(
-            f"{one['name']} {_number(one['now_mhz'], 'g')} of {_number(one['max_mhz'], 'g')} MHz" for one in value
-        )
-    return "-" if value is None else str(value)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
