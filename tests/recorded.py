@@ -1,9 +1,16 @@
 """Small recordings that several tests need."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+from mcap import records
+from mcap.data_stream import RecordBuilder
+from mcap.reader import make_reader
 
+from edge.recording import channels
+from edge.recording.chunk_reader import MAGIC
+from edge.recording.reader import Recording, open_recording
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Kind
 from edge.transport.wire import Header, Reason, Stamp, decode_header, encode_array
@@ -35,3 +42,37 @@ def write_flight(path: Path, windows: int) -> None:
         for sequence in range(windows):
             capture_ns = START_NS + sequence * PERIOD_NS
             writer.write_sensor("radio", *iq_message(sequence, capture_ns), capture_ns + 1_000_000)
+
+
+def chunks_of(flight: bytes) -> list[tuple[int, int, int]]:
+    """Return start, end and message count of every chunk, as the index says."""
+    summary = make_reader(io.BytesIO(flight)).get_summary()
+    counts = []
+    for index in summary.chunk_indexes:
+        end = index.chunk_start_offset + index.chunk_length
+        counts.append((index.chunk_start_offset, end, index.message_index_length // 16))
+    return counts
+
+
+def with_chunk(compression: str, data: bytes, unpacked_bytes: int) -> bytes:
+    """Return a file of one chunk that may be a lie."""
+    builder = RecordBuilder()
+    records.Header(profile="", library="").write(builder)
+    records.Metadata(name=channels.METADATA_NAME, metadata={}).write(builder)
+    records.Chunk(
+        compression=compression,
+        data=data,
+        message_start_time=0,
+        message_end_time=0,
+        uncompressed_crc=0,
+        uncompressed_size=unpacked_bytes,
+    ).write(builder)
+    records.Footer(summary_start=0, summary_offset_start=0, summary_crc=0).write(builder)
+    return MAGIC + builder.end() + MAGIC
+
+
+def opened(folder: Path, data: bytes) -> Recording:
+    """Open a recording of these bytes."""
+    path = folder / "damaged.mcap"
+    path.write_bytes(data)
+    return open_recording(path)

@@ -10,13 +10,10 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mcap.data_stream import RecordBuilder
 from mcap.reader import make_reader
-from mcap.records import Chunk, Footer, Header, Metadata
 from mcap.writer import CompressionType, Writer
-from recorded import START_NS, UTC_OFFSET_NS, write_flight
+from recorded import START_NS, UTC_OFFSET_NS, chunks_of, opened, with_chunk, write_flight
 
-from edge.recording import channels
 from edge.recording.chunk_reader import MAGIC, MAX_CHUNK_BYTES, SEARCH_BUDGET, read_contents
 from edge.recording.reader import Recording, open_recording
 from edge.recording.writer import RecordingWriter
@@ -33,32 +30,16 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def _chunks(flight: bytes) -> list[tuple[int, int, int]]:
-    """Return start, end and message count of every chunk, as the index says."""
-    summary = make_reader(io.BytesIO(flight)).get_summary()
-    counts = []
-    for index in summary.chunk_indexes:
-        end = index.chunk_start_offset + index.chunk_length
-        counts.append((index.chunk_start_offset, end, index.message_index_length // 16))
-    return counts
-
-
-def _opened(tmp_path: Path, data: bytes) -> Recording:
-    path = tmp_path / "damaged.mcap"
-    path.write_bytes(data)
-    return open_recording(path)
-
-
 def _sequences(recording: Recording) -> list[int]:
     return [event.header.sequence for event in recording.events() if event.header]
 
 
 def test_file_cut_anywhere_keeps_every_complete_chunk(tmp_path: Path, flight: bytes) -> None:
-    chunks = _chunks(flight)
+    chunks = chunks_of(flight)
     first_end = chunks[0][1]
     edges = [edge + step for chunk in chunks for edge in chunk[:2] for step in (-1, 0, 1, 9, 57)]
     for cut in sorted({first_end, *[edge for edge in edges if edge > first_end]}):
-        recording = _opened(tmp_path, flight[:cut])
+        recording = opened(tmp_path, flight[:cut])
         complete = sum(count for _, end, count in chunks if end <= cut)
         assert _sequences(recording) == list(range(complete)), cut
         assert recording.damage.is_truncated
@@ -66,18 +47,18 @@ def test_file_cut_anywhere_keeps_every_complete_chunk(tmp_path: Path, flight: by
 
 
 def test_file_cut_in_its_index_keeps_everything(tmp_path: Path, flight: bytes) -> None:
-    recording = _opened(tmp_path, flight[:-10])
+    recording = opened(tmp_path, flight[:-10])
     assert recording.event_count == WINDOWS
     assert "no end" in str(recording.damage)
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 3])
 def test_flipped_bit_costs_its_chunk_only_and_is_told(tmp_path: Path, flight: bytes, chunk: int) -> None:
-    start, end, count = _chunks(flight)[chunk]
+    start, end, count = chunks_of(flight)[chunk]
     damaged = bytearray(flight)
     damaged[(start + end) // 2] ^= 0x10
-    recording = _opened(tmp_path, bytes(damaged))
-    first = sum(count for _, _, count in _chunks(flight)[:chunk])
+    recording = opened(tmp_path, bytes(damaged))
+    first = sum(count for _, _, count in chunks_of(flight)[:chunk])
     assert _sequences(recording) == [n for n in range(WINDOWS) if not first <= n < first + count]
     assert (recording.damage.bad_chunks, recording.damage.lost_messages) == (1, count)
     assert recording.damage.skipped_bytes == end - start
@@ -90,31 +71,31 @@ def test_flipped_bit_costs_its_chunk_only_and_is_told(tmp_path: Path, flight: by
 def test_flipped_bit_in_the_head_of_a_chunk_does_not_lose_the_ones_behind(
     tmp_path: Path, flight: bytes, byte: int, bit: int
 ) -> None:
-    start, _, count = _chunks(flight)[1]
+    start, _, count = chunks_of(flight)[1]
     damaged = bytearray(flight)
     damaged[start + byte] ^= 1 << bit
-    recording = _opened(tmp_path, bytes(damaged))
+    recording = opened(tmp_path, bytes(damaged))
     assert recording.event_count == WINDOWS - count
     assert recording.damage.is_damaged
 
 
 def test_damaged_first_chunk_of_a_cut_file_leaves_the_rest_readable(tmp_path: Path, flight: bytes) -> None:
-    (start, _, first), (_, second_end, second) = _chunks(flight)[:2]
+    (start, _, first), (_, second_end, second) = chunks_of(flight)[:2]
     damaged = bytearray(flight[:second_end])
     damaged[start + 200] ^= 1
-    assert _sequences(_opened(tmp_path, bytes(damaged))) == list(range(first, first + second))
+    assert _sequences(opened(tmp_path, bytes(damaged))) == list(range(first, first + second))
 
 
 def test_garbage_between_chunks_is_skipped(tmp_path: Path, flight: bytes) -> None:
-    start = _chunks(flight)[2][0]
-    recording = _opened(tmp_path, flight[:start] + b"\x06garbage" * 500 + flight[start:])
+    start = chunks_of(flight)[2][0]
+    recording = opened(tmp_path, flight[:start] + b"\x06garbage" * 500 + flight[start:])
     assert recording.event_count == WINDOWS
     assert recording.damage.skipped_bytes == 4000
 
 
 def test_damaged_metadata_does_not_cost_the_clock(tmp_path: Path, flight: bytes) -> None:
     damaged = flight.replace(b"uav.recording", b"uav.rec\xff\xff\xff\xff\xff\xff", 1)
-    recording = _opened(tmp_path, damaged)
+    recording = opened(tmp_path, damaged)
     assert recording.start_ns == START_NS + 1_000_000
     assert recording.event_count == WINDOWS
 
@@ -124,7 +105,7 @@ def test_damaged_attachment_is_left_out(tmp_path: Path) -> None:
     with RecordingWriter(path) as writer:
         writer.attach("bundle.yaml", "application/yaml", b"trustworthy")
         writer.write_message(Truth(capture_ns=1, class_id=0, label="site"), 1)
-    recording = _opened(tmp_path, path.read_bytes().replace(b"trustworthy", b"trustwortHy"))
+    recording = opened(tmp_path, path.read_bytes().replace(b"trustworthy", b"trustwortHy"))
     assert recording.attachments == {}
     assert recording.damage.skipped_bytes > 0
     assert recording.event_count == 1
@@ -133,12 +114,12 @@ def test_damaged_attachment_is_left_out(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_survived_and_what_is_read_is_true(tmp_path: Path, flight: bytes, data: st.DataObject) -> None:
-    short = bytearray(flight[: _chunks(flight)[1][1] + 100])
+    short = bytearray(flight[: chunks_of(flight)[1][1] + 100])
     for place in data.draw(st.lists(st.integers(8, len(short) - 1), max_size=5)):
         short[place] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(8, len(short)))
     try:
-        recording = _opened(tmp_path, bytes(short[:cut]))
+        recording = opened(tmp_path, bytes(short[:cut]))
     except RecordingError:
         return
     path = tmp_path / "sound.mcap"
@@ -149,12 +130,12 @@ def test_any_damage_is_survived_and_what_is_read_is_true(tmp_path: Path, flight:
 
 def test_empty_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="an empty file"):
-        _opened(tmp_path, b"")
+        opened(tmp_path, b"")
 
 
 def test_other_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="expected an MCAP recording, found a file that starts with 23 21"):
-        _opened(tmp_path, b"#!/bin/sh\n")
+        opened(tmp_path, b"#!/bin/sh\n")
 
 
 @pytest.mark.parametrize("name", ["absent.mcap", "."])
@@ -165,7 +146,7 @@ def test_absent_file_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_file_without_one_sound_chunk_is_refused(tmp_path: Path, flight: bytes) -> None:
     with pytest.raises(RecordingError, match="holds no readable message"):
-        _opened(tmp_path, flight[:50_000])
+        opened(tmp_path, flight[:50_000])
 
 
 def _foreign(path: Path, metadata: dict[str, str], schema: str = "uav.Iq", **options: object) -> None:
@@ -257,22 +238,6 @@ def _compress(flight: bytes, writer: Writer) -> None:
     writer.finish()
 
 
-def _with_chunk(compression: str, data: bytes, unpacked_bytes: int) -> bytes:
-    builder = RecordBuilder()
-    Header(profile="", library="").write(builder)
-    Metadata(name=channels.METADATA_NAME, metadata={}).write(builder)
-    Chunk(
-        compression=compression,
-        data=data,
-        message_start_time=0,
-        message_end_time=0,
-        uncompressed_crc=0,
-        uncompressed_size=unpacked_bytes,
-    ).write(builder)
-    Footer(summary_start=0, summary_offset_start=0, summary_crc=0).write(builder)
-    return MAGIC + builder.end() + MAGIC
-
-
 BOMB_BYTES = MAX_CHUNK_BYTES + 1
 
 
@@ -280,21 +245,21 @@ BOMB_BYTES = MAX_CHUNK_BYTES + 1
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_small_file_that_unpacks_to_much_is_refused(tmp_path: Path, compression: str, claim: int) -> None:
     compress = {"zstd": zstandard.compress, "lz4": lz4.frame.compress}[compression]
-    bomb = _with_chunk(compression, compress(bytes(BOMB_BYTES)), claim)
+    bomb = with_chunk(compression, compress(bytes(BOMB_BYTES)), claim)
     assert len(bomb) < 300_000
     with pytest.raises(RecordingError, match="1 bad chunks"):
-        _opened(tmp_path, bomb)
+        opened(tmp_path, bomb)
 
 
 def test_compressed_garbage_is_a_bad_chunk(tmp_path: Path) -> None:
     for compression in ("zstd", "lz4"):
         with pytest.raises(RecordingError, match="1 bad chunks"):
-            _opened(tmp_path, _with_chunk(compression, b"garbage", 100))
+            opened(tmp_path, with_chunk(compression, b"garbage", 100))
 
 
 def test_unknown_compression_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="'brotli': expected none, zstd or lz4"):
-        _opened(tmp_path, _with_chunk("brotli", b"garbage", 100))
+        opened(tmp_path, with_chunk("brotli", b"garbage", 100))
 
 
 def test_record_that_claims_more_than_the_file_is_refused_at_once(flight: bytes) -> None:

@@ -5,7 +5,7 @@ import re
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from mcap.exceptions import EndOfFile
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
+from edge.recording.damage import Damage
 from models.errors import RecordingError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -23,6 +24,10 @@ MAX_CHUNK_BYTES = 64 << 20
 """A chunk that would unpack to more is refused: a small file could otherwise fill the memory."""
 MAX_KEPT_BYTES = 64 << 20
 """The same for attachments and metadata."""
+MIN_MESSAGE_SHARE = 4
+"""A file may hold one message for so many of its bytes, and FREE_MESSAGES more: a compressed one could promise any
+number of empty messages, and each takes memory."""
+FREE_MESSAGES = 1 << 20
 SEARCH_BUDGET = 8
 """Past damage, at most so many times the file's size is checked for chunks: it may be full of what looks like one."""
 _SEARCH_BYTES = 4 << 20
@@ -30,37 +35,13 @@ _SEARCH_BYTES = 4 << 20
 _RECORD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<QQQII")
 _MESSAGE = struct.Struct("<HIQQ")
+MESSAGE_TIMES_BYTES = 16
+"""Log and publish time, right before a message's data."""
+_MESSAGE_INDEX = struct.Struct("<HI")
+_INDEX_ENTRY_BYTES = 16
 _PLAIN_CHUNK = re.compile(rb"\x06.{5}\0{3}.{16}.{5}\0{3}.{4}\0{4}.{5}\0{3}", re.DOTALL)
 _PLAIN_CHUNK_BYTES = _RECORD.size + _CHUNK.size + 8
 _INDEX_COLUMNS = 6
-
-
-@dataclass(kw_only=True, slots=True)
-class Damage:
-    """What of a recording cannot be read."""
-
-    is_truncated: bool = False
-    """It has no end: the recorder was killed, or the file cut."""
-    bad_chunks: int = 0
-    """Chunks whose checksum or structure is wrong, or that unpack to more than is accepted."""
-    skipped_bytes: int = 0
-    """Bytes of those chunks, of messages outside chunks (unvouched for), and where no record was made out."""
-    lost_messages: int = 0
-    """Messages in bad chunks, as far as their indexes tell: at least so many are lost."""
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether anything is missing."""
-        return self.is_truncated or self.skipped_bytes > 0
-
-    def __str__(self) -> str:
-        if not self.is_damaged:
-            return "none"
-        end = "no end (recorder killed, or file cut), " if self.is_truncated else ""
-        return (
-            f"{end}{self.bad_chunks} bad chunks, {self.skipped_bytes} bytes skipped,"
-            f" at least {self.lost_messages} messages lost"
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +72,8 @@ class Contents:
         return index[np.lexsort((index[:, 2], index[:, 1], index[:, 0]))]
 
 
-def read_contents(file: BinaryIO, where: str) -> Contents:
-    """Pass over a whole file once, past any damage.
+def read_contents(file: BinaryIO, where: str, watch: Callable[[int], None] = lambda _: None) -> Contents:
+    """Pass over a whole file once, past any damage; `watch` is told how many bytes lie behind.
 
     Raises:
         RecordingError: it is no MCAP file.
@@ -104,7 +85,7 @@ def read_contents(file: BinaryIO, where: str) -> Contents:
         found = "an empty file" if not size else f"a file that starts with {start.hex(' ')}"
         raise RecordingError(f"{where}: expected an MCAP recording, found {found}: name a file made by uav-edge record")
     scan = _Scan(file, size)
-    scan.run()
+    scan.run(watch)
     return scan.contents
 
 
@@ -155,18 +136,20 @@ class _Scan:
         self._file = file
         self._size = size
         self._search_budget_bytes = SEARCH_BUDGET * size
+        self._message_budget = size // MIN_MESSAGE_SHARE + FREE_MESSAGES
         self._is_after_bad_chunk = False
         self._is_in_summary = False
         self._has_ended = False
 
-    def run(self) -> None:
+    def run(self, watch: Callable[[int], None]) -> None:
         position = len(MAGIC)
         while position < self._size and not self._has_ended:
             end = self._read_record(position)
             if end is None:
                 end = self._next_chunk(position + 1)
-                self.contents.damage.skipped_bytes += end - position
+                self._lose(position, end)
             position = end
+            watch(position)
         self.contents.damage.is_truncated = not self._has_ended
 
     def _read_record(self, position: int) -> int | None:
@@ -182,13 +165,15 @@ class _Scan:
         if opcode == Opcode.CHUNK:
             return self._read_chunk(position, length)
         if opcode == Opcode.MESSAGE:
-            self.contents.damage.skipped_bytes += end - position
+            self._lose(position, end)
         elif length > MAX_KEPT_BYTES or not self._keep(opcode, self._file.read(length)):
             return None
         return end
 
     def _keep(self, opcode: int, body: bytes) -> bool:
         """Take in a record; say whether it is one, to the last byte (nothing else vouches for it)."""
+        if opcode == Opcode.MESSAGE_INDEX:
+            return self._keep_index(body)
         stream = ReadDataStream(io.BytesIO(body))
         contents = self.contents
         try:
@@ -207,12 +192,21 @@ class _Scan:
             contents.channels.setdefault(record.id, record)
         elif isinstance(record, records.Schema):
             contents.schemas.setdefault(record.id, record)
-        elif isinstance(record, records.MessageIndex):
-            contents.damage.lost_messages += len(record.records) if self._is_after_bad_chunk else 0
         elif isinstance(record, records.DataEnd):
             self._is_in_summary = True
         elif isinstance(record, records.Footer):
             self._has_ended = True
+        return True
+
+    def _keep_index(self, body: bytes) -> bool:
+        """Count the messages of a bad chunk; say whether this is an index."""
+        if len(body) < _MESSAGE_INDEX.size:
+            return False
+        channel_id, entry_bytes = _MESSAGE_INDEX.unpack_from(body)
+        if entry_bytes != len(body) - _MESSAGE_INDEX.size or entry_bytes % _INDEX_ENTRY_BYTES:
+            return False
+        if self._is_after_bad_chunk:
+            self.contents.damage.losses[-1].messages[channel_id] += entry_bytes // _INDEX_ENTRY_BYTES
         return True
 
     def _read_chunk(self, position: int, length: int) -> int | None:
@@ -235,8 +229,11 @@ class _Scan:
         end = position + _RECORD.size + length
         if not is_good:
             self.contents.damage.bad_chunks += 1
-            self.contents.damage.skipped_bytes += end - position
+            self._lose(position, end)
         return end
+
+    def _lose(self, start: int, end: int) -> None:
+        self.contents.damage.add(len(self.contents.chunks), start, end)
 
     def _index_chunk(self, place: ChunkPlace, crc: int) -> bool:
         """Note the messages of a chunk; say whether it is sound."""
@@ -254,10 +251,13 @@ class _Scan:
                     channel_id, sequence, log_time_ns, _ = _MESSAGE.unpack_from(data, start)
                     at = start + _MESSAGE.size
                     rows.extend((log_time_ns, channel_id, sequence, number, at, end - at))
+                    if len(rows) > self._message_budget * _INDEX_COLUMNS:
+                        return False
                 elif opcode in (Opcode.CHANNEL, Opcode.SCHEMA) and not self._keep(opcode, data[start:end]):
                     return False
         except (struct.error, ValueError):
             return False
+        self._message_budget -= len(rows) // _INDEX_COLUMNS
         self.contents.chunks.append(place)
         self.contents.rows.extend(rows)
         return True
@@ -292,7 +292,6 @@ _TYPES: dict[int, Any] = {
     Opcode.FOOTER: records.Footer,
     Opcode.SCHEMA: records.Schema,
     Opcode.CHANNEL: records.Channel,
-    Opcode.MESSAGE_INDEX: records.MessageIndex,
     Opcode.CHUNK_INDEX: records.ChunkIndex,
     Opcode.ATTACHMENT: records.Attachment,
     Opcode.ATTACHMENT_INDEX: records.AttachmentIndex,

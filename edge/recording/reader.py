@@ -1,7 +1,8 @@
 """Opens recorded flights, also those that a crash or a bad disk cut short, and plays their events back in order."""
 
 import collections
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -9,10 +10,13 @@ from typing import BinaryIO
 import numpy as np
 
 from edge.recording import channels
-from edge.recording.chunk_reader import Contents, Damage, read_contents, unpack_chunk
+from edge.recording.chunk_reader import MESSAGE_TIMES_BYTES, Contents, read_contents, unpack_chunk
+from edge.recording.damage import Damage
 from edge.transport.messages import TOPICS, Kind, Message
 from edge.transport.wire import Header
 from models.errors import RecordingError
+
+log = logging.getLogger(__name__)
 
 _CHUNKS_HELD = 4
 
@@ -56,10 +60,42 @@ class StreamSummary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Channel:
+class Gap:
+    """A stretch of a recording that cannot be read any more."""
+
+    begin_ns: int | None
+    """When the last message before it was received; None where it begins the file."""
+    end_ns: int | None
+    """When the first message behind it was received; None where it ends the file."""
+    skipped_bytes: int
+    messages: dict[str, int]
+    """Lost at least, by stream; empty where nothing tells."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channel:
+    """What a channel of the file carries."""
+
     kind: Kind
     stream: str
     utc_offset_ns: int
+    every: int
+    """One in so many messages was meant to be recorded."""
+    about: dict[str, str]
+    """Its metadata."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """One message as it lies in the file."""
+
+    channel: Channel
+    sequence: int
+    log_time_ns: int
+    """UTC."""
+    publish_time_ns: int
+    """UTC."""
+    data: memoryview
 
 
 class Recording:
@@ -68,11 +104,11 @@ class Recording:
     def __init__(self, path: Path, contents: Contents) -> None:
         self._path = path
         self._contents = contents
-        self._index = contents.index()
-        used = np.unique(self._index[:, 1]).tolist()
-        self._channels = {number: _identify(path, contents, number) for number in used}
+        index = contents.index()
+        self._channels, self.left_out = _identify_all(path, contents, np.unique(index[:, 1]).tolist())
+        self._index = index[np.isin(index[:, 1], list(self._channels))] if self.left_out else index
         self.streams: dict[str, StreamSummary] = self._summarise()
-        """By name, sensors and topics alike."""
+        """By name, sensors and topics alike. `left_out`: channels that this program cannot read, and why."""
 
     @property
     def path(self) -> Path:
@@ -95,6 +131,11 @@ class Recording:
         return self._contents.damage
 
     @property
+    def utc_offset_ns(self) -> int:
+        """UTC minus the recording's own clock; 0 without events."""
+        return next((channel.utc_offset_ns for channel in self._channels.values()), 0)
+
+    @property
     def start_ns(self) -> int:
         """When the first event was received; 0 without events."""
         return min((stream.first_ns for stream in self.streams.values()), default=0)
@@ -109,17 +150,63 @@ class Recording:
         """How many events `events` yields."""
         return len(self._index)
 
-    def events(self) -> Iterator[Event]:
-        """Yield every event, ordered by time of reception, then channel, then sequence number.
+    def events(self, streams: Collection[str] | None = None) -> Iterator[Event]:
+        """Yield every event, or those of some streams, ordered by time of reception, then channel, then sequence.
 
         Raises:
             RecordingError: a message is not what its channel says.
         """
+        for stored in self.stored(streams):
+            yield self._event(stored.channel, stored.log_time_ns, stored.data)
+
+    def stored(self, streams: Collection[str] | None = None) -> Iterator[Stored]:
+        """Yield messages as they are stored, in the order of `events`."""
         held: collections.OrderedDict[int, bytes] = collections.OrderedDict()
+        index = self._index
+        if streams is not None:
+            numbers = [number for number, channel in self._channels.items() if channel.stream in streams]
+            index = index[np.isin(index[:, 1], numbers)]
         with self._path.open("rb") as file:
-            for log_time_ns, number, _, chunk, offset, size in map(np.ndarray.tolist, self._index):
-                data = self._chunk(file, chunk, held)
-                yield self._event(self._channels[number], log_time_ns, memoryview(data)[offset : offset + size])
+            for log_time_ns, number, sequence, chunk, offset, size in map(np.ndarray.tolist, index):
+                data = memoryview(self._chunk(file, chunk, held))
+                times = data[offset - MESSAGE_TIMES_BYTES : offset]
+                yield Stored(
+                    channel=self._channels[number],
+                    sequence=sequence,
+                    log_time_ns=log_time_ns,
+                    publish_time_ns=int.from_bytes(times[8:], "little"),
+                    data=data[offset : offset + size],
+                )
+
+    def gaps(self) -> list[Gap]:
+        """Return what cannot be read any more, in the order of the file."""
+        first, last = self._chunk_times()
+        found = []
+        for loss in self.damage.losses:
+            before, after = loss.sound_chunks_before - 1, loss.sound_chunks_before
+            messages: collections.Counter[str] = collections.Counter()
+            for number, count in loss.messages.items():
+                known = self._channels.get(number)
+                messages[known.stream if known else f"channel {number}"] += count
+            gap = Gap(
+                begin_ns=last.get(before),
+                end_ns=first.get(after),
+                skipped_bytes=loss.skipped_bytes,
+                messages=dict(messages),
+            )
+            found.append(gap)
+        return found
+
+    def steps_back(self) -> dict[str, int]:
+        """Return how often a stream's time went backwards in the order of writing; only streams where it did."""
+        rows = np.frombuffer(self._contents.rows, dtype=np.uint64).reshape(-1, self._index.shape[1])
+        found: dict[str, int] = {}
+        for number, channel in self._channels.items():
+            times = rows[rows[:, 1] == number, 0]
+            steps = int((times[1:] < times[:-1]).sum())
+            if steps:
+                found[channel.stream] = found.get(channel.stream, 0) + steps
+        return found
 
     def event(self, place: int) -> Event:
         """Return one event by its place in the order of `events`, from 0; at the cost of reading its chunk.
@@ -152,7 +239,19 @@ class Recording:
                 held.popitem(last=False)
         return held[chunk]
 
-    def _event(self, channel: _Channel, log_time_ns: int, data: memoryview) -> Event:
+    def _chunk_times(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Return when the first and the last message of each chunk were received."""
+        rows = self._index[np.argsort(self._index[:, 3], kind="stable")]  # by time within each chunk
+        numbers, begins = np.unique(rows[:, 3], return_index=True)
+        ends = np.append(begins[1:], len(rows)) - 1
+        own_ns = self.utc_offset_ns
+        first, last = (
+            {n: at - own_ns for n, at in zip(numbers.tolist(), rows[places, 0].tolist(), strict=True)}
+            for places in (begins, ends[: len(numbers)])
+        )
+        return first, last
+
+    def _event(self, channel: Channel, log_time_ns: int, data: memoryview) -> Event:
         kind = channel.kind
         log_ns = log_time_ns - channel.utc_offset_ns
         header: Header | None = None
@@ -181,7 +280,7 @@ class Recording:
         """Summarise the channels of one stream (two where its source changed between raw and encoded frames)."""
         channel = self._channels[numbers[0]]
         rows = self._index[np.isin(self._index[:, 1], numbers)]
-        steps = np.diff(rows[:, 2].astype(np.int64))
+        steps = np.diff(rows[:, 2].astype(np.int64)) // channel.every
         first_ns, last_ns = rows[[0, -1], 0].tolist()
         return StreamSummary(
             kind=channel.kind,
@@ -194,15 +293,19 @@ class Recording:
         )
 
 
-def open_recording(path: Path) -> Recording:
+def open_recording(path: Path, watch: Callable[[int], None] = lambda _: None) -> Recording:
     """Open a recorded flight. The whole file is read once: chunks with a wrong checksum are left out and counted.
+
+    Args:
+        path: the file.
+        watch: told how many bytes of it lie behind, for a progress bar.
 
     Raises:
         RecordingError: not readable, not a recording of this program, made by a newer one, or nothing in it is sound.
     """
     try:
         with path.open("rb") as file:
-            contents = read_contents(file, str(path))
+            contents = read_contents(file, str(path), watch)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror}): name an existing recording") from error
     if not contents.rows and (contents.damage.skipped_bytes or channels.METADATA_NAME not in contents.metadata):
@@ -210,7 +313,26 @@ def open_recording(path: Path) -> Recording:
     return Recording(path, contents)
 
 
-def _identify(path: Path, contents: Contents, number: int) -> _Channel:
+def _identify_all(path: Path, contents: Contents, used: list[int]) -> tuple[dict[int, Channel], dict[str, str]]:
+    """Return the channels by number, and why others cannot be read; RecordingError where none can."""
+    known: dict[int, Channel] = {}
+    left_out: dict[str, str] = {}
+    for number in used:
+        try:
+            known[number] = _identify(path, contents, number)
+        except RecordingError as error:
+            if len(used) == 1:
+                raise
+            channel = contents.channels.get(number)
+            left_out[channel.topic[:80] if channel else f"channel {number}"] = str(error)
+    if left_out and not known:
+        raise RecordingError("\n".join(list(left_out.values())[:3]))
+    for reason in left_out.values():
+        log.warning("left out: %s", reason)
+    return known, left_out
+
+
+def _identify(path: Path, contents: Contents, number: int) -> Channel:
     """Return what a channel carries; RecordingError where this program did not write it."""
     channel = contents.channels.get(number)
     schema = contents.schemas.get(channel.schema_id) if channel else None
@@ -220,6 +342,7 @@ def _identify(path: Path, contents: Contents, number: int) -> _Channel:
     try:
         version = int(about["format"])
         utc_offset_ns = int(about["utc_offset_ns"])
+        every = max(int(about.get("every", "1")), 1)
         kind_name, stream = about["kind"], about["stream"]
     except (KeyError, ValueError) as error:
         raise RecordingError(
@@ -237,4 +360,6 @@ def _identify(path: Path, contents: Contents, number: int) -> _Channel:
         raise RecordingError(
             f"{path}: stream {stream[:80]!r}: expected a name of {channels.STREAM_NAME_RULE}: record again with one"
         )
-    return _Channel(kind=kind, stream=channels.stream_name(kind, stream), utc_offset_ns=utc_offset_ns)
+    return Channel(
+        kind=kind, stream=channels.stream_name(kind, stream), utc_offset_ns=utc_offset_ns, every=every, about=about
+    )
