@@ -232,10 +232,35 @@ class MavlinkConfig(_Config, frozen=True, kw_only=True):
 
 
 class RecordingConfig(_Config, frozen=True, kw_only=True):
-    """Where the flight is recorded."""
+    """Where the flight is recorded, and what of it. See docs/recordings.md."""
 
     directory: str
     """Folder for <UTC time>.mcap files; made when absent."""
+    max_file_bytes: int = 4_000_000_000
+    """A file that is so large is followed by the next, looked at once a second; the default suits a FAT disk."""
+    max_file_s: float = 600.0
+    """So is a file that is so old."""
+    min_free_bytes: int = 1_000_000_000
+    """Recording pauses while the disk has less free than this, and goes on by itself when there is a tenth more."""
+    topics: tuple[str, ...] = ()
+    """What is recorded: names of streams, and classification, status, pose, truth. Empty: everything."""
+    every: dict[str, int] = {}
+    """Of a stream or topic, record one message in so many; those that are not named: all."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_file_bytes >= 1 << 20, f"max_file_bytes is {self.max_file_bytes}: expected at least 2^20")
+        _require(self.max_file_s >= 1, f"max_file_s is {self.max_file_s}: expected at least 1")
+        _require(self.min_free_bytes >= 0, f"min_free_bytes is {self.min_free_bytes}: expected at least 0")
+        for name, step in self.every.items():
+            _require(1 <= step <= 1_000_000, f"every.{name} is {step}: expected 1 to 1000000")
+
+    def takes(self, name: str) -> bool:
+        """Say whether a stream or topic is recorded."""
+        return not self.topics or name in self.topics
+
+
+RECORDED_TOPICS = ("classification", "status", "pose", "truth")
+"""What a flight records beside its streams."""
 
 
 class FlightConfig(_Config, frozen=True, kw_only=True):
@@ -270,6 +295,7 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
             claim = _STREAM_NAME.fullmatch(name) is not None
             _require(claim, f"stream {name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 _ . -")
         self._require_different_endpoints()
+        self._require_recorded_names()
         needs = "pipeline.backend is tensorrt: expected plans, the folder that uav-calibrate build --plans filled"
         _require(self.plans is not None or self.pipeline.backend != "tensorrt", needs)
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
@@ -283,6 +309,12 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
             if endpoint is not None:
                 other = used.setdefault(endpoint, name)
                 _require(other == name, f"{name} and {other} have the endpoint {endpoint}: give each its own")
+
+    def _require_recorded_names(self) -> None:
+        if self.recording is not None:
+            known = {*self.streams, *RECORDED_TOPICS}
+            unknown = sorted({*self.recording.topics, *self.recording.every} - known)
+            _require(not unknown, f"recording names {unknown}: known are {sorted(known)}")
 
 
 def check_modalities(streams: Mapping[str, StreamConfig], config: PipelineConfig, modalities: Sequence[str]) -> None:

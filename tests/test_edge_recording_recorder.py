@@ -1,5 +1,6 @@
 """The recorder process, with real sockets, real signals and real kills."""
 
+import errno
 import itertools
 import json
 import os
@@ -15,12 +16,12 @@ from pathlib import Path
 import pytest
 from recorded import START_NS, WINDOW_BYTES, iq_message
 
-from edge.config import FlightConfig, StreamConfig
+from edge.config import FlightConfig, RecordingConfig, StreamConfig
 from edge.recording.chunk_writer import CHUNK_BYTES
+from edge.recording.flight_files import DISK_FULL, FlightFiles
 from edge.recording.reader import open_recording
 from edge.recording.recorder import TOO_LATE, Recorder
-from edge.recording.writer import RecordingWriter
-from edge.transport.messages import Kind, Pose, Truth, pack
+from edge.transport.messages import Kind, Pose, RecorderStatus, Truth, pack
 from edge.transport.sockets import BlockingPublisher, Publisher
 from edge.transport.wire import Stamp, encode_bytes
 from models.errors import ConfigError, RecordingError
@@ -30,10 +31,14 @@ TRUTH = Truth(capture_ns=START_NS, class_id=2, label="field")
 POSE = Pose(capture_ns=START_NS, latitude_deg=1.0, longitude_deg=2.0, altitude_m=3.0)
 
 
-def _config(folder: Path) -> FlightConfig:
+def _config(folder: Path, **wanted: object) -> FlightConfig:
     streams = {"radio": StreamConfig(modality="iq", endpoint=f"ipc://{folder}/radio", rate_hz=100.0)}
     return FlightConfig(
-        bundle="x.uavb", streams=streams, results=f"ipc://{folder}/results", pose=f"ipc://{folder}/pose"
+        bundle="x.uavb",
+        streams=streams,
+        results=f"ipc://{folder}/results",
+        pose=f"ipc://{folder}/pose",
+        recording=RecordingConfig(directory=".", min_free_bytes=0, **wanted),  # type: ignore[arg-type]
     )
 
 
@@ -42,7 +47,7 @@ bundle: demo.uavb
 streams:
   radio: {{modality: iq, endpoint: "ipc://{folder}/radio", rate_hz: 100.0}}
 results: ipc://{folder}/results
-recording: {{directory: flights}}
+recording: {{directory: flights, min_free_bytes: 0}}
 """
 
 
@@ -91,7 +96,10 @@ def test_sigterm_ends_the_recording_in_order(tmp_path: Path, root: Path) -> None
         stdout, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     summary = json.loads(stdout.splitlines()[-1])
-    assert summary["streams"]["radio"] == {"recorded": 20, "bytes": 20 * WINDOW_BYTES, "lost": 0, "refused": {}}
+    assert summary["streams"]["radio"] == {
+        "recorded": 20, "bytes": 20 * WINDOW_BYTES, "lost": 0, "refused": {}, "left_out": 0,
+    }  # fmt: skip
+    assert summary["files"] == [str(path)]
     assert "radio: 20 messages recorded, 1.3 MB, 0 lost" in stdout
     recording = open_recording(path)
     assert [event.header.sequence for event in recording.events() if event.header] == list(range(20))
@@ -119,15 +127,16 @@ def test_recording_is_named_by_time_in_the_configured_directory(tmp_path: Path, 
         process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     (path,) = (tmp_path / "flights").glob("2*Z.mcap")
-    assert open_recording(path).event_count == 0
+    assert list(open_recording(path).streams) == ["recorder"]
 
 
 @contextmanager
 def _recorder(
-    folder: Path, publisher: type[Publisher] = BlockingPublisher
+    folder: Path, publisher: type[Publisher] = BlockingPublisher, **wanted: object
 ) -> Iterator[tuple[Recorder, dict[str, Publisher], Callable[[], None]]]:
     """Run a recorder in a thread; the function it gives stops it, and lets its error out."""
-    config = _config(folder)
+    config = _config(folder, **wanted)
+    assert config.recording is not None
     endpoints = {"radio": config.streams["radio"].endpoint, "results": config.results, "pose": str(config.pose)}
     publishers = {name: publisher(endpoint) for name, endpoint in endpoints.items()}
     stop = threading.Event()
@@ -145,8 +154,8 @@ def _recorder(
         for failure in failures:
             raise failure
 
-    with RecordingWriter(folder / "flight.mcap") as writer:
-        recorder = Recorder(config, writer)
+    with FlightFiles(folder / "flight.mcap", config.recording) as files:
+        recorder = Recorder(config, files)
         thread = threading.Thread(target=work, name="recorder under test")
         thread.start()
         try:
@@ -167,8 +176,8 @@ def test_results_and_poses_are_recorded_beside_the_sensors(tmp_path: Path) -> No
         _await(lambda: all(tally.recorded for tally in recorder.tallies.values()))
         finish()
     events = list(open_recording(tmp_path / "flight.mcap").events())
-    assert {event.stream for event in events} == {"radio", "truth", "pose"}
-    assert {event.message for event in events if event.message} == {TRUTH, POSE}
+    assert {event.stream for event in events} == {"radio", "truth", "pose", "recorder"}
+    assert {event.message for event in events if isinstance(event.message, Truth | Pose)} == {TRUTH, POSE}
 
 
 def test_gaps_are_counted_as_lost_and_a_restart_is_not(tmp_path: Path) -> None:
@@ -196,7 +205,7 @@ def test_garbage_is_counted_by_reason_and_not_recorded(tmp_path: Path) -> None:
         _await(lambda: [count.total() for count in refused] == [4, 2])
         finish()
     assert refused[0] == {"wrong_parts": 1, "short_header": 1, "bad_magic": 1, "wrong_kind": 1}
-    assert open_recording(tmp_path / "flight.mcap").event_count == 0
+    assert list(open_recording(tmp_path / "flight.mcap").streams) == ["recorder"]
 
 
 def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp_path: Path) -> None:
@@ -205,7 +214,7 @@ def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp
         publishers["radio"].send((header_bytes, payload[:-5]))
         _await(lambda: recorder.tallies["radio"].recorded == 1)
         finish()
-    (event,) = open_recording(tmp_path / "flight.mcap").events()
+    (event,) = open_recording(tmp_path / "flight.mcap").events(["radio"])
     assert event.payload == payload[:-5]
 
 
@@ -213,21 +222,24 @@ def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp
 def test_stream_whose_name_no_recording_can_hold_is_refused_before_the_flight(tmp_path: Path, name: str) -> None:
     streams = {name: StreamConfig(modality="iq", endpoint=f"ipc://{tmp_path}/a", rate_hz=1.0)}
     config = FlightConfig(bundle="x.uavb", streams=streams, results=f"ipc://{tmp_path}/b")
-    with RecordingWriter(tmp_path / "flight.mcap") as writer, pytest.raises(ConfigError, match="expected a name"):
-        Recorder(config, writer)
+    wanted = RecordingConfig(directory=".", min_free_bytes=0)
+    with FlightFiles(tmp_path / "flight.mcap", wanted) as files, pytest.raises(ConfigError, match="expected a name"):
+        Recorder(config, files)
 
 
 def _stall_disk(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> threading.Event:
-    """Let the first fdatasync, of the first chunk, last until an event; return what is set as it begins."""
+    """Let the first write of a chunk last until an event; return what is set as it begins."""
     begun = threading.Event()
+    write = os.write
 
-    def stall(file: int) -> None:
-        begun.set()
-        until.wait(PATIENCE_S)
+    def stall(file: int, data: memoryview) -> int:
+        if len(data) >= CHUNK_BYTES:
+            begun.set()
+            until.wait(PATIENCE_S)
+        return write(file, data)
 
-    monkeypatch.setattr("edge.recording.chunk_writer.os.fdatasync", stall)
-    monkeypatch.setattr("edge.recording.chunk_writer.SYNC_PERIOD_S", 0.0)
-    monkeypatch.setattr("edge.recording.recorder.FLUSH_PERIOD_S", PATIENCE_S)
+    monkeypatch.setattr("edge.recording.chunk_writer.os.write", stall)
+    monkeypatch.setattr("edge.recording.recorder.TEND_PERIOD_S", PATIENCE_S)
     return begun
 
 
@@ -276,17 +288,107 @@ def test_messages_that_wait_when_the_recorder_must_end_are_counted(
     assert tally.recorded + tally.refused[TOO_LATE] == 60
 
 
-def test_full_disk_ends_the_recorder_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(file: int, data: memoryview) -> int:
-        raise OSError(28, "No space left on device")
+def _fail(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let every write to a recording fail."""
 
+    def fail(file: int, data: memoryview) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("edge.recording.chunk_writer.os.write", fail)
+
+
+def test_disk_that_fails_ends_the_recorder_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with _recorder(tmp_path) as (_, publishers, finish):
-        monkeypatch.setattr("edge.recording.chunk_writer.os.write", fail)
+        _fail(monkeypatch, errno.EIO)
         for sequence in range(2 * CHUNK_BYTES // WINDOW_BYTES):
             publishers["radio"].send(_window(sequence))
         _await(lambda: not _is_recording())
-        with pytest.raises(RecordingError, match="No space left on device"):
+        with pytest.raises(RecordingError, match="Input/output error"):
             finish()
+
+
+def test_disk_that_fills_between_two_looks_costs_what_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.recording.recorder.TEND_PERIOD_S", 0.02)
+    monkeypatch.setattr("edge.recording.flight_files.RETRY_S", 0.0)
+    windows = 3 * CHUNK_BYTES // WINDOW_BYTES
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        tally = recorder.tallies["radio"]
+        with monkeypatch.context() as full:
+            _fail(full, errno.ENOSPC)
+            for sequence in range(windows):
+                publishers["radio"].send(_window(sequence))
+            _await(lambda: tally.refused[DISK_FULL] == windows)
+        sent = itertools.count(windows)
+
+        def is_recording_again() -> bool:
+            publishers["radio"].send(_window(next(sent)))
+            return tally.recorded > 0
+
+        _await(is_recording_again)
+        last = next(sent)
+        publishers["radio"].send(_window(last))
+        _await(lambda: tally.last is not None and tally.last.sequence == last)
+        finish()
+    found = [number for path in sorted(tmp_path.glob("*.mcap")) for number in _sequences(path)]
+    assert len(found) == tally.recorded > 0
+    assert tally.recorded + tally.refused[DISK_FULL] + tally.lost == last + 1
+    assert "No space left on device" in caplog.text
+    assert "recording goes on" in caplog.text
+
+
+def test_recorder_tells_once_a_second_in_the_recording_how_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.recording.recorder.TEND_PERIOD_S", 0.02)
+    with _recorder(tmp_path) as (recorder, publishers, finish):
+        for sequence in (0, 1, 5):
+            publishers["radio"].send(_window(sequence))
+        publishers["radio"].send([b"garbage"])
+        _await(lambda: recorder.tallies["radio"].refused.total() == 1)
+        finish()
+    told = [event.message for event in open_recording(tmp_path / "flight.mcap").events(["recorder"])]
+    assert all(isinstance(message, RecorderStatus) for message in told)
+    last = told[-1]
+    assert isinstance(last, RecorderStatus)
+    assert (last.recorded["radio"], last.lost["radio"], last.refused["radio"], last.pause) == (3, 3, 1, "")
+
+
+def test_topics_that_are_not_wanted_are_left_out_and_counted(tmp_path: Path) -> None:
+    config = _config(tmp_path, topics=("truth",))
+    assert config.recording is not None
+    stop = threading.Event()
+    with FlightFiles(tmp_path / "flight.mcap", config.recording) as files, Publisher(config.results) as results:
+        recorder = Recorder(config, files)
+        thread = threading.Thread(target=recorder.run, args=(stop,))
+        thread.start()
+        assert results.wait_for_listeners(1, PATIENCE_S)
+        results.send(encode_bytes(Kind.POSE, Stamp(0, 1, 0, 0, 0), pack(POSE)))
+        results.send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 1, 0, 0), pack(TRUTH)))
+        _await(lambda: recorder.tallies["results"].recorded == 1)
+        stop.set()
+        thread.join()
+    assert list(recorder.tallies) == ["results"]  # streams that are not wanted are not even heard
+    assert recorder.tallies["results"].left_out == 1
+    assert set(open_recording(tmp_path / "flight.mcap").streams) == {"truth", "recorder"}
+
+
+def test_one_message_in_so_many_is_recorded_and_the_rest_is_not_missed(tmp_path: Path) -> None:
+    with _recorder(tmp_path, every={"radio": 4, "truth": 2}) as (recorder, publishers, finish):
+        for sequence in [*range(10), *range(20, 32)]:
+            publishers["radio"].send(_window(sequence))
+        for sequence in range(5):
+            publishers["results"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, sequence, 0, 0), pack(TRUTH)))
+        tallies = [recorder.tallies[name] for name in ("radio", "results")]
+        _await(lambda: [tally.recorded + tally.left_out for tally in tallies] == [22, 5])
+        finish()
+    recording = open_recording(tmp_path / "flight.mcap")
+    numbers = [event.header.sequence for event in recording.events(["radio"]) if event.header]
+    assert numbers == [0, 4, 8, 20, 24, 28]
+    assert recording.streams["radio"].missing == 2  # 12 and 16: never received, and told as lost
+    assert tallies[0].lost == 10
+    assert recording.streams["truth"].count == 3
 
 
 def _is_recording() -> bool:

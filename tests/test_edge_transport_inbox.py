@@ -27,7 +27,7 @@ from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError, DeviceError, LinkError
 
 PATIENCE_S = 20.0
-PATIENCE_MS = 20_000
+PATIENCE_MS = 2_000
 SLOTS = 4
 FRAME = np.arange(128 * 256 * 3, dtype=np.uint8).reshape(128, 256, 3)
 

@@ -1,4 +1,4 @@
-"""`uav-edge record`: every stream of a deployment, its results and poses, into one file."""
+"""`uav-edge record`: every stream of a deployment, its results and poses, into files."""
 
 import argparse
 import sys
@@ -22,23 +22,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Record until SIGTERM, Ctrl-C or the time is over; say what was recorded, and what was lost."""
-    from edge.config import load_flight
+    from edge.config import RecordingConfig, load_flight
     from edge.operations.signals import stop_on_signals
+    from edge.recording.flight_facts import about_flight
+    from edge.recording.flight_files import FlightFiles
     from edge.recording.recorder import Recorder
-    from edge.recording.writer import RecordingWriter
     from models.command_line import print_json
 
     stop = stop_on_signals()
     config = load_flight(args.config)
-    path = args.out or _path(config, args.config)
-    with RecordingWriter(path, metadata={"bundle": Path(config.bundle).name}) as writer:
-        writer.attach("flight.yaml", "application/yaml", args.config.read_bytes())
-        recorder = Recorder(config, writer)
+    wanted = config.recording or RecordingConfig(directory=".")
+    with FlightFiles(args.out or _path(config, args.config), wanted, about_flight(config, args.config)) as files:
+        recorder = Recorder(config, files)
         if args.seconds is not None:
             timer = threading.Timer(args.seconds, stop.set)
             timer.daemon = True
             timer.start()
-        print(f"recording to {path}", file=sys.stderr, flush=True)
+        where = files.paths[0] if files.paths else f"nothing yet: {files.pause}"
+        print(f"recording to {where}", file=sys.stderr, flush=True)
         try:
             recorder.run(stop)
         finally:
@@ -50,18 +51,20 @@ def run(args: argparse.Namespace) -> int:
                 "bytes": tally.recorded_bytes,
                 "lost": tally.lost,
                 "refused": dict(tally.refused),
+                "left_out": tally.left_out,
             }
             for name, tally in recorder.tallies.items()
         }
-        print_json({"path": str(path), "streams": streams})
+        print_json({"files": [str(path) for path in files.paths], "streams": streams})
     return 0
 
 
 def _print_tallies(recorder: "Recorder") -> None:
     for name, tally in recorder.tallies.items():
         refused = "".join(f", {count} refused ({reason})" for reason, count in tally.refused.items())
+        left_out = f", {tally.left_out} left out" if tally.left_out else ""
         megabytes = tally.recorded_bytes / 1e6
-        print(f"{name}: {tally.recorded} messages recorded, {megabytes:.1f} MB, {tally.lost} lost{refused}")
+        print(f"{name}: {tally.recorded} messages recorded, {megabytes:.1f} MB, {tally.lost} lost{refused}{left_out}")
 
 
 def _path(config: "FlightConfig", config_path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from edge.transport.messages import TOPICS, Classification, Kind, Message, PipelineStatus, Pose, Truth
+from edge.transport.messages import TOPICS, Classification, Kind, Message, PipelineStatus, Pose, RecorderStatus, Truth
 from edge.transport.wire import HEADER_BYTES, Header, Reason, decode_header
 from models.errors import RecordingError
 
@@ -26,7 +26,9 @@ MESSAGE_TYPES: dict[Kind, Any] = {
     Kind.POSE: Pose,
     Kind.TRUTH: Truth,
 }
-MESSAGE_KINDS: dict[Any, Kind] = {type_: kind for kind, type_ in MESSAGE_TYPES.items()}
+MESSAGE_KINDS: dict[Any, Kind] = {type_: kind for kind, type_ in MESSAGE_TYPES.items()} | {
+    RecorderStatus: Kind.RECORDER
+}
 STREAM_NAME_RULE = "1 to 64 letters, digits, _, . or -, and no topic's name"
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TOPIC_NAMES = frozenset(topic.channel.strip("/") for topic in TOPICS.values() if "{id}" not in topic.channel)
@@ -75,6 +77,7 @@ _STORED: dict[Kind, type[msgspec.Struct]] = {
     Kind.STATUS: PipelineStatus,
     Kind.POSE: _LocationFix,
     Kind.TRUTH: Truth,
+    Kind.RECORDER: RecorderStatus,
 }
 _ENCODER = msgspec.json.Encoder()
 _DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(to) for kind, to in _STORED.items()}

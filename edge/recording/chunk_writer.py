@@ -6,9 +6,8 @@ chunk that needs them: one damaged chunk would cost the whole rest of a flight.
 
 import os
 import struct
-import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from mcap import records
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 
+from edge.recording.checksums import combined
 from models.errors import RecordingError
 
 MAGIC = b"\x89MCAP0\r\n"
 CHUNK_BYTES = 1 << 20
 CHUNK_SPAN_NS = 1_000_000_000
 """An open chunk is written when its messages span this long, so that slow streams lose little too."""
-SYNC_PERIOD_S = 1.0
 
 _CHUNK = struct.Struct("<BQQQQIIQ")
 _MESSAGE = struct.Struct("<BQHIQQ")
@@ -43,7 +42,7 @@ class _OpenChunk:
 
 
 class ChunkWriter:
-    """One MCAP file being written: uncompressed chunks with CRCs, fdatasync each second, indexes at the end."""
+    """One MCAP file being written: uncompressed chunks with CRCs, indexes and a CRC of the whole at the end."""
 
     def __init__(self, path: Path, profile: str, library: str) -> None:
         self._path = path
@@ -53,7 +52,7 @@ class ChunkWriter:
         except OSError as error:
             raise RecordingError(f"{path}: cannot be created ({error.strerror}): choose another file") from error
         self._end = 0
-        self._last_sync_s = time.monotonic()
+        self._data_crc = 0
         self._chunk = _OpenChunk()
         self._schemas: dict[str, records.Schema] = {}
         self._channels: dict[int, records.Channel] = {}
@@ -61,7 +60,14 @@ class ChunkWriter:
         self._chunks: list[records.ChunkIndex] = []
         self._attachments: list[records.AttachmentIndex] = []
         self._metadata: list[records.MetadataIndex] = []
-        self._append(MAGIC + _record(records.Header(profile=profile, library=library)))
+        self.unwritten: dict[int, int] = {}
+        """Messages by channel that were taken, and lost when the disk failed."""
+        self._append_summed(MAGIC + _record(records.Header(profile=profile, library=library)))
+
+    @property
+    def size_bytes(self) -> int:
+        """What the file has grown to, without what is still waiting."""
+        return self._end
 
     def add_channel(self, topic: str, encoding: str, schema: tuple[str, str, bytes], metadata: dict[str, str]) -> int:
         """Return the id of a new channel; `schema` is name, encoding and data."""
@@ -120,13 +126,13 @@ class ChunkWriter:
                 media_type=media_type,
             )
         )
-        self._append(raw)
+        self._append_summed(raw)
 
     def add_metadata(self, name: str, metadata: dict[str, str]) -> None:
         """Add a named table of texts."""
         raw = _record(records.Metadata(name=name, metadata=metadata))
         self._metadata.append(records.MetadataIndex(offset=self._end, length=len(raw), name=name))
-        self._append(raw)
+        self._append_summed(raw)
 
     def flush(self) -> None:
         """Write the open chunk, so that a crash cannot cost it any more."""
@@ -134,26 +140,37 @@ class ChunkWriter:
         if chunk.data:
             self._chunk = _OpenChunk()
             self._write_chunk(chunk)
-        now_s = time.monotonic()
-        if now_s - self._last_sync_s >= SYNC_PERIOD_S:
-            self._last_sync_s = now_s
-            self._sync()
+
+    def syncing(self) -> Callable[[], None]:
+        """Return a function that lets what is written survive a power cut; it may last, and run beside other calls."""
+        if self._file < 0:
+            return lambda: None
+        file = os.dup(self._file)
+
+        def sync() -> None:
+            try:
+                os.fdatasync(file)
+            except OSError as error:
+                raise RecordingError(f"{self._path}: cannot be written ({error.strerror}): check the disk") from error
+            finally:
+                os.close(file)
+
+        return sync
 
     def finish(self) -> None:
         """Write what is open and the indexes, and close the file. Nothing happens when it is closed already."""
         if self._file < 0:
             return
         self.flush()
-        self._append(_record(records.DataEnd(data_section_crc=0)) + self._summary(self._end + 13))
-        self._sync()
+        self._append(_record(records.DataEnd(data_section_crc=self._data_crc)) + self._summary(self._end + 13))
+        sync = self.syncing()
         os.close(self._file)
         self._file = -1
+        sync()
 
     def _write_chunk(self, chunk: _OpenChunk) -> None:
-        size = len(chunk.data)
-        head = _CHUNK.pack(
-            Opcode.CHUNK, _CHUNK_FIXED_BYTES + size, chunk.start_ns, chunk.end_ns, size, zlib.crc32(chunk.data), 0, size
-        )
+        size, crc = len(chunk.data), zlib.crc32(chunk.data)
+        head = _CHUNK.pack(Opcode.CHUNK, _CHUNK_FIXED_BYTES + size, chunk.start_ns, chunk.end_ns, size, crc, 0, size)
         start = self._end
         indexes_at = start + len(head) + size
         index_data = bytearray()
@@ -161,7 +178,12 @@ class ChunkWriter:
         for channel_id, entries in chunk.index.items():
             offsets[channel_id] = indexes_at + len(index_data)
             index_data += _record(records.MessageIndex(channel_id=channel_id, records=entries))
-        self._append(head, chunk.data, index_data)
+        try:
+            self._append(head, chunk.data, index_data)
+        except RecordingError:
+            self.unwritten = {channel_id: len(entries) for channel_id, entries in chunk.index.items()}
+            raise
+        self._data_crc = zlib.crc32(index_data, combined(zlib.crc32(head, self._data_crc), crc, size))
         self._chunks.append(
             records.ChunkIndex(
                 chunk_length=len(head) + size,
@@ -211,6 +233,10 @@ class ChunkWriter:
             schema_count=len(self._schemas),
         )
 
+    def _append_summed(self, raw: bytes) -> None:
+        self._append(raw)
+        self._data_crc = zlib.crc32(raw, self._data_crc)
+
     def _append(self, *parts: Buffer) -> None:
         if self._file < 0:
             raise RecordingError(f"{self._path}: recording ended already")
@@ -222,12 +248,6 @@ class ChunkWriter:
         except OSError as error:
             self._give_up(error)
         self._end += sum(len(part) for part in parts)
-
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._file)
-        except OSError as error:
-            self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         """Cut off what was half written and end the recording: all before it stays readable."""

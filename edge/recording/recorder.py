@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.clock import Clock, SystemClock
-from edge.config import FlightConfig
-from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS, STREAM_NAME_RULE, is_stream_name
-from edge.recording.writer import RecordingWriter
+from edge.config import RECORDED_TOPICS, FlightConfig, RecordingConfig
+from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS, STREAM_NAME_RULE, is_stream_name, stream_name
+from edge.recording.flight_files import DISK_FULL, FlightFiles
 from edge.transport.inbox import Inbox, Payload, open_inbox
-from edge.transport.messages import Kind, unpack
+from edge.transport.messages import Kind, RecorderStatus, unpack
 from edge.transport.ring import Loan
 from edge.transport.sockets import HIGH_WATER_MARK, Buffer, Subscriber
 from edge.transport.wire import FLAG_RING, Header, Reason, encode_header
@@ -24,7 +24,7 @@ from models.errors import ConfigError, InputError, RecordingError
 log = logging.getLogger(__name__)
 
 RECEIVE_TIMEOUT_MS = 100
-FLUSH_PERIOD_S = 1.0
+TEND_PERIOD_S = 1.0
 DRAIN_TIMEOUT_MS = 20
 DRAIN_S = 0.5
 """After a stop, what was sent before it is still recorded, but not for longer."""
@@ -33,6 +33,7 @@ COUNT_S = 0.5
 TOO_LATE = "too_late"
 RESULTS = "results"
 POSE = "pose"
+_OWN = stream_name(Kind.RECORDER, "")
 _Record = Callable[[str, Header, Buffer, int], str | None]
 """Takes stream, header, payload and time of reception; returns why it refuses, if it does."""
 
@@ -47,8 +48,15 @@ class Tally:
     """Sent, but never received here: gaps in the sequence numbers of one epoch."""
     refused: Counter[str] = field(default_factory=Counter)
     """Received but not recorded, by reason."""
+    left_out: int = 0
+    """Not wanted by `recording.topics` and `recording.every`."""
     last: Header | None = None
     """Of the last message."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages that should be in the recording and are not."""
+        return self.lost + self.refused.total()
 
     def note_sequence(self, header: Header) -> None:
         """Count what is missing before a message."""
@@ -60,8 +68,8 @@ class Tally:
 class Recorder:
     """Records every stream of a deployment, its results and poses, until it is stopped."""
 
-    def __init__(self, config: FlightConfig, writer: RecordingWriter, clock: Clock | None = None) -> None:
-        """Connect to every endpoint.
+    def __init__(self, config: FlightConfig, files: FlightFiles, clock: Clock | None = None) -> None:
+        """Connect to every endpoint of which anything is wanted.
 
         Raises:
             ConfigError: a stream has a name that no recording can hold.
@@ -69,9 +77,11 @@ class Recorder:
         for name in config.streams:
             if name == RESULTS or not is_stream_name(name):
                 raise ConfigError(f"stream {name!r}: expected a name of {STREAM_NAME_RULE}, nor {RESULTS}: rename it")
-        self._writer = writer
+        self._files = files
+        self._wanted = config.recording or RecordingConfig(directory=".")
+        self._seen: Counter[int] = Counter()
+        """Answers, statuses and the like received, by kind."""
         self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._stopped_ns = 0
         self._failure: RecordingError | None = None
@@ -80,32 +90,47 @@ class Recorder:
         self._threads: list[threading.Thread] = []
         for name, stream in config.streams.items():
             waiting = max(HIGH_WATER_MARK, round(stream.rate_hz))
-            self._add(name, open_inbox(stream, high_water_mark=waiting), self._record_sensor)
-        self._add(RESULTS, Inbox(Subscriber(config.results, high_water_mark=1_000)), self._record_message)
-        if config.pose is not None:
+            if self._wanted.takes(name):
+                self._add(name, open_inbox(stream, high_water_mark=waiting), self._record_sensor)
+        if any(self._wanted.takes(topic) for topic in RECORDED_TOPICS):
+            self._add(RESULTS, Inbox(Subscriber(config.results, high_water_mark=1_000)), self._record_message)
+        if config.pose is not None and self._wanted.takes(POSE):
             self._add(POSE, Inbox(Subscriber(config.pose)), self._record_message)
 
     def run(self, stop: threading.Event) -> None:
         """Record until `stop` is set, then what has arrived until then.
 
         Raises:
-            RecordingError: the disk is full or failed; what was recorded before is saved.
+            RecordingError: the disk failed; what was recorded before is saved. A full one is waited for.
         """
         for thread in self._threads:
             thread.start()
-        lost = 0
-        while not stop.wait(FLUSH_PERIOD_S) and self._failure is None:
-            self._flush()
-            lost_now = sum(tally.lost for tally in self.tallies.values())
-            if lost_now > lost:
-                log.warning("%d messages lost on the way here in the last second: %d in all", lost_now - lost, lost_now)
-            lost = lost_now
+        told = 0
+        while not stop.wait(TEND_PERIOD_S) and self._failure is None:
+            self._tend()
+            dropped = sum(tally.dropped for tally in self.tallies.values())
+            if dropped > told:
+                log.warning("%d messages not recorded in the last second: %d in all", dropped - told, dropped)
+            told = dropped
         self._stopped_ns = self._clock.now_ns()
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+        self._book_unwritten()
         if self._failure is not None:
             raise self._failure
+        self._files.write_message(self.status(), self._clock.now_ns())
+
+    def status(self) -> RecorderStatus:
+        """Return how the recording goes."""
+        return RecorderStatus(
+            time_ns=self._clock.now_ns(),
+            free_bytes=self._files.free_bytes(),
+            pause=self._files.pause,
+            recorded={name: tally.recorded for name, tally in self.tallies.items()},
+            lost={name: tally.lost for name, tally in self.tallies.items()},
+            refused={name: tally.refused.total() for name, tally in self.tallies.items()},
+        )
 
     def _add(self, name: str, inbox: Inbox, record: _Record) -> None:
         self.tallies[name] = Tally()
@@ -146,6 +171,9 @@ class Recorder:
             return
         header, payload = received
         tally.note_sequence(header)
+        if not self._is_wanted(name, header):
+            tally.left_out += 1
+            return
         if isinstance(payload, Loan):
             copy = bytes(payload.view)
             if not payload.is_intact():
@@ -153,8 +181,7 @@ class Recorder:
                 return
             header, payload = header._replace(flags=header.flags & ~FLAG_RING), copy
         try:
-            with self._lock:
-                refusal = record(name, header, payload, log_ns)
+            refusal = record(name, header, payload, log_ns)
         except RecordingError as error:
             self._failure = self._failure or error
             return
@@ -164,14 +191,22 @@ class Recorder:
         tally.recorded += 1
         tally.recorded_bytes += len(payload)
 
-    def _record_sensor(self, name: str, header: Header, payload: Buffer, log_ns: int) -> Reason | None:
+    def _is_wanted(self, name: str, header: Header) -> bool:
+        """Say whether a message is recorded: sensors' by number, so that gaps can be told, others in turn."""
+        if header.kind in SENSOR_KINDS:
+            return header.sequence % self._wanted.every.get(name, 1) == 0
+        topic = Kind(header.kind).name.lower()
+        self._seen[header.kind] += 1
+        every = self._wanted.every.get(topic, 1)
+        return self._wanted.takes(topic) and (self._seen[header.kind] - 1) % every == 0
+
+    def _record_sensor(self, name: str, header: Header, payload: Buffer, log_ns: int) -> str | None:
         """Record a message of a sensor as it came, also where its payload contradicts its header: replay refuses it."""
         if header.kind not in SENSOR_KINDS:
             return Reason.KIND
-        self._writer.write_sensor(name, header, encode_header(header), payload, log_ns)
-        return None
+        return self._files.write_sensor(name, header, encode_header(header), payload, log_ns)
 
-    def _record_message(self, name: str, header: Header, payload: Buffer, log_ns: int) -> Reason | None:
+    def _record_message(self, name: str, header: Header, payload: Buffer, log_ns: int) -> str | None:
         kind = MESSAGE_TYPES.get(Kind(header.kind))
         if kind is None:
             return Reason.KIND
@@ -179,15 +214,24 @@ class Recorder:
             message = unpack(payload, kind)
         except InputError:
             return Reason.DECODE
-        self._writer.write_message(message, log_ns)
-        return None
+        return self._files.write_message(message, log_ns)
 
-    def _flush(self) -> None:
+    def _tend(self) -> None:
         try:
-            with self._lock:
-                self._writer.flush()
+            self._files.write_message(self.status(), self._clock.now_ns())
+            self._files.tend(self.status)
         except RecordingError as error:
             self._failure = self._failure or error
+        self._book_unwritten()
+
+    def _book_unwritten(self) -> None:
+        """Take back what was counted as recorded, but was lost when the disk was full."""
+        for name in list(self._files.unwritten):
+            count = self._files.unwritten.pop(name)
+            tally = self.tallies.get(name) or self.tallies.get(RESULTS)
+            if tally is not None and name != _OWN:
+                tally.recorded -= count
+                tally.refused[DISK_FULL] += count
 
 
 def _refuse(name: str, header: Header, payload: Buffer, log_ns: int) -> str:

@@ -1,12 +1,13 @@
 """Records a flight: sensor messages as they came over the wire, and the pipeline's answers, in one MCAP file."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from edge.recording import channels
 from edge.recording.chunk_writer import Buffer, ChunkWriter
-from edge.transport.messages import TOPICS, Kind, Message, PipelineStatus
+from edge.transport.messages import TOPICS, Kind, Message, PipelineStatus, RecorderStatus
 from edge.transport.wire import Header, Reason, decode_header
 from models.errors import RecordingError
 
@@ -14,17 +15,26 @@ from models.errors import RecordingError
 class RecordingWriter:
     """A recording being written. Closed by `close` or at the end of a `with`; a crash costs at most the open chunk."""
 
-    def __init__(self, path: Path, *, metadata: dict[str, str] | None = None, utc_offset_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        metadata: dict[str, str] | None = None,
+        utc_offset_ns: int | None = None,
+        every: Mapping[str, int] | None = None,
+    ) -> None:
         """Create the file; it must not exist yet.
 
         Args:
             path: file to create.
             metadata: texts about the flight.
             utc_offset_ns: UTC minus the clock of all times given here; the system's by default.
+            every: streams and topics of which the caller gives one message in so many, so that the rest is not missed.
         Raises:
             RecordingError: the file exists or cannot be created.
         """
         self._offset_ns = time.time_ns() - time.monotonic_ns() if utc_offset_ns is None else utc_offset_ns
+        self._every = every or {}
         self._channel_ids: dict[tuple[Kind, str], int] = {}
         self._sequences: dict[int, int] = {}
         self._last_log_ns = 0
@@ -53,15 +63,30 @@ class RecordingWriter:
     def write_message(self, message: Message, log_ns: int) -> None:
         """Record an answer, status, pose or truth; raises as `write_sensor`."""
         kind = channels.MESSAGE_KINDS[type(message)]
-        capture_ns = message.time_ns if isinstance(message, PipelineStatus) else message.capture_ns
+        capture_ns = message.time_ns if isinstance(message, PipelineStatus | RecorderStatus) else message.capture_ns
         self._write(kind, "", None, (log_ns, capture_ns), (channels.encode_message(message, self._offset_ns),))
 
     def attach(self, name: str, media_type: str, data: bytes) -> None:
         """Add a file, such as the configuration flown with."""
         self._file.add_attachment(name, media_type, data, channels.utc_ns(self._last_log_ns, self._offset_ns))
 
+    @property
+    def size_bytes(self) -> int:
+        """What the file has grown to, without what is still waiting."""
+        return self._file.size_bytes
+
+    @property
+    def unwritten(self) -> dict[str, int]:
+        """Messages by stream that were taken, and lost when the disk failed."""
+        names = {number: channels.stream_name(*of) for of, number in self._channel_ids.items()}
+        return {names[number]: count for number, count in self._file.unwritten.items()}
+
+    def syncing(self) -> Callable[[], None]:
+        """Return a function that lets what is written survive a power cut; it may last, and run beside other calls."""
+        return self._file.syncing()
+
     def flush(self) -> None:
-        """Write what is waiting: for a recorder that hears nothing."""
+        """Write what is waiting: so that nothing waits for long where little comes."""
         self._file.flush()
 
     def close(self) -> None:
@@ -95,10 +120,14 @@ class RecordingWriter:
             topic.channel.format(id=stream),
             topic.encoding,
             (topic.schema, "jsonschema" if data else "", data),
-            {"kind": kind.name, "stream": stream, **self._identity()},
+            {"kind": kind.name, "stream": stream, **self._identity(), **self._decimation(kind, stream)},
         )
         self._channel_ids[kind, stream] = channel_id
         return channel_id
+
+    def _decimation(self, kind: Kind, stream: str) -> dict[str, str]:
+        every = self._every.get(channels.stream_name(kind, stream), 1)
+        return {"every": str(every)} if every > 1 and kind in channels.SENSOR_KINDS else {}
 
     def _identity(self) -> dict[str, str]:
         """Return what a reader must know; every chunk repeats it, so that no single damage can cost it."""

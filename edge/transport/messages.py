@@ -28,6 +28,8 @@ class Kind(enum.IntEnum):
     """A `Truth`, msgpack."""
     MAVLINK = 8
     """MAVLink frames, as received or sent."""
+    RECORDER = 9
+    """A `RecorderStatus`; only in recordings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +56,7 @@ TOPICS = {
         Topic(kind=Kind.POSE, channel="/pose", encoding="json", schema="foxglove.LocationFix"),
         Topic(kind=Kind.TRUTH, channel="/truth", encoding="json", schema="uav.Truth"),
         Topic(kind=Kind.MAVLINK, channel="/mavlink/{id}", encoding="raw", schema="uav.Mavlink"),
+        Topic(kind=Kind.RECORDER, channel="/recorder", encoding="json", schema="uav.RecorderStatus"),
     )
 }
 
@@ -207,7 +210,23 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     label: str
 
 
-Message = Classification | PipelineStatus | Pose | Truth
+class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the recorder did with what it heard, once a second in the recording itself."""
+
+    time_ns: int
+    free_bytes: int
+    """Left on the disk."""
+    pause: str
+    """Why it pauses, said as the last word of a file; empty while it records."""
+    recorded: dict[str, int]
+    """Messages since its start, by stream, results or pose."""
+    lost: dict[str, int]
+    """Sent, but never received: gaps in the sequence numbers."""
+    refused: dict[str, int]
+    """Received but not recorded: unusable, or no space on the disk."""
+
+
+Message = Classification | PipelineStatus | Pose | Truth | RecorderStatus
 M = TypeVar("M", Classification, PipelineStatus, Pose, Truth)
 
 _ENCODER = msgspec.msgpack.Encoder()
