@@ -76,7 +76,7 @@ class Gate:
             return Reason.BLURRED
         return self._check_frozen(zlib.crc32(sample.data), FROZEN_FRAMES)
 
-    def _is_clipped(self, window: NDArray[Any], limits: np.iinfo[Any]) -> bool:
+    def _is_clipped(self, window: NDArray[Any], limits: "np.iinfo[Any]") -> bool:
         if self._at_end.shape != window.shape:
             self._at_end = np.empty(window.shape, np.bool_)
         clipped = 0
