@@ -20,6 +20,7 @@ from edge.recording.reader import Event, open_recording
 from edge.sources.stream import StreamSender
 from edge.transport import ring
 from edge.transport.messages import Kind, StreamAccounting
+from edge.transport.sockets import BlockingPublisher
 from models.bundle import open_bundle, shipped_bundle
 from models.preprocess import opencv
 
@@ -148,7 +149,8 @@ def ended(process: "subprocess.Popen[str]") -> dict:
 @pytest.fixture
 def camera(config: FlightConfig) -> Iterator[StreamSender]:
     stream = config.streams["camera"]
-    sender = StreamSender(stream.endpoint, 1, max_message_bytes=stream.max_message_bytes, ring_slots=stream.ring_slots)
+    limits = {"max_message_bytes": stream.max_message_bytes, "ring_slots": stream.ring_slots}
+    sender = StreamSender(stream.endpoint, 1, publisher=BlockingPublisher, **limits)
     yield sender
     sender.close()
 

@@ -21,13 +21,13 @@ from edge.transport import ring
 from edge.transport.inbox import Inbox, is_intact, open_inbox, payload_view
 from edge.transport.messages import Kind
 from edge.transport.ring import NOTE_BYTES, Loan
-from edge.transport.sockets import Publisher
+from edge.transport.sockets import BlockingPublisher, Publisher
 from edge.transport.wire import FLAG_CRC, FLAG_RING, Header, Reason, Stamp, as_array, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError, DeviceError, LinkError
 
 PATIENCE_S = 20.0
-PATIENCE_MS = 2_000
+PATIENCE_MS = 20_000
 SLOTS = 4
 FRAME = np.arange(128 * 256 * 3, dtype=np.uint8).reshape(128, 256, 3)
 
@@ -42,6 +42,7 @@ def sender_of(stream: StreamConfig) -> StreamSender:
         stream.endpoint,
         1,
         clock=VirtualClock(START_NS),
+        publisher=BlockingPublisher,  # an ordinary one may lose messages that are sent in one go
         max_message_bytes=stream.max_message_bytes,
         ring_slots=stream.ring_slots,
     )
