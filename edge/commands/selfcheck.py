@@ -1,6 +1,9 @@
 """`uav-edge selfcheck`: is this installation sound, and with `--device` the GPU, its plans and their times?"""
 
 import argparse
+import logging
+import os
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,8 +72,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(document)
     if check is not None and check.gpu is None:
-        return NO_DEVICE
-    return 1 if worst(lines) == "failed" else 0
+        return _end(NO_DEVICE)
+    return _end(1 if worst(lines) == "failed" else 0)
+
+
+def _end(exit_code: int) -> int:
+    """Return the exit code; end at once beside a GPU that hangs, where Python aborts as it ends."""
+    from edge.selfcheck.patience import is_hanging
+
+    if is_hanging():
+        sys.stdout.flush()
+        logging.shutdown()
+        os._exit(exit_code)
+    return exit_code
 
 
 def _check_arguments(args: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from edge.backends.planned import PlanChoice
 from edge.operations.board import Board, read_board, throttled_between
@@ -12,9 +11,9 @@ from edge.operations.replays import fly_live
 from edge.selfcheck.flying import Backend, Flight, Fly, fly_on
 from edge.selfcheck.gpu import Found, Gpu, find_gpu, try_gpu
 from edge.selfcheck.line import Line, judged, line_of_error
-from edge.selfcheck.measuring import WAYS, Measured, lines_of, measure
+from edge.selfcheck.measuring import WAYS, Measured, Measuring, lines_of
 from edge.selfcheck.parity import examples_of, parity_line, reference
-from edge.selfcheck.patience import run_patiently
+from edge.selfcheck.patience import PATIENCE_S, is_hanging, run_patiently
 from edge.selfcheck.planning import Build, build_with_calibrate, plan, precisions_for_tensorrt
 from models.bundle import Bundle, Precision
 from models.errors import OnboardError
@@ -34,6 +33,8 @@ class Asked:
     fly: Fly = fly_live
     look: Callable[[], Board] = read_board
     meter: Callable[[], PowerMeter] = PowerMeter
+    patience_s: float = PATIENCE_S
+    """Longest time between two steps on the GPU."""
 
     @property
     def bundle(self) -> Bundle:
@@ -77,7 +78,7 @@ def check_device(asked: Asked, watch: Callable[[], None] = lambda: None) -> Devi
         return check
     gpu = found.gpu
     try:
-        check.lines += run_patiently(lambda step: try_gpu(gpu))
+        check.lines += run_patiently(lambda step: try_gpu(gpu), patience_s=asked.patience_s)
     except OnboardError as error:
         check.lines.append(line_of_error("TensorRT on the GPU", "a GPU that answers", error))
     watch()
@@ -113,21 +114,26 @@ def _measure_all(asked: Asked, check: DeviceCheck, watch: Callable[[], None]) ->
         step()
         if planned.plans is None:
             continue
+        measuring = Measuring(gpu, planned.plans, examples, expected)
         try:
-            measured = run_patiently(partial(measure, gpu, planned.plans, examples, expected), step)
+            run_patiently(measuring.run, step, asked.patience_s)
         except OnboardError as error:
-            check.lines.append(line_of_error(f"plans in {precision} on the GPU", "plans that run", error))
-            continue
-        check.measured[precision] = measured
+            title = f"plans in {precision} on the GPU, {measuring.next_way()}"
+            check.lines.append(line_of_error(title, "plans that run", error))
+        measured = measuring.result()
+        if measured.ways:
+            check.measured[precision] = measured
         check.lines += [parity_line(parity) for parity in measured.parities]
         check.lines += lines_of(precision, measured)
+        if is_hanging():
+            break
     check.energy = meter.energy()
 
 
 def _fly(asked: Asked, check: DeviceCheck, watch: Callable[[], None]) -> None:
     """Fly on ONNX Runtime, and where a flight would use them, on the plans."""
     backends: list[Backend] = ["onnxruntime"]
-    if check.gpu is not None and check.gpu.platform.provider == "tensorrt":
+    if check.gpu is not None and check.gpu.platform.provider == "tensorrt" and not is_hanging():
         backends.append("tensorrt")
     check.flights, lines = fly_on(asked.choice, backends, asked.seconds, asked.fly, asked.meter)(watch)
     check.lines += lines

@@ -97,42 +97,67 @@ def engines_on(device: TrtDevice, precisions: Mapping[str, Precision]) -> Engine
     return Engines(branches=branches, fusion=sessions[FUSION], precisions=precisions)
 
 
-def measure(gpu: Gpu, plans: Plans, examples: Examples, expected: Answers, step: Callable[[], None]) -> Measured:
-    """Load plans, and try them in every way.
+class Measuring:
+    """Plans of one precision, tried in every way; what is there by now is told at any time, as a GPU may hang."""
 
-    Args:
-        gpu: to run on.
-        plans: of one precision.
-        examples: to ask.
-        expected: what FP32 answers on ONNX Runtime.
-        step: called after each way.
-    Raises:
-        DeviceError: the plans cannot be loaded.
-    """
-    cuda = gpu.cuda()
-    device = TrtDevice(gpu.trt, cuda)
-    first: Answers = {}
-    ways: list[WayResult] = []
-    try:
-        device.load(plans)
-        free_bytes, _ = cuda.memory_bytes()
-        for memory, cuda_graphs in WAYS:
-            ways.append(_try_way(device, plans, examples, (memory, cuda_graphs), first))
-            step()
-    finally:
-        device.close()
-    return Measured(
-        precisions=dict(plans.precisions),
-        gpu_free_mib=free_bytes >> 20,
-        parities=compare(first, expected, plans.precisions) if first else [],
-        ways=ways,
-    )
+    def __init__(self, gpu: Gpu, plans: Plans, examples: Examples, expected: Answers) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            gpu: to run on.
+            plans: of one precision.
+            examples: to ask.
+            expected: what FP32 answers on ONNX Runtime.
+        """
+        self._gpu, self._plans, self._examples, self._expected = gpu, plans, examples, expected
+        self._free_bytes = 0
+        self._first: Answers = {}
+        self._ways: list[WayResult] = []
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Load the plans, and try every way; `step` is called after each.
+
+        Raises:
+            DeviceError: the plans cannot be loaded.
+        """
+        cuda = self._gpu.cuda()
+        device = TrtDevice(self._gpu.trt, cuda)
+        try:
+            device.load(self._plans)
+            self._free_bytes, _ = cuda.memory_bytes()
+            for memory, cuda_graphs in WAYS:
+                way = _try_way(device, self._plans, self._examples, (memory, cuda_graphs), self._first)
+                self._ways.append(way)
+                step()
+        finally:
+            device.close()
+
+    def result(self) -> Measured:
+        """Return what was found so far."""
+        first = dict(self._first)
+        return Measured(
+            precisions=dict(self._plans.precisions),
+            gpu_free_mib=self._free_bytes >> 20,
+            parities=compare(first, self._expected, self._plans.precisions) if first else [],
+            ways=list(self._ways),
+        )
+
+    def next_way(self) -> str:
+        """Return which way is being tried, in words; the release, where all were."""
+        return _title(*WAYS[len(self._ways)]) if len(self._ways) < len(WAYS) else "the release"
+
+
+def measure(gpu: Gpu, plans: Plans, examples: Examples, expected: Answers) -> Measured:
+    """Return what comes of plans: see `Measuring`."""
+    measuring = Measuring(gpu, plans, examples, expected)
+    measuring.run(lambda: None)
+    return measuring.result()
 
 
 def lines_of(name: str, measured: Measured) -> Iterator[Line]:
     """Yield what is to be said of the ways that were tried."""
     for way in measured.ways:
-        title = f"{name}, {way.memory} memory {'with' if way.cuda_graphs else 'without'} CUDA graphs"
+        title = f"{name}, {_title(way.memory, way.cuda_graphs)}"
         expected = "the answers of the other ways"
         if way.failure:
             yield line_of_error(title, expected, DeviceError(way.failure), "warning" if measured.parities else "failed")
@@ -146,6 +171,10 @@ def lines_of(name: str, measured: Measured) -> Iterator[Line]:
             found if is_whole else f"{found}, of the graphs only {', '.join(way.captured) or 'none'} captured",
             "send us the report",
         )
+
+
+def _title(memory: MemoryMode, cuda_graphs: bool) -> str:
+    return f"{memory} memory {'with' if cuda_graphs else 'without'} CUDA graphs"
 
 
 def _try_way(

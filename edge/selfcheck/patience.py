@@ -11,6 +11,7 @@ from models.errors import DeviceError, OnboardError
 Result = TypeVar("Result")
 PATIENCE_S = 120.0
 """Longer than any step: loading a plan of TensorRT for RTX compiles its kernels."""
+THREAD = "selfcheck"
 _LAST_WORDS_S = 1.0
 
 
@@ -55,7 +56,7 @@ def run_patiently(
         OnboardError: the work raised it.
     """
     outcome = _Outcome(work)
-    thread = threading.Thread(target=outcome.live, name="selfcheck", daemon=True)
+    thread = threading.Thread(target=outcome.live, name=THREAD, daemon=True)
     thread.start()
     try:
         while not outcome.is_over_after(patience_s):
@@ -68,3 +69,8 @@ def run_patiently(
     if outcome.failure is not None:
         raise outcome.failure
     return outcome.values[0]
+
+
+def is_hanging() -> bool:
+    """Say whether work was left behind, after which nothing more is to be asked of the GPU."""
+    return any(thread.name == THREAD for thread in threading.enumerate())

@@ -60,7 +60,7 @@ def plan(choice: PlanChoice, precision: Precision, platform: Platform, build: Bu
         plans, reason = _find_or_build(wanted, platform, build)
     except OnboardError as error:
         return Planned(precision=precision, plans=None, line=line_of_error(name, expected, error))
-    how = f"built now, as before: {reason}" if reason else "there, and they fit"
+    how = f"built now; before: {reason}" if reason else "there, and they fit"
     return Planned(precision=precision, plans=plans, line=Line(name=name, status="ok", expected=expected, found=how))
 
 

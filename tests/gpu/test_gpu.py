@@ -38,7 +38,7 @@ def measured(gpu, plans_of, examples, expected):
 
     def of(precision):
         if precision not in found:
-            found[precision] = measure(gpu, plans_of(precision), examples, expected, lambda: None)
+            found[precision] = measure(gpu, plans_of(precision), examples, expected)
         return found[precision]
 
     return of
