@@ -90,6 +90,7 @@ def test_message_older_than_max_age_is_dropped_when_its_turn_comes():
     assert scheduler.take("image", 301 * MS) is None
     camera = scheduler.accounting(301 * MS)["camera"]
     assert (camera.dropped_late, camera.in_flight, camera.balanced) == (1, 0, True)
+    assert camera.state == "stale"
 
 
 def test_frame_without_a_window_near_in_time_is_answered_alone():
@@ -128,6 +129,32 @@ def test_an_absurd_jump_of_the_sequence_is_no_loss():
     for n, sequence in enumerate([1, 1 + (1 << 30), 2 + (1 << 30)]):
         scheduler.receive("radio", (sensor_header(sequence, n), b""), n)
     assert scheduler.accounting(9)["radio"].lost_transport == 0
+
+
+def test_a_sequence_that_begins_anew_without_a_new_epoch_is_followed_from_its_second_message():
+    scheduler = new_scheduler()
+    for n, sequence in enumerate([1000, 1001, 0, 1, 2, 5]):
+        scheduler.receive("radio", (sensor_header(sequence, n), b""), n)
+    assert scheduler.accounting(9)["radio"].lost_transport == 2
+
+
+def test_a_single_wrong_sequence_number_is_no_loss():
+    scheduler = new_scheduler()
+    for n, sequence in enumerate([1000, 0, 1002, 1 << 31, 1004]):
+        scheduler.receive("radio", (sensor_header(sequence, n), b""), n)
+    assert scheduler.accounting(9)["radio"].lost_transport == 2
+
+
+def test_a_refused_message_is_not_counted_as_lost_as_well():
+    scheduler = new_scheduler()
+    scheduler.receive("radio", (sensor_header(1, 1), b""), 1)
+    scheduler.receive("radio", Reason.CRC, 2)
+    scheduler.receive("radio", (sensor_header(3, 3), b""), 3)
+    assert scheduler.accounting(3)["radio"].lost_transport == 0
+    scheduler.receive("radio", Reason.CRC, 4)
+    scheduler.receive("radio", (sensor_header(6, 6), b""), 6)
+    scheduler.receive("radio", (sensor_header(8, 8), b""), 8)
+    assert scheduler.accounting(8)["radio"].lost_transport == 2
 
 
 def test_a_stream_that_sends_only_rubbish_says_so_instead_of_silent():

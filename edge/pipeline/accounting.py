@@ -26,17 +26,25 @@ class Ledger:
         self.lost_transport = 0
         self._epoch: int | None = None
         self._sequence = -1
+        self._unnumbered = 0
+        """Messages refused since the last number: they are among those that the next one seems to have skipped."""
+        self._odd: int | None = None
+        """The last number that was no successor; the next one goes on from it if the source counts anew."""
 
     def note_sequence(self, header: Header) -> bool:
         """Count messages lost before this one; say whether its source has restarted (or is new)."""
         if header.epoch != self._epoch:
-            self._epoch, self._sequence = header.epoch, header.sequence
+            self._epoch, self._sequence, self._odd, self._unnumbered = header.epoch, header.sequence, None, 0
             return True
         gap = (header.sequence - self._sequence) % _SEQUENCE_SPAN
         if 0 < gap <= _LARGEST_GAP:
-            self.lost_transport += gap - 1
-        if 0 < gap < _SEQUENCE_SPAN // 2:
-            self._sequence = header.sequence
+            self.lost_transport += max(gap - 1 - self._unnumbered, 0)
+            self._sequence, self._odd = header.sequence, None
+        elif self._odd is not None and header.sequence == (self._odd + 1) % _SEQUENCE_SPAN:
+            self._sequence, self._odd = header.sequence, None
+        else:
+            self._odd = header.sequence
+        self._unnumbered = 0
         return False
 
     def gather(self, fate: Gathered) -> None:
@@ -45,8 +53,13 @@ class Ledger:
         self.restarted_windows += fate is Gathered.RESTARTED
 
     def reject(self, reason: Reason) -> None:
-        """Count a refused message."""
+        """Count a refused message whose number has been noted."""
         self.rejected[reason.value] += 1
+
+    def reject_unnumbered(self, reason: Reason) -> None:
+        """Count a message that was refused before anybody could trust its number."""
+        self.rejected[reason.value] += 1
+        self._unnumbered += 1
 
     def summary(self, in_flight: int, state: str) -> StreamAccounting:
         """Return the counts as they stand."""

@@ -114,7 +114,7 @@ class Scheduler:
         entry = self._streams[stream]
         entry.ledger.received += 1
         if isinstance(message, Reason):
-            entry.ledger.reject(message)
+            entry.ledger.reject_unnumbered(message)
             entry.refused = message.value
             return
         header, payload = message
@@ -148,6 +148,7 @@ class Scheduler:
                 continue
             if now_ns - waiting.header.capture_ns > self._max_age_ns:
                 entry.ledger.dropped_late += 1
+                entry.refused = STALE
                 continue
             entry.busy, entry.taken_ns = True, now_ns
             return Arrival(
