@@ -1,6 +1,8 @@
 """What a board says of itself, on made-up trees of /sys, and what it took to answer."""
 
+import io
 import json
+from pathlib import Path
 
 import pytest
 from boards import AGX_ORIN_JETPACK_7, HWMON, ORIN_NANO_JETPACK_6, PC, THERMAL, make_board
@@ -68,6 +70,17 @@ def test_files_with_anything_in_them_are_no_error(tmp_path, text):
     told = json.dumps(board.as_dict())
     assert "\x1b" not in told
     assert (board.rails_mw, board.temperatures_c, board.throttle_events) == (None, None, None)
+
+
+def test_a_zone_that_answers_eagain_is_left_out(tmp_path, monkeypatch):
+    class SwitchedOff(io.BytesIO):
+        def read(self, size=-1):
+            return None
+
+    opened, root = Path.open, make_board(tmp_path, ORIN_NANO_JETPACK_6)
+    off = root / THERMAL / "thermal_zone1/temp"
+    monkeypatch.setattr(Path, "open", lambda path, mode: SwitchedOff() if path == off else opened(path, mode))
+    assert read_board(root, nothing).temperatures_c == {"cpu-thermal": 49.156}
 
 
 def test_folders_in_the_place_of_files_are_no_error(tmp_path):

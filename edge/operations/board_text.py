@@ -11,8 +11,10 @@ def read_text(path: Path, most_bytes: int = _MOST_BYTES) -> str | None:
     """Return a file's text without the blanks and NULs around it; None where it is empty or cannot be read."""
     try:
         with path.open("rb") as stream:
-            data = stream.read(most_bytes)
-    except OSError:  # absent, forbidden, or its block is switched off: a Jetson's zones then answer EAGAIN
+            data: bytes | None = stream.read(most_bytes)
+    except OSError:  # absent, or forbidden
+        return None
+    if data is None:  # a Jetson's zone whose block is switched off answers EAGAIN, of which Python makes None
         return None
     text = data.decode("utf-8", "replace").strip("\0 \t\r\n")
     return "".join(one for one in text if one.isprintable() or one in "\t\n") or None
