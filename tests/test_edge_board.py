@@ -79,7 +79,9 @@ def test_a_zone_that_answers_eagain_is_left_out(tmp_path, monkeypatch):
 
     opened, root = Path.open, make_board(tmp_path, ORIN_NANO_JETPACK_6)
     off = root / THERMAL / "thermal_zone1/temp"
-    monkeypatch.setattr(Path, "open", lambda path, mode: SwitchedOff() if path == off else opened(path, mode))
+    monkeypatch.setattr(
+        Path, "open", lambda path, *how, **more: SwitchedOff() if path == off else opened(path, *how, **more)
+    )
     assert read_board(root, nothing).temperatures_c == {"cpu-thermal": 49.156}
 
 
