@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import DeviceError, InputError
 from models.spec import ImageRecipe, IqRecipe, Recipe, VectorRecipe
+from models.spectrogram import Spectrogram
 
 MIN_RMS = 1e-12
 MIN_RMS_OVER_DC = 1e-6
@@ -25,6 +26,13 @@ class Scratch:
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[int, ...], NDArray[np.uint8]] = {}
+        self._spectrogram: Spectrogram | None = None
+
+    def spectrogram(self, recipe: IqRecipe) -> Spectrogram:
+        """Return what makes spectrograms by a recipe; the same one at the next call for it."""
+        if self._spectrogram is None or self._spectrogram.recipe != recipe:
+            self._spectrogram = Spectrogram(recipe)
+        return self._spectrogram
 
     def array(self, *shape: int) -> NDArray[np.uint8]:
         """Return an array of this shape with anything in it; the same one at the next call for it."""
@@ -55,6 +63,24 @@ def preprocess_iq(samples: NDArray[Any], out: NDArray[np.float32]) -> None:
     rms = math.sqrt(float(np.dot(values, values)) / samples.shape[0])
     offset = sum(map(abs, means[:, 0].tolist()))
     out *= np.float32(1.0 / rms) if rms > max(MIN_RMS, MIN_RMS_OVER_DC * offset) else np.float32(0.0)
+
+
+def preprocess_spectrogram(
+    samples: NDArray[Any], recipe: IqRecipe, out: NDArray[np.float32], scratch: Scratch | None = None
+) -> None:
+    """Remove DC, scale to unit RMS, and write the levels of a window over frequency and time.
+
+    Args:
+        samples: (recipe.window_samples, 2), as of `preprocess_iq`.
+        recipe: with a spectrogram.
+        out: recipe.input_shape, overwritten.
+        scratch: of this stream; without one, arrays between the steps are made anew.
+    Raises:
+        InputError: shapes differ.
+    """
+    spectrogram = (scratch or Scratch()).spectrogram(recipe)
+    preprocess_iq(samples, spectrogram.iq)
+    spectrogram.write(out)
 
 
 def preprocess_image(
@@ -144,7 +170,9 @@ def preprocess_vector(row: NDArray[Any], recipe: VectorRecipe, out: NDArray[np.f
 
 def preprocess(data: NDArray[Any], recipe: Recipe, out: NDArray[Any], scratch: Scratch | None = None) -> None:
     """Preprocess one window, frame or row by the kind of its recipe; arguments and errors as the functions above."""
-    if isinstance(recipe, IqRecipe):
+    if isinstance(recipe, IqRecipe) and recipe.spectrogram is not None:
+        preprocess_spectrogram(data, recipe, out, scratch)
+    elif isinstance(recipe, IqRecipe):
         preprocess_iq(data, out)
     elif isinstance(recipe, ImageRecipe):
         preprocess_image(data, recipe, out, scratch)

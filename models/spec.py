@@ -7,6 +7,8 @@ import msgspec
 
 MAX_CLASSES = 256
 MAX_WINDOW_SAMPLES = 1 << 20
+MAX_FFT = 4096
+MAX_INPUT_VALUES = 1 << 22
 MAX_INPUT_PX = 2048
 MAX_VECTOR_VALUES = 4096
 MAX_HIDDEN = 4096
@@ -15,24 +17,64 @@ WHOLE = "whole"
 """Roles of graphs that no modality may be named after: the fusion head, and branches and head in one."""
 
 
-class IqRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="iq"):
-    """How a block of I/Q samples becomes a network input (2, window_samples): DC removed, unit RMS."""
+class SpectrogramRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a window of I/Q becomes levels over frequency and time."""
+
+    fft_size: int
+    """Samples in one transform, and so many frequencies; the newest samples of the window are always in one."""
+    hop: int
+    """Samples from one transform to the next."""
+    taper: Literal["hann", "none"] = "hann"
+    """none: sharper lines, and more of a strong one in all others."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.fft_size <= MAX_FFT:
+            raise ValueError(f"fft_size is {self.fft_size}: expected 8 to {MAX_FFT}")
+        if not 1 <= self.hop <= self.fft_size:
+            raise ValueError(f"hop is {self.hop}: expected 1 to fft_size, so that every sample counts")
+
+
+class IqRecipe(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="iq",
+):
+    """How a block of I/Q samples becomes a network input: DC removed, unit RMS.
+
+    (2, window_samples), or levels (1, fft_size, frames) where a spectrogram is made of that.
+    """
 
     window_samples: int
     """Complex samples in one window."""
     sample_rate_hz: int
     """Rate the branch was trained at, complex samples a second."""
+    spectrogram: SpectrogramRecipe | None = None
+    """What the network sees instead of samples; absent: samples."""
 
     def __post_init__(self) -> None:
         if not 16 <= self.window_samples <= MAX_WINDOW_SAMPLES:
             raise ValueError(f"window_samples is {self.window_samples}: expected 16 to {MAX_WINDOW_SAMPLES}")
         if self.sample_rate_hz <= 0:
             raise ValueError(f"sample_rate_hz is {self.sample_rate_hz}: expected a positive rate")
+        if self.spectrogram is not None and self.spectrogram.fft_size > self.window_samples:
+            raise ValueError(
+                f"spectrogram.fft_size is {self.spectrogram.fft_size}: expected at most window_samples,"
+                f" {self.window_samples}"
+            )
+        if math.prod(self.input_shape) > MAX_INPUT_VALUES:
+            raise ValueError(f"spectrogram of shape {self.input_shape}: expected at most {MAX_INPUT_VALUES} values")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example, channels first."""
-        return (2, self.window_samples)
+        if self.spectrogram is None:
+            return (2, self.window_samples)
+        frames = 1 + (self.window_samples - self.spectrogram.fft_size) // self.spectrogram.hop
+        return (1, self.spectrogram.fft_size, frames)
 
 
 class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="image"):

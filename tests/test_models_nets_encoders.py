@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from training import tiny_spec
+from training import SPECTRUM, tiny_spec
 
 from models.nets.encoders import Branch, Normalisation
 from models.nets.sizes import BranchSizes
@@ -16,14 +16,14 @@ ROW = ModalitySpec(name="row", recipe=VectorRecipe(values=7), feature_size=5)
 
 def branch_of(name):
     """Return a fresh branch without dropout, and the shape of its input."""
-    modality = {one.name: one for one in (*tiny_spec().modalities, ROW)}[name]
+    modality = {"spectrum": SPECTRUM, "row": ROW, **{one.name: one for one in tiny_spec().modalities}}[name]
     stride = 1 if name == "row" else 2
     torch.manual_seed(1)
     branch = Branch(modality, BranchSizes(widths=(4, 6), strides=(stride, stride), dropout=0.0), classes=3)
     return branch, modality.recipe.input_shape
 
 
-@pytest.mark.parametrize("name", ["iq", "image", "row"])
+@pytest.mark.parametrize("name", ["iq", "spectrum", "image", "row"])
 def test_channels_last_gives_the_same_answers_gradients_and_statistics(name):
     plain, shape = branch_of(name)
     last = copy.deepcopy(plain)

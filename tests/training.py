@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from models.preprocess import opencv
-from models.spec import FusionSpec, ImageRecipe, IqRecipe, ModalitySpec, ModelSpec
+from models.spec import FusionSpec, ImageRecipe, IqRecipe, ModalitySpec, ModelSpec, SpectrogramRecipe
 from trainer.data.examples import Example
 from trainer.data.uavpair7 import EMITTERS, SCENES
 
 IQ = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=64, sample_rate_hz=1000), feature_size=8)
+SPECTRUM = ModalitySpec(
+    name="iq",
+    recipe=IqRecipe(window_samples=64, sample_rate_hz=1000, spectrogram=SpectrogramRecipe(fft_size=16, hop=8)),
+    feature_size=8,
+)
+"""As IQ, seen over frequency and time."""
 IMAGE = ModalitySpec(name="image", recipe=ImageRecipe(height_px=8, width_px=8), feature_size=6)
 THERMAL = ModalitySpec(name="thermal", recipe=ImageRecipe(height_px=8, width_px=8), feature_size=5)
 

@@ -105,16 +105,20 @@ class Branch:
 
     def _prepare(self, arrival: Arrival, gate: Gate) -> Reason | None:
         """Put a message's data into the engine's input, or return why there is none."""
-        is_iq = isinstance(self.modality.recipe, IqRecipe)
-        data = self._window(arrival, gate) if is_iq else self._frame(arrival, gate)
+        recipe = self.modality.recipe
+        data: NDArray[Any] | Reason
+        if isinstance(recipe, IqRecipe):
+            data = self._window(arrival, gate, recipe.window_samples)
+        else:
+            data = self._frame(arrival, gate)
         if isinstance(data, Reason):
             return data
-        preprocess(data, self.modality.recipe, self._engine.inputs["input"][0], self._scratch)
+        preprocess(data, recipe, self._engine.inputs["input"][0], self._scratch)
         return None
 
-    def _window(self, arrival: Arrival, gate: Gate) -> NDArray[Any] | Reason:
+    def _window(self, arrival: Arrival, gate: Gate, samples: int) -> NDArray[Any] | Reason:
         """Return the newest window of an I/Q message."""
-        window = newest_window(arrival.header, payload_view(arrival.payload), self.modality.recipe.input_shape[1])
+        window = newest_window(arrival.header, payload_view(arrival.payload), samples)
         return gate.check_iq(window) or window
 
     def _frame(self, arrival: Arrival, gate: Gate) -> NDArray[np.uint8] | Reason:

@@ -1,6 +1,7 @@
 """The branches: one modality's input -> its feature and its own logits. Convolution, normalisation and ReLU only.
 
-Nothing here is hard for an integer engine: no attention, no spectrogram, no data-dependent shape.
+Nothing here is hard for an integer engine: no attention, no Fourier transform (spectrograms are made before, see
+models/spectrogram.py), no data-dependent shape.
 """
 
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class Normalisation(nn.BatchNorm1d):
 def build_layers(recipe: Recipe, sizes: BranchSizes) -> nn.Sequential:
     """Return the convolutions for a kind of input."""
     if isinstance(recipe, IqRecipe):
-        return iq_layers(sizes)
+        return iq_layers(sizes) if recipe.spectrogram is None else image_layers(sizes, channels=1)
     return image_layers(sizes) if isinstance(recipe, ImageRecipe) else vector_layers(recipe.values, sizes)
 
 
@@ -92,10 +93,9 @@ def iq_layers(sizes: BranchSizes) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def image_layers(sizes: BranchSizes) -> nn.Sequential:
-    """Return 3 x 3 convolutions over (batch, 3, height, width)."""
+def image_layers(sizes: BranchSizes, channels: int = 3) -> nn.Sequential:
+    """Return 3 x 3 convolutions over (batch, channels, height, width), of a spectrogram over frequency and time."""
     layers: list[nn.Module] = []
-    channels = 3
     for width, stride in zip(sizes.widths, sizes.strides, strict=True):
         layers += [nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width

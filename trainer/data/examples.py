@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
-from models.preprocess import preprocess
+from models.preprocess import Scratch, preprocess
 from models.spec import ModelSpec
 
 Inputs = dict[str, NDArray[np.float32]]
@@ -84,6 +84,7 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
     """
     inputs: Inputs = {}
     for modality in spec.modalities:
+        scratch = Scratch()
         stack = np.empty((len(examples), *modality.recipe.input_shape), np.float32)
         for n, example in enumerate(examples):
             if modality.name not in example.sensors:
@@ -95,7 +96,7 @@ def prepare(examples: Sequence[Example], spec: ModelSpec) -> tuple[Inputs, NDArr
             if sensor is None:
                 stack[n] = 0.0
                 continue
-            preprocess(sensor, modality.recipe, stack[n])
+            preprocess(sensor, modality.recipe, stack[n], scratch)
             if not np.isfinite(stack[n]).all():
                 raise InputError(
                     f"{_called(example, spec)}{example.source and f' ({example.source})'}: {modality.name} holds NaN or"

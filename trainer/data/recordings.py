@@ -188,10 +188,12 @@ def _sensed(
         if isinstance(frame, Reason):
             raise InputError(f"{where}: no image can be made of it ({frame}): leave this recording out")
         return frame
+    if not isinstance(recipe, IqRecipe):
+        raise InputError(f"{where}: cannot become {recipe}: recordings hold I/Q and images")
     samples = as_array(header, payload)
-    spare = len(samples) - recipe.input_shape[1]
+    spare = len(samples) - recipe.window_samples
     first = int(rng.integers(spare + 1)) if rng else spare
-    window = samples[first : first + recipe.input_shape[1]]
+    window = samples[first : first + recipe.window_samples]
     if not np.isfinite(window).all():
         raise InputError(f"{where}: NaN or infinity among its samples: leave this recording out")
     return window
