@@ -38,7 +38,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spectrogram")
     modalities = (SPECTRUM, msgspec.structs.replace(IMAGE, feature_size=SPECTRUM.feature_size))
     path = folder / "run.yaml"
-    path.write_bytes(msgspec.yaml.encode(run_config(folder / "run", modalities=modalities, epochs=8, examples_per_epoch=192)))
+    wanted = run_config(folder / "run", modalities=modalities, epochs=8, examples_per_epoch=192)
+    path.write_bytes(msgspec.yaml.encode(wanted))
     run = load_yaml(path, TrainConfig)
     assert run.modalities == modalities
     checkpoint, _ = fit(run, Tones(), "", Silent(), resume=False)
