@@ -143,6 +143,18 @@ def test_missing_plans_are_built_by_calibration_in_its_own_process(bundle, tmp_p
     assert "uav-calibrate: " in told
 
 
+@pytest.mark.parametrize(
+    ("program", "told"), [("/bin/true", ""), ("/bin/false", "exit code 1 ()"), ("/no/such/python", "No such file")]
+)
+def test_a_build_that_works_has_nothing_to_say_and_one_that_cannot_start_says_why(
+    bundle, tmp_path, monkeypatch, program, told
+):
+    monkeypatch.setattr(sys, "executable", program)
+    choice = PlanChoice(bundle=bundle, precision="fp32", folder=tmp_path, options=tmp_path / "plan.yaml")
+    found = planning.build_with_calibrate(choice)
+    assert (told in found) if told else found == ""
+
+
 def test_a_flight_on_onnx_runtime_is_measured_end_to_end(bundle, tmp_path):
     choice = PlanChoice(bundle=bundle, precision="auto", folder=tmp_path / "plans", options=None)
     done = []

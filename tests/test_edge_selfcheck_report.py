@@ -1,6 +1,7 @@
 """The report of a selfcheck: JSON with a schema, a page that loads nothing, and nothing of host, user or paths."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def test_the_report_is_json_with_a_schema_and_every_figure(written, bundle):
     assert document["board"]["after"]["rails_mw"]["VDD_GPU_SOC"] == 4000.0
     assert document["device"]["energy"]["mean_mw"] == pytest.approx(10_000.0)
     assert document["device"]["flights"][0]["energy"] is None  # it was over after one sample
+
+
+def test_every_key_of_the_report_is_documented(written, root):
+    document, text = json.loads(written[0].read_text()), (root / "docs" / "selfcheck.md").read_text()
+    listed = re.findall(
+        r"^\| `([a-z. ]+)` \|", text.partition("## The JSON file")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    assert listed == [*document, *(f"device.{key}" for key in document["device"])]
 
 
 def test_the_page_is_whole_and_loads_nothing(written):
