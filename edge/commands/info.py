@@ -1,8 +1,10 @@
-"""`uav-edge info`: what a recording holds, and what of it is damaged."""
+"""`uav-edge info`, or `uav-edge recording info`: what a recording holds, and what of it is damaged."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edge.commands.recording_inputs import open_shown
 
 if TYPE_CHECKING:
     from edge.recording.reader import Recording
@@ -19,10 +21,9 @@ def run(args: argparse.Namespace) -> int:
 
     Exit 0 also when damaged, since the rest can be flown.
     """
-    from edge.recording.reader import open_recording
     from models.command_line import print_json
 
-    recording = open_recording(args.recording)
+    recording = open_shown(args.recording)
     _print_text(recording)
     if args.json:
         print_json(_as_json(recording))
@@ -34,6 +35,7 @@ def _print_text(recording: "Recording") -> None:
     from rich.table import Table
 
     from edge.backends.select import precisions_text
+    from edge.recording.damage_text import gap_lines
 
     table = Table(title=f"{recording.path.name}: {recording.duration_ns / 1e9:.2f} s", title_justify="left")
     table.add_column("stream")
@@ -53,11 +55,13 @@ def _print_text(recording: "Recording") -> None:
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name, data in recording.attachments.items():
         console.print(f"attached: {name}, {len(data)} bytes", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"damage: {recording.damage}", markup=False, highlight=False, soft_wrap=True)
+    for line in (f"damage: {recording.damage}", *gap_lines(recording)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_json(recording: "Recording") -> dict[str, Any]:
-    damage = recording.damage
+    from edge.recording.damage_text import damage_json
+
     model, precisions = _model(recording)
     return {
         "path": str(recording.path),
@@ -76,12 +80,8 @@ def _as_json(recording: "Recording") -> dict[str, Any]:
         "precisions": precisions,
         "metadata": recording.metadata,
         "attachments": {name: len(data) for name, data in recording.attachments.items()},
-        "damage": {
-            "truncated": damage.is_truncated,
-            "bad_chunks": damage.bad_chunks,
-            "skipped_bytes": damage.skipped_bytes,
-            "lost_messages_at_least": damage.lost_messages,
-        },
+        "left_out": recording.left_out,
+        "damage": damage_json(recording),
     }
 
 

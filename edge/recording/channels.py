@@ -18,6 +18,8 @@ from models.errors import RecordingError
 FORMAT = 1
 PROFILE = "uav-edge"
 METADATA_NAME = "uav.recording"
+IDENTITY = ("format", "utc_offset_ns")
+"""What the metadata of a file and of each channel say for its reader."""
 SENSOR_KINDS = frozenset({Kind.IQ, Kind.FRAME, Kind.ENCODED_FRAME})
 MODALITY_HINTS = {Kind.IQ: "iq", Kind.FRAME: "image", Kind.ENCODED_FRAME: "image"}
 MESSAGE_TYPES: dict[Kind, Any] = {

@@ -1,6 +1,5 @@
 """Composes a recording from parts that were never recorded together, on one clock, and says so in its metadata."""
 
-import contextlib
 import heapq
 import itertools
 from collections import Counter
@@ -11,10 +10,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge.recording.disk import replacing
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Kind, Message
 from edge.transport.wire import Stamp, encode_array, encode_bytes
-from models.errors import RecordingError
 
 START_NS = 1_000_000_000
 """Where a composed flight begins; not 0, which says "never captured"."""
@@ -85,7 +84,7 @@ def compose(
     sequences: Counter[str] = Counter()
     written: Counter[str] = Counter()
     with (
-        _replacing(path) as temporary,
+        replacing(path) as temporary,
         RecordingWriter(
             temporary, metadata={**metadata, "composite": text, **origins}, utc_offset_ns=utc_offset_ns
         ) as writer,
@@ -116,18 +115,3 @@ def _write(writer: RecordingWriter, moment: Moment, sequences: "Counter[str]") -
 def _stamp(stream: str, moment: Moment, sequences: "Counter[str]") -> Stamp:
     sequences[stream] += 1
     return Stamp(_STREAM_IDS[stream], _EPOCH, sequences[stream] - 1, moment.capture_ns, moment.arrival_ns)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to that becomes `path` at the end, or is removed where it does not come to that."""
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        temporary.unlink(missing_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be written ({error.strerror}): choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """The files of one flight: a new one when one has grown large or old, none while the disk is full."""
 
-import errno
 import logging
 import shutil
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from edge.config import RecordingConfig
 from edge.recording.chunk_writer import Buffer
+from edge.recording.disk import is_full
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Message, RecorderStatus
 from edge.transport.wire import Header
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 DISK_FULL = "disk_full"
 RETRY_S = 10.0
 """After a write that failed, until the next file is tried."""
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +154,7 @@ class FlightFiles:
             act()
             return True
         except RecordingError as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             self._retry_s = time.monotonic() + RETRY_S
             self.pause = str(error)
@@ -188,7 +187,7 @@ class FlightFiles:
             for attachment in self._about.attachments:
                 writer.attach(attachment.name, attachment.media_type, attachment.data)
         except RecordingError as error:
-            if _is_full(error):  # a name that is taken is left alone
+            if is_full(error):  # a name that is taken is left alone
                 path.unlink(missing_ok=True)
             raise
         self.paths.append(path)
@@ -215,13 +214,8 @@ class FlightFiles:
         try:
             writer.close()
         except RecordingError as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             log.warning("%s", error)
         finally:
             self.unwritten.update(writer.unwritten)
-
-
-def _is_full(error: RecordingError) -> bool:
-    """Say whether an error is one that ends by itself when somebody makes room."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_SPACE

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.recording import channels
 from edge.recording.chunk_reader import MESSAGE_TIMES_BYTES, Contents, read_contents, unpack_chunk
@@ -48,6 +49,8 @@ class StreamSummary:
     count: int
     missing: int
     """Gaps in the sequence numbers: sent, but not in this recording. Restarts of a source are not gaps."""
+    every: int
+    """One in so many was meant to be recorded."""
     stored_bytes: int
     first_ns: int
     last_ns: int
@@ -159,13 +162,16 @@ class Recording:
         for stored in self.stored(streams):
             yield self._event(stored.channel, stored.log_time_ns, stored.data)
 
-    def stored(self, streams: Collection[str] | None = None) -> Iterator[Stored]:
-        """Yield messages as they are stored, in the order of `events`."""
+    def count(self, streams: Collection[str] | None, begin_ns: int | None = None, end_ns: int | None = None) -> int:
+        """Return how many messages `stored` yields."""
+        return len(self._rows(streams, begin_ns, end_ns))
+
+    def stored(
+        self, streams: Collection[str] | None = None, begin_ns: int | None = None, end_ns: int | None = None
+    ) -> Iterator[Stored]:
+        """Yield messages as they are stored, in the order of `events`; received from `begin_ns` on, before `end_ns`."""
         held: collections.OrderedDict[int, bytes] = collections.OrderedDict()
-        index = self._index
-        if streams is not None:
-            numbers = [number for number, channel in self._channels.items() if channel.stream in streams]
-            index = index[np.isin(index[:, 1], numbers)]
+        index = self._rows(streams, begin_ns, end_ns)
         with self._path.open("rb") as file:
             for log_time_ns, number, sequence, chunk, offset, size in map(np.ndarray.tolist, index):
                 data = memoryview(self._chunk(file, chunk, held))
@@ -239,6 +245,19 @@ class Recording:
                 held.popitem(last=False)
         return held[chunk]
 
+    def _rows(self, streams: Collection[str] | None, begin_ns: int | None, end_ns: int | None) -> NDArray[np.uint64]:
+        """Return the part of the index with some streams, from a time on, and before another."""
+        index, times = self._index, self._index[:, 0]
+        taken = np.ones(len(index), dtype=bool)
+        if streams is not None:
+            numbers = [number for number, channel in self._channels.items() if channel.stream in streams]
+            taken &= np.isin(index[:, 1], numbers)
+        if begin_ns is not None:
+            taken &= times >= np.uint64(max(begin_ns + self.utc_offset_ns, 0))
+        if end_ns is not None:
+            taken &= times < np.uint64(max(end_ns + self.utc_offset_ns, 0))
+        return index[taken]
+
     def _chunk_times(self) -> tuple[dict[int, int], dict[int, int]]:
         """Return when the first and the last message of each chunk were received."""
         rows = self._index[np.argsort(self._index[:, 3], kind="stable")]  # by time within each chunk
@@ -287,6 +306,7 @@ class Recording:
             modality=channels.MODALITY_HINTS.get(channel.kind, ""),
             count=len(rows),
             missing=int((steps[steps > 1] - 1).sum()),
+            every=channel.every,
             stored_bytes=int(rows[:, 5].sum()),
             first_ns=first_ns - channel.utc_offset_ns,
             last_ns=last_ns - channel.utc_offset_ns,

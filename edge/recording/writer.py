@@ -7,6 +7,7 @@ from types import TracebackType
 
 from edge.recording import channels
 from edge.recording.chunk_writer import Buffer, ChunkWriter
+from edge.recording.reader import Stored
 from edge.transport.messages import TOPICS, Kind, Message, PipelineStatus, RecorderStatus
 from edge.transport.wire import Header, Reason, decode_header
 from models.errors import RecordingError
@@ -65,6 +66,15 @@ class RecordingWriter:
         kind = channels.MESSAGE_KINDS[type(message)]
         capture_ns = message.time_ns if isinstance(message, PipelineStatus | RecorderStatus) else message.capture_ns
         self._write(kind, "", None, (log_ns, capture_ns), (channels.encode_message(message, self._offset_ns),))
+
+    def write_stored(self, stored: Stored) -> None:
+        """Record a message of another recording as it is; raises as `write_sensor`."""
+        channel = stored.channel
+        key = (channel.kind, channel.about["stream"])
+        channel_id = self._channel_ids.get(key) or self._open_channel(*key)
+        self._last_log_ns = stored.log_time_ns - self._offset_ns
+        times_ns = (stored.log_time_ns, stored.publish_time_ns)
+        self._file.add_message(channel_id, stored.sequence, *times_ns, (stored.data,))
 
     def attach(self, name: str, media_type: str, data: bytes) -> None:
         """Add a file, such as the configuration flown with."""
