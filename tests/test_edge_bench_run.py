@@ -22,6 +22,7 @@ SHORT = Lengths(
     overload_s=0.3,
     ingest_s=0.1,
     idle_s=0.2,
+    contest_s=0.2,
     camera_rate_hz=100.0,
     overloads=(3.0,),
 )
@@ -76,7 +77,6 @@ def test_each_path_has_its_latency_and_its_stages_and_the_pipeline_its_costs(rep
         assert one.from_send.samples > 0
         assert set(one.stages) == {"transport", "queue", "preprocess", "infer", "fuse"}
         assert one.cpu_ms_per_result > 0
-    assert of(report, "single")["iq"].from_send.p50 is not None
     assert report.core.import_s > 0
     assert report.core.rss_mib > 10
 
@@ -138,7 +138,7 @@ def test_the_table_shows_figures_and_what_is_missing(report: Report) -> None:
     text = io.StringIO()
     print_bench(report, Console(file=text, width=160))
     shown = text.getvalue()
-    assert f"{of(report, 'single')['iq'].from_send.p50:.3f}" in shown
+    assert f"{of(report, 'paced')['iq'].from_send.p50:.3f}" in shown
     assert "iq paced: not enough samples for a p99:" in shown
     assert "every message is accounted for" in shown
     assert "graphs: iq fp32, image fp32, fusion fp32 on onnxruntime" in shown
@@ -163,8 +163,14 @@ def test_the_schema_names_every_field_of_a_report(last_line: str) -> None:
     assert set(schema["$defs"]["Report"]["properties"]) == set(json.loads(last_line))
 
 
-def test_frames_in_shared_memory_are_measured_alike() -> None:
-    code, lines = bench("--scenario", "multi", "--transport", "shm", "--json")
-    assert code == 0
-    report = parse_report(lines[-1].encode(), "here")
-    assert of(report, "multi")["both"].from_send.samples > 0
+def test_frames_in_shared_memory_are_measured_alike_and_drawn(report: Report, last_line: str, tmp_path) -> None:
+    old, page, trace = (tmp_path / name for name in ("old.json", "page.html", "trace.json"))
+    old.write_text(last_line)
+    outputs = ("--html", str(page), "--trace", str(trace), "--baseline", str(old))
+    code, lines = bench("--scenario", "multi", "--transport", "shm", "--json", *outputs)
+    shared = parse_report(lines[-1].encode(), "here")
+    assert of(shared, "multi")["both"].from_send.samples > 0
+    assert code in (0, 4), "a busy machine may be slower than it was"
+    assert any("figures compared with the baseline" in line for line in lines)
+    assert page.read_text().startswith("<!doctype html>")
+    assert any(event["name"] == "infer" for event in json.loads(trace.read_text())["traceEvents"])

@@ -35,7 +35,7 @@ ONLY_IN = {
     "mcap": ("edge/recording/",),
     "onnxruntime": ("edge/backends/", "trainer/", "calibration/"),
     "onnx": ("calibration/",),
-    "openvino": ("calibration/judging/rivals.py",),
+    "openvino": ("calibration/judging/rivals.py", "edge/bench/openvino.py"),
     "onnxscript": ("calibration/",),
     "tensorrt": ("edge/backends/trt.py", "calibration/plans/engine.py"),
     "pycuda": ("edge/backends/cuda.py",),

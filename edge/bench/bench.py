@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from edge.bench.contest import ContestPlan, run_contests
 from edge.bench.core_cost import import_seconds, measure_core
 from edge.bench.ingest import measure_ingest
 from edge.bench.latency import Timed, measure_closed, measure_paced
@@ -38,13 +39,14 @@ class _Findings:
 
 
 def run_bench(
-    aircraft: Aircraft, plan: Plan, watch: Callable[[int], None] = lambda _: None
+    aircraft: Aircraft, plan: Plan, rivals: ContestPlan | None = None, watch: Callable[[int], None] = lambda _: None
 ) -> tuple[Report, Sequence[Timed]]:
     """Measure, and return figures, and the answers that the timed ones were made of.
 
     Args:
         aircraft: the model, and who computes it.
         plan: what to measure.
+        rivals: what to compare, if anything.
         watch: told the number of blocks done, for a progress bar.
     Raises:
         LinkError: the pipeline or a source does not come up, or ends on its own.
@@ -59,7 +61,7 @@ def run_bench(
         done += 1
         watch(done)
 
-    import_s = import_seconds()
+    import_s = import_seconds() if plan.rigs else 0.0
     for one in plan.rigs:
         with tempfile.TemporaryDirectory(prefix="uav-edge-bench-") as folder:
             with Rig(aircraft, one.feeds_in(folder), Path(folder), noise) as rig:
@@ -70,7 +72,9 @@ def run_bench(
             found.accounting[one.name] = status.streams
             missing = dict(unaccounted(rig.sent, status.streams))
             found.unaccounted |= {f"{one.name}/{stream}": count for stream, count in missing.items()}
-    return _report(aircraft, found, machine_of(before, noise)), found.timed
+    contests, absent = run_contests(rivals, noise, tick) if rivals is not None else ((), ())
+    report = _report(aircraft, found, machine_of(before, noise))
+    return replace(report, contests=contests, absent=absent), found.timed
 
 
 def machine_of(before: Board, noise: NoiseMeter) -> Machine:

@@ -11,6 +11,8 @@ from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 SCENARIOS = ("single", "multi", "paced", "offline", "overload", "ingest")
+TIMED = frozenset({"single", "multi", "paced"})
+"""Those that keep the answers behind their figures."""
 OVERLOAD_FACTORS = (1.5, 3.0)
 RADIO_RATE_HZ = 100.0
 CAMERA_RATE_HZ = 30.0
@@ -31,6 +33,8 @@ class Lengths:
     ingest_s: float
     """At each rate."""
     idle_s: float
+    contest_s: float
+    """Of each contender on each path."""
     camera_rate_hz: float = CAMERA_RATE_HZ
     overloads: tuple[float, ...] = OVERLOAD_FACTORS
     """Factors of the maximum."""
@@ -45,6 +49,7 @@ QUICK = Lengths(
     overload_s=1.0,
     ingest_s=0.4,
     idle_s=1.0,
+    contest_s=4.0,
     camera_rate_hz=60.0,
     overloads=OVERLOAD_FACTORS[-1:],
 )
@@ -61,6 +66,7 @@ def full_lengths(seconds: float) -> Lengths:
         overload_s=seconds,
         ingest_s=min(seconds, 5.0),
         idle_s=min(seconds, 5.0),
+        contest_s=min(seconds, 30.0),
     )
 
 
@@ -168,6 +174,16 @@ def make_plan(
     )
     plan = Plan(scenarios=scenarios, lengths=lengths, rigs=tuple(_rehearsing(rig, rehearses) for rig in rigs))
     return replace(plan, rigs=tuple(rig for rig in plan.rigs if plan.scenarios_of(rig)))
+
+
+def contested_feeds(bundle: Bundle, lengths: Lengths) -> tuple[Feed, ...]:
+    """Return the messages that backends are compared on: the radio's, and raw frames.
+
+    Raises:
+        ConfigError: as `make_plan`.
+    """
+    rigs = make_plan(bundle, frozenset({"single"}), lengths).rigs
+    return tuple(rig.feeds[0] for rig in rigs)
 
 
 def _rehearsing(rig: RigPlan, rehearses: bool) -> RigPlan:

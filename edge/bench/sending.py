@@ -2,6 +2,9 @@
 
 import threading
 import time
+from typing import Any
+
+import numpy as np
 
 from edge.bench.feed import Closed, Feed, Messages, Open, Sent
 from edge.sources.stream import Pacer, StreamSender
@@ -54,8 +57,9 @@ class Sender:
             now_due_ns = due_ns[name]
             if now_due_ns >= end_ns and all(counts.values()):
                 return Sent(messages=counts, seconds=(pacer.now_ns() - start_ns) / 1e9)
+            self._streams[name].capture(order.samples, is_bare=order.is_bare)
             pacer.wait_until(now_due_ns)
-            self._streams[name].send(now_due_ns, order.samples, is_bare=order.is_bare)
+            self._streams[name].send(now_due_ns, is_bare=order.is_bare)
             counts[name] += 1
             overdue_ns = pacer.now_ns() - now_due_ns if order.skips else 0
             due_ns[name] = now_due_ns + max(overdue_ns // periods_ns[name], 1) * periods_ns[name]
@@ -82,6 +86,8 @@ class Sender:
 
     def _send_turn(self, order: Closed) -> None:
         for name in order.names:
+            self._streams[name].capture()
+        for name in order.names:
             self._streams[name].send(time.monotonic_ns())
 
     def _join(self, order: Closed, results: Subscriber) -> int:
@@ -103,20 +109,28 @@ class _Stream:
         self._messages = Messages(feed)
         self._senders = {False: senders[feed.endpoint], True: senders[feed.bare_endpoint]}
         self._sent = 0
+        self._next: Any = None
 
     def await_listener(self, is_bare: bool) -> None:
         sender = self._senders[is_bare]
         if not sender.wait_for_listeners(1, _START_TIMEOUT_S):
             raise LinkError(f"nobody listens at {sender.endpoint}")
 
-    def send(self, due_ns: int, samples: int | None = None, *, is_bare: bool = False) -> None:
-        """Send the next message, captured when it was due; of I/Q, its last sample was.
+    def capture(self, samples: int | None = None, *, is_bare: bool = False) -> None:
+        """Make the next message ready: in shared memory where the stream has it, as a camera's driver does."""
+        self._next = self._messages.at(self._sent, samples)
+        self._sent += 1
+        if self.feed.transport == "shm" and not isinstance(self._next, bytes):
+            blank = self._senders[is_bare].blank(self._next.shape, self._next.dtype)
+            np.copyto(blank, self._next)
+            self._next = blank
+
+    def send(self, due_ns: int, *, is_bare: bool = False) -> None:
+        """Send the message that was made ready, captured when it was due; of I/Q, its last sample was.
 
         Whatever rate I/Q is sent at, it claims the rate that the model takes: any other would be refused.
         """
-        sender, recipe = self._senders[is_bare], self.feed.modality.recipe
-        message = self._messages.at(self._sent, samples)
-        self._sent += 1
+        sender, recipe, message = self._senders[is_bare], self.feed.modality.recipe, self._next
         if isinstance(recipe, IqRecipe):
             lasted_ns = int(len(message) * 1e9 / recipe.sample_rate_hz)
             sender.send_iq(message, due_ns - lasted_ns, recipe.sample_rate_hz)

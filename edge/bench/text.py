@@ -6,9 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.backends.select import precisions_text
+from edge.bench.baseline import Verdict
 from edge.bench.result import Contest, Core, Ingest, Latency, Machine, Overload, Ratio, Report, Spread
 
 _NOISY_PERCENT = 5.0
+_NAMED = 5
 
 
 def print_bench(report: Report, console: Console | None = None) -> None:
@@ -19,7 +21,8 @@ def print_bench(report: Report, console: Console | None = None) -> None:
     console = console or Console()
     machine = report.machine
     console.print(f"[bold]{report.model}[/bold] on {machine.cpu}, {machine.cores} cores, {machine.arch}")
-    console.print(f"graphs: {precisions_text(report.precisions)} on {report.backend}", highlight=False)
+    if report.backend:
+        console.print(f"graphs: {precisions_text(report.precisions)} on {report.backend}", highlight=False)
     if report.latencies:
         console.print(_latency_table(report.latencies))
         console.print(_more_table(report.latencies))
@@ -41,7 +44,21 @@ def print_bench(report: Report, console: Console | None = None) -> None:
         console.print(_core_line(report.core), highlight=False)
     for line in _noise(machine):
         console.print(line)
-    console.print(_balance(report))
+    if report.accounting:
+        console.print(_balance(report))
+
+
+def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
+    """Print what became of a baseline's figures: the worse ones one by one."""
+    console = console or Console()
+    for one in verdict.regressions:
+        console.print(f"[red]worse: {one.name}: {one.old:.3f} -> {one.new:.3f}[/red], more than {one.tolerance:.0%}")
+    if verdict.missing:
+        more = f" and {len(verdict.missing) - _NAMED} more" if len(verdict.missing) > _NAMED else ""
+        console.print(f"not measured this time: {', '.join(verdict.missing[:_NAMED])}{more}", highlight=False)
+    if verdict.times_left_out:
+        console.print("another machine or power mode than the baseline's: ratios and counts were compared, times not")
+    console.print(f"{len(verdict.findings)} figures compared with the baseline, {len(verdict.regressions)} worse")
 
 
 def too_few(latencies: Iterable[Latency]) -> Iterator[str]:
