@@ -107,7 +107,7 @@ def test_a_constant_window_is_the_floor_everywhere() -> None:
     np.testing.assert_allclose(levels(np.full((WINDOW, 2), 7, np.int16), recipe()), FLOOR, atol=1e-5)
 
 
-def test_a_scratch_kept_for_a_stream_gives_the_same_as_none_and_allocates_nothing() -> None:
+def test_a_scratch_kept_for_a_stream_gives_the_same_as_none() -> None:
     scratch, of = Scratch(), recipe(window=4096, size=128, hop=64)
     windows = [noise(n, 4096) for n in range(4)]
     alone = [levels(window, of) for window in windows]
@@ -115,11 +115,18 @@ def test_a_scratch_kept_for_a_stream_gives_the_same_as_none_and_allocates_nothin
     for window, expected in zip(windows, alone, strict=True):
         preprocess(window, of, out, scratch)
         np.testing.assert_array_equal(out[0], expected)
+
+
+@pytest.mark.skipif(not spectrogram._HAS_OUT, reason="NumPy before 2.0 transforms into new arrays, in double")
+def test_a_scratch_kept_for_a_stream_allocates_nothing() -> None:
+    scratch, of, window = Scratch(), recipe(window=1 << 16, size=128, hop=64), noise(1, 1 << 16)
+    out = np.empty(of.input_shape, np.float32)
+    preprocess(window, of, out, scratch)
     tracemalloc.start()
-    preprocess(windows[0], of, out, scratch)
+    preprocess(window, of, out, scratch)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 8_000  # a byte a level would be the least
+    assert peak < out.size  # a byte a level would be the least; NumPy's own buffers have 64 kB, however long it is
 
 
 def test_a_scratch_follows_a_change_of_recipe() -> None:
