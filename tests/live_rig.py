@@ -78,8 +78,10 @@ Make = Callable[[Source], Parts | None]
 class LiveRig:
     """The pipeline, its sources, and whoever listens to its answers."""
 
-    def __init__(self, folder: Path, streams: Mapping[str, str], **pipeline: Any) -> None:
-        """Start it all; `streams` are names with their modalities."""
+    def __init__(
+        self, folder: Path, streams: Mapping[str, str], heat: Callable[[], str] = lambda: "", **pipeline: Any
+    ) -> None:
+        """Start it all; `streams` are names with their modalities, and `heat` what slows the board down."""
         generator, rng = SiteGenerator(), np.random.default_rng(0)
         contents = {
             "iq": [generator.radio(n, rng) for n in range(CONTENTS)],
@@ -99,7 +101,7 @@ class LiveRig:
             name: Source(f"ipc://{folder}/{name}", modality, contents[modality], n)
             for n, (name, modality) in enumerate(streams.items())
         }
-        self.pipeline = LivePipeline(self.config, bundle)
+        self.pipeline = LivePipeline(self.config, bundle, heat=heat)
         self.results = Subscriber(self.config.results)
         self.pipeline.start()
         self.answers: list[Classification] = []

@@ -3,14 +3,21 @@
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from flights import MS, feature_of, sensor_header
 from live_rig import LiveRig, Make, Source
 from overload import FakeStream, Overload
 
 from edge.config import PipelineConfig, StreamConfig
+from edge.operations.replays import fly_exact
 from edge.pipeline.scheduler import Scheduler
-from edge.transport.wire import Reason
+from edge.recording.reader import open_recording
+from edge.recording.writer import RecordingWriter
+from edge.sources.synthetic import SiteGenerator
+from edge.transport.messages import Kind
+from edge.transport.wire import Reason, Stamp, encode_array
+from models.bundle import open_bundle, shipped_bundle
 
 S = 1_000_000_000
 FOUR = {"left": "iq", "right": "iq", "front": "image", "down": "image"}
@@ -103,6 +110,22 @@ def test_features_of_a_camera_that_is_refused_now_are_not_used_and_the_other_s_a
     assert (pairing.features[1].stream, pairing.reasons) == ("down", ("", ""))
     pass_on("down", 112, Reason.FROZEN)
     assert pass_on("radio", 120).reasons == ("", "black")
+
+
+def test_a_recording_of_two_cameras_and_two_radios_is_replayed_with_all_of_them(tmp_path):
+    generator, rng, start_ns = SiteGenerator(), np.random.default_rng(0), 10 * S
+    with RecordingWriter(tmp_path / "flight.mcap", utc_offset_ns=0) as writer:
+        for n in range(60):
+            for number, (name, modality) in enumerate(FOUR.items()):
+                at_ns = start_ns + n * 20 * MS + number * MS
+                stamp = Stamp(number, 1, n, at_ns, at_ns, 0, 1_000_000.0 if modality == "iq" else 0.0)
+                content = generator.radio(n % 8, rng) if modality == "iq" else generator.scene(n % 8, rng)
+                kind = Kind.IQ if modality == "iq" else Kind.FRAME
+                writer.write_parts(name, encode_array(kind, stamp, content), at_ns)
+    flown = fly_exact(open_recording(tmp_path / "flight.mcap"), open_bundle(shipped_bundle()))
+    assert {name: stream.processed for name, stream in flown.streams.items()} == dict.fromkeys(FOUR, 60)
+    frames = Counter(answer.modalities[1].stream for answer in flown.answers)
+    assert min(frames["front"], frames["down"]) >= 58
 
 
 @pytest.fixture(scope="module")

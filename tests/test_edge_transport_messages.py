@@ -8,6 +8,7 @@ from edge.transport.messages import (
     TOPICS,
     Classification,
     Kind,
+    Load,
     ModalityAnswer,
     PipelineStatus,
     Pose,
@@ -83,12 +84,15 @@ def test_a_newer_sender_may_add_fields() -> None:
     assert unpack(data, Pose) == POSE
 
 
-def test_a_status_from_before_messages_were_gathered_is_read() -> None:
-    old = {key: value for key, value in msgspec.to_builtins(ACCOUNTING).items() if "gathered" not in key}
-    old.pop("restarted_windows")
+def test_a_status_from_before_messages_were_gathered_or_shed_is_read() -> None:
+    newer = ("gathered", "restarted_windows", "shed")
+    old = {key: value for key, value in msgspec.to_builtins(ACCOUNTING).items() if key not in newer}
     status = msgspec.to_builtins(STATUS) | {"streams": {"radio": old}}
-    read = unpack(msgspec.msgpack.encode(status), PipelineStatus).streams["radio"]
-    assert (read.gathered, read.restarted_windows, read.received) == (0, 0, 14)
+    del status["load"]
+    unpacked = unpack(msgspec.msgpack.encode(status), PipelineStatus)
+    read = unpacked.streams["radio"]
+    assert (read.gathered, read.restarted_windows, read.shed, read.received) == (0, 0, 0, 14)
+    assert unpacked.load == Load()
 
 
 def test_the_accounting_balances_exactly_when_every_message_has_a_fate() -> None:
