@@ -199,6 +199,27 @@ def test_more_than_the_pipeline_can_do_costs_neither_age_nor_throughput(times, s
         assert all(ns - trigger.capture_ns <= longest_ms * MS + 10 for ns, trigger in triggered)
 
 
+def test_a_camera_whose_engine_is_slow_is_not_called_silent_and_the_radio_answers_in_between():
+    streams = {"radio": FakeStream("iq", 100, 1.0), "camera": FakeStream("image", 100, 90.0)}
+    flight = Overload(streams, sheds=False).fly(1.0)
+    states = {flight.fly(1.0 + n * 0.007).scheduler.accounting(int(flight.now_ns))["camera"].state for n in range(200)}
+    assert states == {LIVE}
+    answers = [pairing for ns, pairing in flight.answers if ns > S]
+    assert {pairing.trigger.modality for pairing in answers} == {"image", "iq"}
+    assert len(answers) >= 80
+    assert not {"silent"} & {reason for pairing in answers for reason in pairing.reasons}
+
+
+def test_an_engine_that_hangs_is_told_as_silence():
+    streams = {"radio": FakeStream("iq", 100, 1.0), "camera": FakeStream("image", 30, 1e6)}
+    flight = Overload(streams, sheds=False).fly(0.2)
+    assert flight.scheduler.accounting(int(flight.now_ns))["camera"].state == "starting"
+    flight = Overload({**streams, "camera": FakeStream("image", 30, 8.0)}, sheds=False).fly(1.0)
+    flight.streams["camera"] = streams["camera"]
+    flight.fly(3.0)
+    assert flight.scheduler.accounting(int(flight.now_ns))["camera"].state == "silent"
+
+
 def ages_ms(flight: Overload) -> list[float]:
     """Return the age of the oldest input of each answer that a frame caused."""
     return [

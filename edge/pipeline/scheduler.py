@@ -223,24 +223,40 @@ class Scheduler:
         return tuple(sorted(self._modalities, key=lambda name: (-periods[name], -place[name])))
 
     def _state(self, entry: _Stream, now_ns: int) -> str:
-        period_ns = entry.period_ns
-        if self._shedder is not None:
-            if self._shedder.is_off(entry.name):
-                return SHED
-            period_ns = max(period_ns, self._shedder.period_ns(entry.name))
+        if self._shedder is not None and self._shedder.is_off(entry.name):
+            return SHED
         if entry.masked:
             return entry.masked
         if entry.usable_ns is None:
             return entry.refused or STARTING
-        is_live = now_ns - entry.usable_ns <= self._patience * period_ns
+        is_live = self._is_prompt(entry, now_ns) or self._is_in_work(entry, now_ns)
         return LIVE if is_live else entry.refused or SILENT
 
+    def _is_prompt(self, entry: _Stream, now_ns: int) -> bool:
+        """Whether something usable came of a stream within a few of its periods."""
+        if entry.usable_ns is None or entry.masked:
+            return False
+        period_ns = entry.period_ns
+        if self._shedder is not None:
+            if self._shedder.is_off(entry.name):
+                return False
+            period_ns = max(period_ns, self._shedder.period_ns(entry.name))
+        return now_ns - entry.usable_ns <= self._patience * period_ns
+
+    def _is_in_work(self, entry: _Stream, now_ns: int) -> bool:
+        """Whether a message of a stream is being inferred or waits: its source is not silent, its engine is slow."""
+        if not entry.busy and entry.waiting is None:
+            return False
+        taken_ns = [other.taken_ns for other in self._feeding[entry.modality] if other.busy]
+        since_ns = entry.waiting.header.capture_ns if not taken_ns and entry.waiting is not None else max(taken_ns)
+        return now_ns - since_ns <= self._max_age_ns  # for longer nothing useful is inferred: the engine hangs
+
     def _paces(self, modality: str, now_ns: int) -> bool:
-        """Whether every modality that comes before this one in the order has fallen silent."""
+        """Whether every modality that comes before this one in the order has fallen silent, or is slow."""
         for earlier in self._order:
             if earlier == modality:
                 return True
-            if self._modality_state(earlier, now_ns) == LIVE:
+            if any(self._is_prompt(entry, now_ns) for entry in self._feeding[earlier]):
                 return False
         return True
 
