@@ -1,6 +1,9 @@
 """How messages of a GNU Radio sink become blocks, and how every sample of them is accounted for."""
 
 import logging
+import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import gnuradio_messages as sink
@@ -11,13 +14,15 @@ from gnuradio_messages import RATE_HZ, message
 from hypothesis import given
 from hypothesis import strategies as st
 from playing import Received, kept_sender
+from test_edge_sources_process import TIMEOUT_S, start, write_flight
 
 from edge.clock import VirtualClock
 from edge.config import FlightConfig, GnuRadioSource
 from edge.sources.device_time import MAX_DRIFT
 from edge.sources.gnuradio import LARGEST_GAP_S, GnuRadioStream
 from edge.sources.sample_clock import BEHIND_NS
-from edge.transport.wire import FLAG_HOST_TIME, Reason, as_array
+from edge.transport.sockets import Publisher, Subscriber
+from edge.transport.wire import FLAG_HOST_TIME, Reason, as_array, decode_message
 
 BLOCK = 1000
 NS = 1000
@@ -283,3 +288,27 @@ def test_a_flowgraph_and_its_stream_need_an_endpoint_each() -> None:
     flight = {"bundle": "b", "results": "ipc:///run/results", "streams": {"radio": radio}, "sources": [source]}
     with pytest.raises(msgspec.ValidationError, match=r"the flowgraph of radio and .* have the endpoint"):
         msgspec.convert(flight, FlightConfig)
+
+
+def test_the_command_passes_on_what_a_flowgraph_publishes_and_says_what_was_lost(tmp_path: Path) -> None:
+    radio = f"{{kind: gnuradio, stream: radio, endpoint: 'ipc://{tmp_path}/flow', sample_rate_hz: {RATE_HZ}}}"
+    config = write_flight(tmp_path, radio=radio)
+    process = start(config, "radio")
+    with Publisher(f"ipc://{tmp_path}/flow") as flowgraph, Subscriber(f"ipc://{tmp_path}/radio") as subscriber:
+        assert flowgraph.wait_for_listeners(1, TIMEOUT_S)
+        offset, received = 0, None
+        while received is None:
+            flowgraph.send(message(offset, 4000))
+            offset += 8000
+            received = subscriber.receive(20)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0
+    header, payload = decode_message(received)  # type: ignore[misc]
+    assert header.sample_rate_hz == RATE_HZ
+    assert as_array(header, payload).shape == (4000, 2)
+    found = re.search(r"flow: (\d+) samples received and (\d+) lost of (\d+)", told)
+    assert found is not None, told
+    counts = [int(count) for count in found.groups()]
+    assert counts[0] + counts[1] == counts[2] > 0
+    assert counts[1] == counts[0] - 4000
