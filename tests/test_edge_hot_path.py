@@ -13,6 +13,7 @@ from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import Scheduler
+from edge.pipeline.shedding import open_shedder
 from edge.transport.messages import Kind, pack
 from edge.transport.wire import Stamp, decode_message, encode_array
 from models.bundle import open_bundle, shipped_bundle
@@ -45,7 +46,9 @@ class Flight:
             name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self.clock, stream)
             for name, stream in STREAMS.items()
         }
-        self.scheduler = Scheduler(bundle.spec.modality_names, STREAMS, PipelineConfig(), self.clock.now_ns())
+        config, start_ns = PipelineConfig(), self.clock.now_ns()
+        shedder = open_shedder(bundle.spec.modalities, STREAMS, config, start_ns)
+        self.scheduler = Scheduler(bundle.spec.modality_names, STREAMS, config, start_ns, shedder)
         self.answers = 0
         rng = np.random.default_rng(0)
         self.contents = {
@@ -59,6 +62,7 @@ class Flight:
             self.pass_on("radio", number)
             if number % CAMERA_EVERY == 0:
                 self.pass_on("camera", number // CAMERA_EVERY)
+            assert self.scheduler.tick(self.clock.now_ns()) is None
 
     def pass_on(self, stream: str, number: int) -> None:
         now_ns = self.clock.now_ns()
