@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("edge.commands.record", "record every stream, the results and the poses of a deployment"),
     "import": ("edge.commands.import_", "compose a recording from radio recordings, images or video, and a flight log"),
     "info": ("edge.commands.info", "show what a recording holds, and what of it is damaged"),
-    "recording": ("edge.commands.recording", "check, repair, cut and merge recordings"),
+    "recording": ("edge.commands.recording", "check, repair, cut, merge and export recordings"),
     "replay": ("edge.commands.replay", "replay a recording through the pipeline, live or exact"),
     "selfcheck": ("edge.commands.selfcheck", "check this installation, and with --device its GPU, plans and times"),
     "bench": ("edge.commands.bench", "measure latency in real processes, beside the floor of this machine"),

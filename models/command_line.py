@@ -28,6 +28,7 @@ EXTRAS = {
     "matplotlib": "train",
     "onnx": "quantize",
     "onnxscript": "export",
+    "pyarrow": "parquet",
     "ray": "cluster",
     "safetensors": "train",
     "scipy": "train",

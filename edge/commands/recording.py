@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repair": ("edge.commands.recording_repair", "all that can be read, in a new file with an index"),
     "cut": ("edge.commands.recording_cut", "a part of a recording, by time and topic"),
     "merge": ("edge.commands.recording_merge", "several recordings in one, such as the parts of a flight"),
+    "export": ("edge.commands.recording_export", "SigMF, images or video, and tables, for other programs"),
 }
 
 
