@@ -141,8 +141,16 @@ CHANGES: dict[str, tuple[str, Make]] = {
     "smaller frames": ("camera", resized(48, 40)),
     "upright frames": ("camera", resized(120, 400)),
     "JPEG frames": ("camera", lambda s: encode_bytes(Kind.ENCODED_FRAME, s.stamp(), jpeg(s))),
+    "many more frames": ("camera", lambda s: burst(s)),
+    "many more windows": ("radio", lambda s: burst(s)),
     "fewer messages": ("camera", lambda s: s.message() if s.sent % 2 else idle(s)),
 }
+
+
+def burst(source: Source) -> Parts:
+    for _ in range(4):
+        source.publisher.send(source.message())
+    return source.message()
 
 
 def idle(source: Source) -> None:

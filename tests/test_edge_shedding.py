@@ -199,6 +199,23 @@ def test_more_than_the_pipeline_can_do_costs_neither_age_nor_throughput(times, s
         assert all(ns - trigger.capture_ns <= longest_ms * MS + 10 for ns, trigger in triggered)
 
 
+@pytest.mark.parametrize("offset_ms", [0.0, 3.0, 5.0])
+def test_two_cameras_with_thrice_what_their_engine_can_do_wait_for_each_other_once(offset_ms):
+    streams = {
+        "radio": FakeStream("iq", 300, 10.0),
+        "front": FakeStream("image", 45, 1000 / 30),
+        "down": FakeStream("image", 45, 1000 / 30, offset_ms=offset_ms),
+    }
+    flight = Overload(streams, is_economical=False).fly(60)
+    accounting = flight.scheduler.accounting(int(flight.now_ns))
+    assert all(entry.balanced for entry in accounting.values())
+    assert accounting["front"].processed + accounting["down"].processed >= 0.9 * 30 * 60
+    assert accounting["front"].processed == pytest.approx(accounting["down"].processed, abs=2)
+    frames = [(ns, p.trigger) for ns, p in flight.answers if p.trigger and p.trigger.modality == "image"]
+    longest_ms = 1000 / 45 + 2 * 1000 / 30
+    assert all(ns - trigger.capture_ns <= longest_ms * MS + 10 for ns, trigger in frames)
+
+
 def test_a_camera_whose_engine_is_slow_is_not_called_silent_and_the_radio_answers_in_between():
     streams = {"radio": FakeStream("iq", 100, 1.0), "camera": FakeStream("image", 100, 90.0)}
     flight = Overload(streams, sheds=False).fly(1.0)
