@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Fly until SIGTERM or SIGINT; exit 1 when a thread fails, so that a supervisor can start afresh."""
     from edge.config import load_flight
     from edge.operations.heat import HeatWatch
+    from edge.operations.memory import keep_freed_memory
     from edge.operations.signals import stop_on_signals
     from edge.pipeline.live import LivePipeline
     from models.bundle import open_bundle
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     stop = stop_on_signals()
     threading.excepthook = _end_process
+    keep_freed_memory()
     config = load_flight(args.config)
     trust = read_trust([Path(key) for key in config.bundle_keys], is_required=bool(config.bundle_keys))
     bundle = open_bundle(Path(config.bundle), trust)
