@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edge.transport import ring
 from edge.transport.inbox import Inbox, is_intact, open_inbox, payload_view
 from edge.transport.messages import Kind
 from edge.transport.ring import NOTE_BYTES, Loan
-from edge.transport.sockets import BlockingPublisher, Publisher
+from edge.transport.sockets import BlockingPublisher, Publisher, queue_length
 from edge.transport.wire import FLAG_CRC, FLAG_RING, Header, Reason, Stamp, as_array, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError, DeviceError, LinkError
@@ -311,3 +312,28 @@ def test_a_view_on_a_payload_is_the_payload(pair):
     assert payload_view(loan) is loan.view
     assert payload_view(b"x") == b"x"
     assert is_intact(b"x")
+
+
+def test_a_queue_holds_what_comes_while_a_process_is_held_up() -> None:
+    assert [queue_length(rate_hz) for rate_hz in (1.0, 30.0, 937.5, 10_000.0)] == [64, 64, 234, 2500]
+    assert queue_length(937.5, held_s=1.0) == 938
+
+
+def test_what_comes_in_a_quarter_of_a_second_waits_for_a_receiver_that_is_held_up(tmp_path: Path) -> None:
+    stream = stream_at(tmp_path, transport="socket", rate_hz=1000.0)
+    window = np.ones((16_384, 2), np.int16)  # 64 KiB: what the kernel keeps of these is next to nothing
+    sender = StreamSender(stream.endpoint, 1, publisher=BlockingPublisher)
+    with open_inbox(stream) as inbox:
+        assert sender.wait_for_listeners(1, PATIENCE_S)
+
+        def send() -> None:
+            for n in range(250):
+                sender.send_iq(window, n, 1e6)
+
+        sending = threading.Thread(target=send, daemon=True)
+        sending.start()
+        sending.join(PATIENCE_S)
+        assert not sending.is_alive()  # else it waits for the receiver, where an ordinary sender would lose messages
+        received = [inbox.receive(PATIENCE_MS) for _ in range(250)]
+    sender.close()
+    assert [message[0].sequence for message in received if isinstance(message, tuple)] == list(range(250))

@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.config import load_flight
     from edge.operations.signals import stop_on_signals
     from edge.sources.stream import Pacer, StreamSender
+    from edge.transport.sockets import Publisher, queue_length
 
     stop = stop_on_signals()
     config = load_flight(args.config)
@@ -37,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
     stream_id = 1 + list(config.streams).index(args.stream)
     pacer = Pacer(stop, limit_s=args.seconds)
     sender = StreamSender(
-        stream.endpoint, stream_id, max_message_bytes=stream.max_message_bytes, ring_slots=stream.ring_slots
+        stream.endpoint,
+        stream_id,
+        publisher=partial(Publisher, high_water_mark=queue_length(stream.rate_hz)),
+        max_message_bytes=stream.max_message_bytes,
+        ring_slots=stream.ring_slots,
     )
     try:
         if sys.stderr.isatty():

@@ -17,7 +17,7 @@ from edge.recording.flight_files import DISK_FULL, FlightFiles
 from edge.transport.inbox import Inbox, Payload, open_inbox
 from edge.transport.messages import Kind, RecorderStatus, unpack
 from edge.transport.ring import Loan
-from edge.transport.sockets import HIGH_WATER_MARK, Buffer, Subscriber
+from edge.transport.sockets import Buffer, Subscriber
 from edge.transport.wire import FLAG_RING, Header, Reason, encode_header
 from models.errors import ConfigError, InputError, RecordingError
 
@@ -89,9 +89,8 @@ class Recorder:
         """By stream; `results` and `pose` too."""
         self._threads: list[threading.Thread] = []
         for name, stream in config.streams.items():
-            waiting = max(HIGH_WATER_MARK, round(stream.rate_hz))
             if self._wanted.takes(name):
-                self._add(name, open_inbox(stream, high_water_mark=waiting), self._record_sensor)
+                self._add(name, open_inbox(stream, held_s=1.0), self._record_sensor)
         if any(self._wanted.takes(topic) for topic in RECORDED_TOPICS):
             self._add(RESULTS, Inbox(Subscriber(config.results, high_water_mark=1_000)), self._record_message)
         if config.pose is not None and self._wanted.takes(POSE):

@@ -4,7 +4,7 @@ from types import TracebackType
 
 from edge.config import StreamConfig
 from edge.transport.ring import Loan, RingReader
-from edge.transport.sockets import HIGH_WATER_MARK, Subscriber
+from edge.transport.sockets import HELD_S, Subscriber, queue_length
 from edge.transport.wire import FLAG_RING, Header, Reason, check_payload, decode_header
 
 Payload = bytes | memoryview | Loan
@@ -75,9 +75,8 @@ class Inbox:
         self.close()
 
 
-def open_inbox(stream: StreamConfig, *, high_water_mark: int = HIGH_WATER_MARK) -> Inbox:
-    """Return the inbox of a deployment's stream."""
-    subscriber = Subscriber(
-        stream.endpoint, max_message_bytes=stream.max_message_bytes, high_water_mark=high_water_mark
-    )
+def open_inbox(stream: StreamConfig, *, held_s: float = HELD_S) -> Inbox:
+    """Return the inbox of a deployment's stream, which keeps what comes while its owner is held up for so long."""
+    waiting = queue_length(stream.rate_hz, held_s)
+    subscriber = Subscriber(stream.endpoint, max_message_bytes=stream.max_message_bytes, high_water_mark=waiting)
     return Inbox(subscriber, RingReader(stream.endpoint) if stream.transport == "shm" else None)
