@@ -116,8 +116,8 @@ class PipelineConfig(_Config, frozen=True, kw_only=True):
     shedding: Literal["auto", "economy", "off"] = "auto"
     """What to leave out when the board cannot do it all: frames first, then windows of the radio, then all frames.
 
-    auto: while the board slows itself down, because it is hot or draws too much. economy: also while engines hold each
-    other up; some two thirds of the work, half as many answers, each of them fresher. See docs/overload.md.
+    auto: while the board slows itself down, because it is hot or draws too much. economy: also while an engine cannot
+    keep up; some two thirds of the work, half as many answers, each of them fresher. See docs/overload.md.
     """
 
     def __post_init__(self) -> None:

@@ -2,12 +2,9 @@
 
 A pure object, its time handed in by the caller; the scheduler owns it, so live flight and exact replay shed alike.
 
-An engine that cannot keep up is no reason by itself: the latest message wins anyway, which is as fresh as can be and
-wastes no turn. Two things are:
-
-* The board slows itself down, because it is too hot or draws too much. Less work is then the only way back.
-* With `pipeline.shedding: economy`, engines that hold each other up, on one GPU or too few cores. Nobody can tell that
-  beforehand, so it is tried for a second, and kept only if another engine was seen to become faster.
+That the board slows itself down, because it is too hot or draws too much, is a reason: less work is then the only way
+back. That an engine cannot keep up is none by itself: the latest message wins anyway, which is fresh, and wastes no turn.
+It is one where the deployment would rather save power (`pipeline.shedding: economy`).
 
 What is inferred is always the newest there is: a message is left out when it comes before its turn, never kept waiting.
 """
@@ -25,18 +22,11 @@ WINDOW_NS = NS_PER_S
 PRESSED_BUSY = 0.9
 PRESSED_SUPERSEDED = 0.1
 """An engine busy for this share of the time, with this share of its messages superseded, cannot keep up."""
-HELPED = 0.8
-"""What was tried is kept if another engine takes at most this share of the time that it took before."""
-FEWEST_INFERENCES = 4
-"""In a window, to compare its mean with another one's."""
 HEAT_STEP_NS = 10 * NS_PER_S
 """Between steps while the board is hot: it takes its time to cool down."""
 CALM_NS = 2 * NS_PER_S
 LONGEST_CALM_NS = 64 * NS_PER_S
 """Calm before a step back. It doubles where the step back before did not last, and halves where it did."""
-TRY_AGAIN_NS = 60 * NS_PER_S
-LONGEST_TRY_AGAIN_NS = 960 * NS_PER_S
-"""After a step that did not help, until it is tried again: twice as long each time."""
 STRIDES = (2, 3)
 
 
@@ -47,8 +37,6 @@ class Level:
     name: str
     strides: dict[str, int]
     """Modality -> n: every n-th message is inferred; 0: none."""
-    changed: str
-    """The modality that gets less than on the level before."""
 
 
 @dataclass(slots=True)
@@ -85,11 +73,11 @@ def shedding_order(modalities: Sequence[ModalitySpec]) -> tuple[str, ...]:
 
 def ladder(order: Sequence[str]) -> tuple[Level, ...]:
     """Return the levels, from everything to the last modality alone: each leaves out more than the one before."""
-    levels = [Level(name="", strides=dict.fromkeys(order, 1), changed="")]
+    levels = [Level(name="", strides=dict.fromkeys(order, 1))]
     steps = [(name, stride) for name in order for stride in STRIDES] + [(name, 0) for name in order[:-1]]
     for name, stride in steps:
         strides = levels[-1].strides | {name: stride}
-        levels.append(Level(name=_name(strides), strides=strides, changed=name))
+        levels.append(Level(name=_name(strides), strides=strides))
     return tuple(levels)
 
 
@@ -119,7 +107,7 @@ class Shedder:
             order: of the modalities, the first to get less first, as `shedding_order` returns it.
             streams: all that the pipeline listens to.
             start_ns: the time.
-            is_economical: whether to shed when engines hold each other up, too.
+            is_economical: whether to shed when an engine cannot keep up, too.
         """
         self._is_economical = is_economical
         self._levels = ladder(order)
@@ -137,10 +125,6 @@ class Shedder:
         """The last step back, until another step up shows that it did not last."""
         self._calm_since_ns = start_ns
         self._calm_ns = CALM_NS
-        self._tried: dict[str, int] = {}
-        """Mean times of the engines before a step that is being tried; empty otherwise."""
-        self._try_after_ns = start_ns
-        self._try_again_ns = TRY_AGAIN_NS
 
     @property
     def load(self) -> Load:
@@ -215,44 +199,25 @@ class Shedder:
         return ""
 
     def _judge(self, pressed: str, now_ns: int) -> None:
-        if self._tried and not self._has_helped():
-            self._tried = {}
-            self._whys.pop()
-            self._try_after_ns = now_ns + self._try_again_ns
-            self._try_again_ns = min(2 * self._try_again_ns, LONGEST_TRY_AGAIN_NS)
-        elif self._tried:
-            self._tried, self._try_again_ns = {}, TRY_AGAIN_NS
-        may_try = self._is_economical and bool(pressed) and now_ns >= self._try_after_ns
         if self._heat:
             self._calm_since_ns = now_ns
             if now_ns - self._climbed_ns >= HEAT_STEP_NS:
                 self._climb(f"the board slows down: {self._heat}", now_ns)
-        elif may_try:
+        elif pressed and self._is_economical:
             self._calm_since_ns = now_ns
-            if self._climb(f"{pressed} cannot keep up, and its engine holds others up", now_ns):
-                self._tried = {name: e.mean_ns for name, e in self._engines.items() if _is_telling(e)}
+            self._climb(f"{pressed} cannot keep up", now_ns)
         elif self._whys and now_ns - self._calm_since_ns >= self._calm_ns:
             self._descend(now_ns)
 
-    def _has_helped(self) -> bool:
-        """Say whether the step that is being tried made another modality's engine faster."""
-        changed = self._levels[len(self._whys)].changed
-        return any(
-            _is_telling(engine) and engine.mean_ns <= HELPED * self._tried[name]
-            for name, engine in self._engines.items()
-            if name != changed and name in self._tried
-        )
-
-    def _climb(self, why: str, now_ns: int) -> bool:
-        """Leave out more; say whether there was more to leave out."""
+    def _climb(self, why: str, now_ns: int) -> None:
+        """Leave out more, if there is more to leave out."""
         if len(self._whys) + 1 == len(self._levels):
-            return False
+            return
         if self._descended_ns is not None and now_ns - self._descended_ns < LONGEST_CALM_NS:
             self._calm_ns = min(2 * self._calm_ns, LONGEST_CALM_NS)
         self._descended_ns = None
         self._climbed_ns = now_ns
         self._whys.append(why)
-        return True
 
     def _descend(self, now_ns: int) -> None:
         """Leave out less."""
@@ -273,7 +238,3 @@ class Shedder:
         sharing = sum(1 for other in self._streams.values() if other.modality == entry.modality)
         turn_ns = max(entry.period_ns, sharing * self._engines[entry.modality].mean_ns)
         return stride * turn_ns - entry.period_ns // 2
-
-
-def _is_telling(engine: _Engine) -> bool:
-    return engine.inferred >= FEWEST_INFERENCES
