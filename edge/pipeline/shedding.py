@@ -3,8 +3,8 @@
 A pure object, its time handed in by the caller; the scheduler owns it, so live flight and exact replay shed alike.
 
 That the board slows itself down, because it is too hot or draws too much, is a reason: less work is then the only way
-back. That an engine cannot keep up is none by itself: the latest message wins anyway, which is fresh, and wastes no turn.
-It is one where the deployment would rather save power (`pipeline.shedding: economy`).
+back. That an engine cannot keep up is none by itself: the latest message wins anyway, fresh, and no turn is wasted. It
+is one where the deployment would rather save power (`pipeline.shedding: economy`).
 
 What is inferred is always the newest there is: a message is left out when it comes before its turn, never kept waiting.
 """
