@@ -29,6 +29,8 @@ class Feed:
     payload: Literal["raw", "jpeg", "iq"]
     samples: int = 0
     """I/Q samples of the largest message; 0 for an image."""
+    frame_px: tuple[int, int] = FRAME_PX
+    """Height and width of an image."""
     transport: Literal["socket", "shm"] = "socket"
     rehearses: bool = False
     """Whether the pipeline computes once more just before the next message is due."""
@@ -117,7 +119,7 @@ class Messages:
             size = (feed.samples + (_DIFFERENT - 1) * self._step, 2)
             self._pool = (rng.standard_normal(size, np.float32) * 2000).astype(np.int16)
             return
-        height, width = FRAME_PX
+        height, width = feed.frame_px
         grain = rng.integers(0, _GRAIN[feed.payload], (height, width, 3), np.uint8)
         grounds = [rng.integers(0, 192, (9, 16, 3), np.uint8) for _ in range(_DIFFERENT)]
         frames = [opencv().resize(ground, (width, height)) + grain for ground in grounds]

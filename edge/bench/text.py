@@ -137,11 +137,12 @@ def _stage_table(latencies: Iterable[Latency]) -> Table:
 
 
 def _overload_table(overloads: Iterable[Overload]) -> Table:
-    heads = ("offered/s", "most/s", "results/s", "age p50", "p99", "of limit", "lost", "RSS MiB", "exact")
-    table = _table("overload: age of results, ms; the limit is one period and the inference", ("path",), heads)
+    heads = ("offered", "most", "results", "age p50", "p99", "share", "lost", "RSS MiB", "exact")
+    title = "overload: messages a second; age of results in ms, and its share of one period and the inference"
+    table = _table(title, ("path",), heads)
     for one in overloads:
         table.add_row(
-            f"{one.path} x {one.factor:g}",
+            f"{one.path} x{one.factor:g}",
             number(one.offered_per_s, 0),
             number(one.maximum_per_s, 0),
             number(one.results_per_s, 0),
