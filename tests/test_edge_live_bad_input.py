@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from live_rig import SAMPLE_RATE_HZ, WINDOW_SAMPLES, LiveRig, Make, Parts, Source
 
-from edge.pipeline.live import STATUS_PERIOD_NS
 from edge.transport.messages import Kind
 from edge.transport.wire import encode_array, encode_bytes
 
@@ -131,7 +130,6 @@ def test_a_masked_sensor_is_told_with_the_next_status(rig: LiveRig) -> None:
     told = len(rig.statuses)
     rig.feed(lambda rig: len(rig.statuses) > told + 1, {"camera": no_dims})
     assert rig.statuses[-1].streams["camera"].state == "wrong_size"
-    assert rig.statuses[-1].time_ns - rig.statuses[-2].time_ns < 2 * STATUS_PERIOD_NS
 
 
 CHANGES: dict[str, tuple[str, Make]] = {
