@@ -244,10 +244,14 @@ class RecordingConfig(_Config, frozen=True, kw_only=True):
     """Recording pauses while the disk has less free than this, and goes on by itself when there is a tenth more."""
     topics: tuple[str, ...] = ()
     """What is recorded: names of streams, and classification, status, pose, truth. Empty: everything."""
+    status: str | None = None
+    """Endpoint where the recorder says once a second how it goes; MAVLink tells the ground when it pauses."""
     every: dict[str, int] = {}
     """Of a stream or topic, record one message in so many; those that are not named: all."""
 
     def __post_init__(self) -> None:
+        if self.status is not None:
+            _local(self.status)
         _require(self.max_file_bytes >= 1 << 20, f"max_file_bytes is {self.max_file_bytes}: expected at least 2^20")
         _require(self.max_file_s >= 1, f"max_file_s is {self.max_file_s}: expected at least 1")
         _require(self.min_free_bytes >= 0, f"min_free_bytes is {self.min_free_bytes}: expected at least 0")
@@ -305,6 +309,8 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
         used = {self.results: "results"}
         others = [(f"streams.{name}", stream.endpoint) for name, stream in self.streams.items()]
         others += [(f"the flowgraph of {s.stream}", s.endpoint) for s in self.sources if isinstance(s, GnuRadioSource)]
+        if self.recording is not None and self.recording.status is not None:
+            others.append(("recording.status", self.recording.status))
         for name, endpoint in (*others, ("pose", self.pose)):
             if endpoint is not None:
                 other = used.setdefault(endpoint, name)

@@ -12,7 +12,7 @@ from edge.mavlink import codec
 from edge.mavlink.codec import Flag
 from edge.mavlink.publisher import Publisher
 from edge.mavlink.status_text import StatusTexts
-from edge.transport.messages import Kind, Load
+from edge.transport.messages import Kind, Load, RecorderStatus, pack
 from edge.transport.wire import FLAG_REPLAY, Stamp, encode_bytes
 
 MS = 1_000_000
@@ -356,3 +356,24 @@ def test_the_strangest_status_and_answer_are_sent_all_the_same(flight: Flight) -
 
     for message in (message for _, message in flight.sent):
         message.pack(common.MAVLink(None))
+
+
+def _recorder(pause: str) -> tuple[bytes, bytes]:
+    status = RecorderStatus(time_ns=1, free_bytes=1, pause=pause, recorded={}, lost={}, refused={})
+    return encode_bytes(Kind.RECORDER, Stamp(0, 1, 0, 0, 0), pack(status))
+
+
+def test_the_ground_hears_when_a_flight_is_not_recorded_any_more(flight: Flight) -> None:
+    for pause, seconds in (("", 2), ("1 MB free", 2), ("", 2), ("", 8)):
+        flight.publisher.on_message(_recorder(pause), flight.now_ns)
+        flight.wait(seconds)
+
+    assert [text for _, text in flight.texts() if "record" in text] == [
+        "FUSION: recording paused: disk full",
+        "FUSION: recording again",
+        "FUSION: recorder is silent",
+    ]
+
+
+def test_nothing_is_said_of_a_recorder_that_nobody_heard(flight: Flight) -> None:
+    assert [text for _, text in flight.wait(20).texts() if "record" in text] == []

@@ -239,6 +239,8 @@ def test_a_flight_whose_bundle_is_gone_is_recorded_all_the_same(
         ("topics: [sonar]", "recording names .'sonar'.: known are"),
         ("topics: radio", "recording.topics"),
         ("rotate: 5", "rotate"),
+        ("status: 'ipc:///tmp/b'", "recording.status and results have the endpoint"),
+        ("status: 'tcp://0.0.0.0:5555'", "expected ipc://PATH or"),
     ],
 )
 def test_a_wish_for_the_recording_that_makes_no_sense_stops_the_start(

@@ -8,39 +8,23 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from recorded import START_NS, WINDOW_BYTES, iq_message
+from recorders import PATIENCE_S, POSE, TRUTH, await_claim, recorder_at, sequences_in, window
 
 from edge.config import FlightConfig, RecordingConfig, StreamConfig
 from edge.recording.chunk_writer import CHUNK_BYTES
 from edge.recording.flight_files import DISK_FULL, FlightFiles
 from edge.recording.reader import open_recording
 from edge.recording.recorder import TOO_LATE, Recorder
-from edge.transport.messages import Kind, Pose, RecorderStatus, Truth, pack
+from edge.transport.messages import Kind, Pose, Truth, pack
 from edge.transport.sockets import BlockingPublisher, Publisher
 from edge.transport.wire import Stamp, encode_bytes
 from models.errors import ConfigError, RecordingError
-
-PATIENCE_S = 20.0
-TRUTH = Truth(capture_ns=START_NS, class_id=2, label="field")
-POSE = Pose(capture_ns=START_NS, latitude_deg=1.0, longitude_deg=2.0, altitude_m=3.0)
-
-
-def _config(folder: Path, **wanted: object) -> FlightConfig:
-    streams = {"radio": StreamConfig(modality="iq", endpoint=f"ipc://{folder}/radio", rate_hz=100.0)}
-    return FlightConfig(
-        bundle="x.uavb",
-        streams=streams,
-        results=f"ipc://{folder}/results",
-        pose=f"ipc://{folder}/pose",
-        recording=RecordingConfig(directory=".", min_free_bytes=0, **wanted),  # type: ignore[arg-type]
-    )
-
 
 YAML = """
 bundle: demo.uavb
@@ -49,25 +33,6 @@ streams:
 results: ipc://{folder}/results
 recording: {{directory: flights, min_free_bytes: 0}}
 """
-
-
-def _await(claim: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline_s, "nothing happened"
-
-
-def _window(sequence: int) -> tuple[bytes, bytes]:
-    _, header_bytes, payload = iq_message(sequence, START_NS + sequence)
-    return header_bytes, payload
-
-
-def _sequences(path: Path) -> list[int]:
-    """Return the sequence numbers that a recording, perhaps still being written, gives back."""
-    try:
-        return [event.header.sequence for event in open_recording(path).events() if event.header]
-    except RecordingError:  # not even its first bytes are there yet
-        return []
 
 
 @contextmanager
@@ -90,8 +55,8 @@ def test_sigterm_ends_the_recording_in_order(tmp_path: Path, root: Path) -> None
     path = tmp_path / "flight.mcap"
     with _process(root, tmp_path, "--out", str(path), "--json") as (process, publisher):
         for sequence in range(20):
-            publisher.send(_window(sequence))
-        _await(lambda: path.stat().st_size > CHUNK_BYTES)
+            publisher.send(window(sequence))
+        await_claim(lambda: path.stat().st_size > CHUNK_BYTES)
         process.send_signal(signal.SIGTERM)
         stdout, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
@@ -113,12 +78,14 @@ def test_kill_costs_only_the_chunk_that_was_being_filled(tmp_path: Path, root: P
     windows_per_chunk = CHUNK_BYTES // WINDOW_BYTES
     with _process(root, tmp_path, "--out", str(path)) as (process, publisher):
         for sequence in range(windows):
-            publisher.send(_window(sequence))
+            publisher.send(window(sequence))
         complete = windows // windows_per_chunk * windows_per_chunk
-        _await(lambda: len(_sequences(path)) == complete)  # by content: a file's size runs ahead of what is in it
+        await_claim(
+            lambda: len(sequences_in(path)) == complete
+        )  # by content: a file's size runs ahead of what is in it
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_S)
-    assert _sequences(path) == list(range(complete))
+    assert sequences_in(path) == list(range(complete))
     assert open_recording(path).damage.is_truncated
 
 
@@ -130,50 +97,12 @@ def test_recording_is_named_by_time_in_the_configured_directory(tmp_path: Path, 
     assert list(open_recording(path).streams) == ["recorder"]
 
 
-@contextmanager
-def _recorder(
-    folder: Path, publisher: type[Publisher] = BlockingPublisher, **wanted: object
-) -> Iterator[tuple[Recorder, dict[str, Publisher], Callable[[], None]]]:
-    """Run a recorder in a thread; the function it gives stops it, and lets its error out."""
-    config = _config(folder, **wanted)
-    assert config.recording is not None
-    endpoints = {"radio": config.streams["radio"].endpoint, "results": config.results, "pose": str(config.pose)}
-    publishers = {name: publisher(endpoint) for name, endpoint in endpoints.items()}
-    stop = threading.Event()
-    failures: list[RecordingError] = []
-
-    def work() -> None:
-        try:
-            recorder.run(stop)
-        except RecordingError as error:
-            failures.append(error)
-
-    def finish() -> None:
-        stop.set()
-        thread.join()
-        for failure in failures:
-            raise failure
-
-    with FlightFiles(folder / "flight.mcap", config.recording) as files:
-        recorder = Recorder(config, files)
-        thread = threading.Thread(target=work, name="recorder under test")
-        thread.start()
-        try:
-            assert all(bound.wait_for_listeners(1, PATIENCE_S) for bound in publishers.values())
-            yield recorder, publishers, finish
-        finally:
-            stop.set()
-            thread.join()
-            for bound in publishers.values():
-                bound.close()
-
-
 def test_results_and_poses_are_recorded_beside_the_sensors(tmp_path: Path) -> None:
-    with _recorder(tmp_path) as (recorder, publishers, finish):
-        publishers["radio"].send(_window(0))
+    with recorder_at(tmp_path) as (recorder, publishers, finish):
+        publishers["radio"].send(window(0))
         publishers["results"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 0, 0, 0), pack(TRUTH)))
         publishers["pose"].send(encode_bytes(Kind.POSE, Stamp(0, 1, 0, 0, 0), pack(POSE)))
-        _await(lambda: all(tally.recorded for tally in recorder.tallies.values()))
+        await_claim(lambda: all(tally.recorded for tally in recorder.tallies.values()))
         finish()
     events = list(open_recording(tmp_path / "flight.mcap").events())
     assert {event.stream for event in events} == {"radio", "truth", "pose", "recorder"}
@@ -181,38 +110,38 @@ def test_results_and_poses_are_recorded_beside_the_sensors(tmp_path: Path) -> No
 
 
 def test_gaps_are_counted_as_lost_and_a_restart_is_not(tmp_path: Path) -> None:
-    with _recorder(tmp_path) as (recorder, publishers, finish):
+    with recorder_at(tmp_path) as (recorder, publishers, finish):
         for epoch, sequence in [(1, 0), (1, 1), (1, 5), (2, 0), (2, 2)]:
             header, _, payload = iq_message(sequence, START_NS)
             stamp = Stamp(1, epoch, sequence, START_NS, START_NS)
             header_bytes, _ = encode_bytes(Kind.ENCODED_FRAME, stamp, payload)
             publishers["radio"].send((header_bytes, payload))
             assert header.sequence == sequence
-        _await(lambda: recorder.tallies["radio"].recorded == 5)
+        await_claim(lambda: recorder.tallies["radio"].recorded == 5)
         finish()
     assert recorder.tallies["radio"].lost == 3 + 1
 
 
 def test_garbage_is_counted_by_reason_and_not_recorded(tmp_path: Path) -> None:
-    with _recorder(tmp_path) as (recorder, publishers, finish):
+    with recorder_at(tmp_path) as (recorder, publishers, finish):
         publishers["radio"].send([b"garbage"])
         publishers["radio"].send([b"short", b""])
         publishers["radio"].send([b"x" * 64, b""])
         publishers["radio"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 0, 0, 0), pack(TRUTH)))
         publishers["results"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 0, 0, 0), b"\xc1"))
-        publishers["results"].send(_window(0))
+        publishers["results"].send(window(0))
         refused = [recorder.tallies[name].refused for name in ("radio", "results")]
-        _await(lambda: [count.total() for count in refused] == [4, 2])
+        await_claim(lambda: [count.total() for count in refused] == [4, 2])
         finish()
     assert refused[0] == {"wrong_parts": 1, "short_header": 1, "bad_magic": 1, "wrong_kind": 1}
     assert list(open_recording(tmp_path / "flight.mcap").streams) == ["recorder"]
 
 
 def test_message_whose_payload_contradicts_its_header_is_recorded_as_it_came(tmp_path: Path) -> None:
-    header_bytes, payload = _window(0)
-    with _recorder(tmp_path) as (recorder, publishers, finish):
+    header_bytes, payload = window(0)
+    with recorder_at(tmp_path) as (recorder, publishers, finish):
         publishers["radio"].send((header_bytes, payload[:-5]))
-        _await(lambda: recorder.tallies["radio"].recorded == 1)
+        await_claim(lambda: recorder.tallies["radio"].recorded == 1)
         finish()
     (event,) = open_recording(tmp_path / "flight.mcap").events(["radio"])
     assert event.payload == payload[:-5]
@@ -246,21 +175,21 @@ def _stall_disk(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> thre
 def test_messages_lost_while_the_disk_stalls_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     begun = _stall_disk(monkeypatch, go_on)
-    with _recorder(tmp_path, Publisher) as (recorder, publishers, finish):
+    with recorder_at(tmp_path, Publisher) as (recorder, publishers, finish):
         sent = itertools.count()
         while not begun.is_set():
-            publishers["radio"].send(_window(next(sent)))
+            publishers["radio"].send(window(next(sent)))
         for _ in range(500):
-            publishers["radio"].send(_window(next(sent)))
+            publishers["radio"].send(window(next(sent)))
         go_on.set()
         tally = recorder.tallies["radio"]
         last = next(sent)
 
         def has_heard_the_last() -> bool:
-            publishers["radio"].send(_window(last))
+            publishers["radio"].send(window(last))
             return tally.last is not None and tally.last.sequence == last
 
-        _await(has_heard_the_last)
+        await_claim(has_heard_the_last)
         finish()
     numbers = {event.header.sequence for event in open_recording(tmp_path / "flight.mcap").events() if event.header}
     assert tally.lost > 0
@@ -274,13 +203,13 @@ def test_messages_that_wait_when_the_recorder_must_end_are_counted(
     monkeypatch.setattr("edge.recording.recorder.COUNT_S", PATIENCE_S)
     go_on = threading.Event()
     begun = _stall_disk(monkeypatch, go_on)
-    with _recorder(tmp_path) as (recorder, publishers, finish):
+    with recorder_at(tmp_path) as (recorder, publishers, finish):
         for sequence in range(60):
-            publishers["radio"].send(_window(sequence))
+            publishers["radio"].send(window(sequence))
         assert begun.wait(PATIENCE_S)
         ending = threading.Thread(target=finish)
         ending.start()
-        _await(recorder._stopping.is_set)
+        await_claim(recorder._stopping.is_set)
         go_on.set()
         ending.join()
     tally = recorder.tallies["radio"]
@@ -298,11 +227,11 @@ def _fail(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 
 
 def test_disk_that_fails_ends_the_recorder_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _recorder(tmp_path) as (_, publishers, finish):
+    with recorder_at(tmp_path) as (_, publishers, finish):
         _fail(monkeypatch, errno.EIO)
         for sequence in range(2 * CHUNK_BYTES // WINDOW_BYTES):
-            publishers["radio"].send(_window(sequence))
-        _await(lambda: not _is_recording())
+            publishers["radio"].send(window(sequence))
+        await_claim(lambda: not _is_recording())
         with pytest.raises(RecordingError, match="Input/output error"):
             finish()
 
@@ -313,82 +242,29 @@ def test_disk_that_fills_between_two_looks_costs_what_is_counted(
     monkeypatch.setattr("edge.recording.recorder.TEND_PERIOD_S", 0.02)
     monkeypatch.setattr("edge.recording.flight_files.RETRY_S", 0.0)
     windows = 3 * CHUNK_BYTES // WINDOW_BYTES
-    with _recorder(tmp_path) as (recorder, publishers, finish):
+    with recorder_at(tmp_path) as (recorder, publishers, finish):
         tally = recorder.tallies["radio"]
         with monkeypatch.context() as full:
             _fail(full, errno.ENOSPC)
             for sequence in range(windows):
-                publishers["radio"].send(_window(sequence))
-            _await(lambda: tally.refused[DISK_FULL] == windows)
+                publishers["radio"].send(window(sequence))
+            await_claim(lambda: tally.refused[DISK_FULL] == windows)
         sent = itertools.count(windows)
 
         def is_recording_again() -> bool:
-            publishers["radio"].send(_window(next(sent)))
+            publishers["radio"].send(window(next(sent)))
             return tally.recorded > 0
 
-        _await(is_recording_again)
+        await_claim(is_recording_again)
         last = next(sent)
-        publishers["radio"].send(_window(last))
-        _await(lambda: tally.last is not None and tally.last.sequence == last)
+        publishers["radio"].send(window(last))
+        await_claim(lambda: tally.last is not None and tally.last.sequence == last)
         finish()
-    found = [number for path in sorted(tmp_path.glob("*.mcap")) for number in _sequences(path)]
+    found = [number for path in sorted(tmp_path.glob("*.mcap")) for number in sequences_in(path)]
     assert len(found) == tally.recorded > 0
     assert tally.recorded + tally.refused[DISK_FULL] + tally.lost == last + 1
     assert "No space left on device" in caplog.text
     assert "recording goes on" in caplog.text
-
-
-def test_recorder_tells_once_a_second_in_the_recording_how_it_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge.recording.recorder.TEND_PERIOD_S", 0.02)
-    with _recorder(tmp_path) as (recorder, publishers, finish):
-        for sequence in (0, 1, 5):
-            publishers["radio"].send(_window(sequence))
-        publishers["radio"].send([b"garbage"])
-        _await(lambda: recorder.tallies["radio"].refused.total() == 1)
-        finish()
-    told = [event.message for event in open_recording(tmp_path / "flight.mcap").events(["recorder"])]
-    assert all(isinstance(message, RecorderStatus) for message in told)
-    last = told[-1]
-    assert isinstance(last, RecorderStatus)
-    assert (last.recorded["radio"], last.lost["radio"], last.refused["radio"], last.pause) == (3, 3, 1, "")
-
-
-def test_topics_that_are_not_wanted_are_left_out_and_counted(tmp_path: Path) -> None:
-    config = _config(tmp_path, topics=("truth",))
-    assert config.recording is not None
-    stop = threading.Event()
-    with FlightFiles(tmp_path / "flight.mcap", config.recording) as files, Publisher(config.results) as results:
-        recorder = Recorder(config, files)
-        thread = threading.Thread(target=recorder.run, args=(stop,))
-        thread.start()
-        assert results.wait_for_listeners(1, PATIENCE_S)
-        results.send(encode_bytes(Kind.POSE, Stamp(0, 1, 0, 0, 0), pack(POSE)))
-        results.send(encode_bytes(Kind.TRUTH, Stamp(0, 1, 1, 0, 0), pack(TRUTH)))
-        _await(lambda: recorder.tallies["results"].recorded == 1)
-        stop.set()
-        thread.join()
-    assert list(recorder.tallies) == ["results"]  # streams that are not wanted are not even heard
-    assert recorder.tallies["results"].left_out == 1
-    assert set(open_recording(tmp_path / "flight.mcap").streams) == {"truth", "recorder"}
-
-
-def test_one_message_in_so_many_is_recorded_and_the_rest_is_not_missed(tmp_path: Path) -> None:
-    with _recorder(tmp_path, every={"radio": 4, "truth": 2}) as (recorder, publishers, finish):
-        for sequence in [*range(10), *range(20, 32)]:
-            publishers["radio"].send(_window(sequence))
-        for sequence in range(5):
-            publishers["results"].send(encode_bytes(Kind.TRUTH, Stamp(0, 1, sequence, 0, 0), pack(TRUTH)))
-        tallies = [recorder.tallies[name] for name in ("radio", "results")]
-        _await(lambda: [tally.recorded + tally.left_out for tally in tallies] == [22, 5])
-        finish()
-    recording = open_recording(tmp_path / "flight.mcap")
-    numbers = [event.header.sequence for event in recording.events(["radio"]) if event.header]
-    assert numbers == [0, 4, 8, 20, 24, 28]
-    assert recording.streams["radio"].missing == 2  # 12 and 16: never received, and told as lost
-    assert tallies[0].lost == 10
-    assert recording.streams["truth"].count == 3
 
 
 def _is_recording() -> bool:

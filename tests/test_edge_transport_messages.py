@@ -9,9 +9,11 @@ from edge.transport.messages import (
     Classification,
     Kind,
     Load,
+    Message,
     ModalityAnswer,
     PipelineStatus,
     Pose,
+    RecorderStatus,
     StreamAccounting,
     Truth,
     pack,
@@ -55,12 +57,17 @@ STATUS = PipelineStatus(
 )
 
 
-@pytest.mark.parametrize("message", [ANSWER, STATUS, POSE, Truth(capture_ns=1, class_id=0, label="lake")])
-def test_messages_come_back_equal(message: Classification | PipelineStatus | Pose | Truth) -> None:
+RECORDER = RecorderStatus(
+    time_ns=1, free_bytes=2, pause="full", recorded={"radio": 3}, lost={"radio": 4}, refused={"radio": 5}
+)
+
+
+@pytest.mark.parametrize("message", [ANSWER, STATUS, POSE, Truth(capture_ns=1, class_id=0, label="lake"), RECORDER])
+def test_messages_come_back_equal(message: Message) -> None:
     assert unpack(pack(message), type(message)) == message
 
 
-@pytest.mark.parametrize("into", [Classification, PipelineStatus, Pose, Truth])
+@pytest.mark.parametrize("into", [Classification, PipelineStatus, Pose, Truth, RecorderStatus])
 @given(data=st.binary(max_size=100))
 def test_garbage_is_refused_with_one_kind_of_error(into: type[Classification], data: bytes) -> None:
     with pytest.raises(InputError, match=f"not a {into.__name__}"):

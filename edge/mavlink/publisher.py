@@ -23,7 +23,7 @@ from edge.mavlink import codec, standard
 from edge.mavlink.link import Link, open_link
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.status_text import StatusTexts
-from edge.transport.messages import Classification, Kind, Load, PipelineStatus, unpack
+from edge.transport.messages import Classification, Kind, Load, PipelineStatus, RecorderStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, decode_message
 from models.errors import ConfigError, InputError
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 NS_PER_MS = 1_000_000
 SILENT_NS = 2 * NS_PER_S
+RECORDER_SILENT_NS = 5 * NS_PER_S
+"""It speaks once a second, but waits for its disk."""
 START_NS = 30 * NS_PER_S
 HEARTBEAT_NS = NS_PER_S
 NAMED_VALUES_NS = NS_PER_S // 2
@@ -85,6 +87,8 @@ class Publisher:
         self._named_sequence: int | None = None
         self._classes_to_name: deque[int] = deque()
         self._outbox: list[Any] = []
+        self._recorder_ns: int | None = None
+        self._is_recorder_paused = False
 
     def on_message(self, parts: Sequence[bytes | memoryview], now_ns: int) -> None:
         """Take what came over the results socket; what is not a message of the pipeline is counted."""
@@ -98,6 +102,8 @@ class Publisher:
                 self.on_classification(unpack(payload, Classification), now_ns, bool(header.flags & FLAG_REPLAY))
             elif header.kind == Kind.STATUS:
                 self.on_status(unpack(payload, PipelineStatus), now_ns)
+            elif header.kind == Kind.RECORDER:
+                self.on_recorder(unpack(payload, RecorderStatus), now_ns)
         except InputError as error:
             self.rejected[Reason.DECODE.value] += 1
             log.debug("results: %s", error)
@@ -136,11 +142,17 @@ class Publisher:
         self._note_backend(status.backend, now_ns)
         self._note_load(status.load, now_ns)
 
+    def on_recorder(self, status: RecorderStatus, now_ns: int) -> None:
+        """Take the recorder's status."""
+        self._recorder_ns = now_ns
+        self._is_recorder_paused = bool(status.pause)
+
     def tick(self, now_ns: int) -> list[Any]:
         """Return the messages to send now."""
         messages, self._outbox = self._outbox, []
         state = self.state(now_ns)
         self._note_pipeline(state, now_ns)
+        self._note_recorder(now_ns)
         if self._heartbeat.is_due(now_ns):
             messages.append(standard.heartbeat(state))
         if (text := self._texts.take(now_ns)) is not None:
@@ -236,6 +248,19 @@ class Publisher:
             news = ("live", common.MAV_SEVERITY_NOTICE, "FUSION: pipeline is back")
         self._texts.note("pipeline", *news, now_ns=now_ns)
 
+    def _note_recorder(self, now_ns: int) -> None:
+        """Say when the flight is not recorded any more, and when it is again; nothing where there is no recorder."""
+        if self._recorder_ns is None:
+            return
+        self._texts.assume("recorder", "records")
+        if now_ns - self._recorder_ns > RECORDER_SILENT_NS:
+            news = ("silent", common.MAV_SEVERITY_WARNING, "FUSION: recorder is silent")
+        elif self._is_recorder_paused:
+            news = ("paused", common.MAV_SEVERITY_WARNING, "FUSION: recording paused: disk full")
+        else:
+            news = ("records", common.MAV_SEVERITY_NOTICE, "FUSION: recording again")
+        self._texts.note("recorder", *news, now_ns=now_ns)
+
     def _name_values(self, now_ns: int) -> list[Any]:
         """Return the newest answer for people who watch numbers, if there is a new one and it is time."""
         answer = self._answer
@@ -278,7 +303,8 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
         for name in config.mavlink.links:
             links.append(open_link(name, config.mavlink.system_id, config.mavlink.component_id, clock))
             stack.callback(links[-1].close)
-        subscriber = Subscriber(config.results)
+        told = config.recording.status if config.recording is not None else None
+        subscriber = Subscriber([config.results] if told is None else [config.results, told])
         stack.callback(subscriber.close)
         log.info("publishing on %s", ", ".join(config.mavlink.links))
         complaint, complained = Period(NS_PER_S), 0

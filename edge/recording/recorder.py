@@ -15,10 +15,10 @@ from edge.config import RECORDED_TOPICS, FlightConfig, RecordingConfig
 from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS, STREAM_NAME_RULE, is_stream_name, stream_name
 from edge.recording.flight_files import DISK_FULL, FlightFiles
 from edge.transport.inbox import Inbox, Payload, open_inbox
-from edge.transport.messages import Kind, RecorderStatus, unpack
+from edge.transport.messages import Kind, RecorderStatus, pack, unpack
 from edge.transport.ring import Loan
-from edge.transport.sockets import Buffer, Subscriber
-from edge.transport.wire import FLAG_RING, Header, Reason, encode_header
+from edge.transport.sockets import Buffer, Publisher, Subscriber
+from edge.transport.wire import FLAG_RING, Header, Reason, Stamp, encode_bytes, encode_header
 from models.errors import ConfigError, InputError, RecordingError
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,14 @@ class Recorder:
 
         Raises:
             ConfigError: a stream has a name that no recording can hold.
+            LinkError: the endpoint `recording.status` is taken.
         """
         for name in config.streams:
             if name == RESULTS or not is_stream_name(name):
                 raise ConfigError(f"stream {name!r}: expected a name of {STREAM_NAME_RULE}, nor {RESULTS}: rename it")
         self._files = files
         self._wanted = config.recording or RecordingConfig(directory=".")
+        self._news = _News(self._wanted.status) if self._wanted.status is not None else None
         self._seen: Counter[int] = Counter()
         """Answers, statuses and the like received, by kind."""
         self._clock = clock or SystemClock()
@@ -97,11 +99,18 @@ class Recorder:
             self._add(POSE, Inbox(Subscriber(config.pose)), self._record_message)
 
     def run(self, stop: threading.Event) -> None:
-        """Record until `stop` is set, then what has arrived until then.
+        """Record until `stop` is set, then what has arrived until then. To be called once.
 
         Raises:
             RecordingError: the disk failed; what was recorded before is saved. A full one is waited for.
         """
+        try:
+            self._run(stop)
+        finally:
+            if self._news is not None:
+                self._news.close()
+
+    def _run(self, stop: threading.Event) -> None:
         for thread in self._threads:
             thread.start()
         told = 0
@@ -217,7 +226,10 @@ class Recorder:
 
     def _tend(self) -> None:
         try:
-            self._files.write_message(self.status(), self._clock.now_ns())
+            status = self.status()
+            self._files.write_message(status, status.time_ns)
+            if self._news is not None:
+                self._news.send(status)
             self._files.tend(self.status)
         except RecordingError as error:
             self._failure = self._failure or error
@@ -231,6 +243,23 @@ class Recorder:
             if tally is not None and name != _OWN:
                 tally.recorded -= count
                 tally.refused[DISK_FULL] += count
+
+
+class _News:
+    """Publishes how the recording goes."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._publisher = Publisher(endpoint)
+        self._epoch = time.monotonic_ns() & 0xFFFFFFFF
+        self._sequence = 0
+
+    def send(self, status: RecorderStatus) -> None:
+        stamp = Stamp(0, self._epoch, self._sequence, status.time_ns, status.time_ns)
+        self._publisher.send(encode_bytes(Kind.RECORDER, stamp, pack(status)))
+        self._sequence += 1
+
+    def close(self) -> None:
+        self._publisher.close()
 
 
 def _refuse(name: str, header: Header, payload: Buffer, log_ns: int) -> str:

@@ -29,7 +29,7 @@ class Kind(enum.IntEnum):
     MAVLINK = 8
     """MAVLink frames, as received or sent."""
     RECORDER = 9
-    """A `RecorderStatus`; only in recordings."""
+    """A `RecorderStatus`, msgpack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,7 +211,7 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What the recorder did with what it heard, once a second in the recording itself."""
+    """What the recorder did with what it heard: once a second in the recording, and on `recording.status`."""
 
     time_ns: int
     free_bytes: int
@@ -227,11 +227,11 @@ class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Message = Classification | PipelineStatus | Pose | Truth | RecorderStatus
-M = TypeVar("M", Classification, PipelineStatus, Pose, Truth)
+M = TypeVar("M", Classification, PipelineStatus, Pose, Truth, RecorderStatus)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Classification, PipelineStatus, Pose, Truth)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Classification, PipelineStatus, Pose, Truth, RecorderStatus)
 }
 
 
