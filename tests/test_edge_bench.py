@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from edge.bench import machine
-from edge.bench.feed import FRAME_PX, Closed, Feed, Messages, Open
+from edge.bench.feed import FRAME_PX, Closed, Feed, Messages, Open, Sent
 from edge.bench.feeder import Feeder
 from edge.bench.ingest import samples_at
+from edge.bench.latency import _joules_per_result
 from edge.bench.machine import NoiseMeter, cpu_seconds, describe_machine, rss_mib
 from edge.bench.percentiles import MIN_SAMPLES, missing_samples, percentile, ratio_of, spread
 from edge.bench.plan import PATHS, QUICK, SCENARIOS, full_lengths, make_plan, parse_scenarios
-from edge.bench.rig import unaccounted
+from edge.bench.rig import Aircraft, Turn, flight_config, unaccounted
 from edge.bench.throughput import _since
 from edge.cli import main
 from edge.operations.memory import keep_freed_memory
@@ -271,7 +272,7 @@ def test_the_path_of_both_is_caused_by_the_camera_and_the_wide_radio_fills_its_r
     feeds = {feed.name: feed for rig in plan.rigs for feed in rig.feeds_in("/run/x")}
     assert feeds["iq-wide"].samples * feeds["iq-wide"].rate_hz == 6.55e6
     assert feeds["iq"].endpoint == feeds["iq-wide"].endpoint == "ipc:///run/x/iq"
-    assert (feeds["image"].stream.transport, feeds["iq"].stream.transport) == ("shm", "socket")
+    assert {feed.stream.transport for feed in feeds.values()} == {"shm"}
     assert all(feed.stream.rehearse and feed.bare_stream.rehearse for feed in feeds.values())
 
 
@@ -345,3 +346,27 @@ def ledger(received: int, processed: int, rejected: dict[str, int]) -> StreamAcc
         lost_transport=0,
         state="live",
     )
+
+
+def test_plans_fly_tensorrt_and_nothing_less(bundle: Bundle, tmp_path) -> None:
+    feeds = (feed_of(tmp_path, "raw"), feed_of(tmp_path))
+    without = flight_config(Aircraft(bundle=bundle, precision="fp32"), feeds, tmp_path)
+    assert (without.pipeline.backend, without.plans, without.pipeline.precision) == ("onnxruntime", None, "fp32")
+    aircraft = Aircraft(bundle=bundle, plans=tmp_path, plan_options=tmp_path / "plan.yaml")
+    planned = flight_config(aircraft, feeds, tmp_path)
+    assert (planned.pipeline.backend, planned.plans) == ("tensorrt", str(tmp_path))
+    assert planned.plan_options == str(tmp_path / "plan.yaml")
+
+
+def test_of_several_kinds_of_messages_to_a_stream_the_first_says_its_rate(bundle: Bundle, tmp_path) -> None:
+    first, second = feed_of(tmp_path), dataclasses.replace(feed_of(tmp_path), name="two", rate_hz=7.0)
+    config = flight_config(Aircraft(bundle=bundle), (first, second), tmp_path)
+    assert {name: stream.rate_hz for name, stream in config.streams.items()} == {"iq": 200.0}
+
+
+def test_energy_is_shared_by_the_results_and_unknown_where_a_turn_has_none() -> None:
+    order, answers = Open(names=("iq",), seconds=1.0), [None] * 4
+    turns = [Turn(order=order, sent=Sent(), answers=answers, cpu_s=0.0, joules=joules) for joules in (2.0, 6.0)]
+    assert _joules_per_result(turns) == 1.0
+    dark = dataclasses.replace(turns[0], joules=None)
+    assert _joules_per_result([*turns, dark]) is None

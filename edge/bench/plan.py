@@ -152,7 +152,7 @@ def make_plan(
         bundle: with the model.
         scenarios: of SCENARIOS.
         lengths: how long each.
-        transport: how frames come to the pipeline.
+        transport: how messages come to the pipeline.
         rehearses: whether the pipeline computes once more just before a message is due.
     Raises:
         ConfigError: the model lacks one of the two.
@@ -160,7 +160,7 @@ def make_plan(
     image, iq = _first(bundle, ImageRecipe), _first(bundle, IqRecipe)
     camera_hz = lengths.camera_rate_hz
     camera = tuple(
-        Feed(name=name, modality=image, rate_hz=camera_hz, folder="", payload=payload, transport=transport)
+        Feed(name=name, modality=image, rate_hz=camera_hz, folder="", payload=payload)
         for name, payload in _CAMERA_FEEDS
     )
     takes_ingest = "ingest" in scenarios
@@ -172,7 +172,7 @@ def make_plan(
         RigPlan(name="image", feeds=camera, paths=("image", "jpeg"), others=("image", "jpeg")),
         RigPlan(name="both", feeds=(usual, radio[0]), paths=("both",), others=("both",)),
     )
-    plan = Plan(scenarios=scenarios, lengths=lengths, rigs=tuple(_rehearsing(rig, rehearses) for rig in rigs))
+    plan = Plan(scenarios=scenarios, lengths=lengths, rigs=tuple(_deployed(rig, transport, rehearses) for rig in rigs))
     return replace(plan, rigs=tuple(rig for rig in plan.rigs if plan.scenarios_of(rig)))
 
 
@@ -186,8 +186,8 @@ def contested_feeds(bundle: Bundle, lengths: Lengths) -> tuple[Feed, ...]:
     return tuple(rig.feeds[0] for rig in rigs)
 
 
-def _rehearsing(rig: RigPlan, rehearses: bool) -> RigPlan:
-    return replace(rig, feeds=tuple(replace(feed, rehearses=rehearses) for feed in rig.feeds))
+def _deployed(rig: RigPlan, transport: Literal["socket", "shm"], rehearses: bool) -> RigPlan:
+    return replace(rig, feeds=tuple(replace(feed, transport=transport, rehearses=rehearses) for feed in rig.feeds))
 
 
 def _radio(name: str, modality: ModalitySpec, samples: int) -> Feed:

@@ -55,6 +55,23 @@ class Turn:
     """Of the whole board; None where it has no power sensor."""
 
 
+def flight_config(aircraft: Aircraft, feeds: Sequence[Feed], folder: Path) -> FlightConfig:
+    """Return the deployment of a benchmark, with its sockets in a folder; of feeds to one stream the first counts."""
+    plans, options = aircraft.plans, aircraft.plan_options
+    return FlightConfig(
+        bundle=str(aircraft.bundle.path.resolve()),
+        plans=str(plans.resolve()) if plans is not None else None,
+        plan_options=str(options.resolve()) if options is not None else None,
+        streams={feed.modality.name: feed.stream for feed in reversed(feeds)},
+        results=f"ipc://{folder}/results",
+        pipeline=PipelineConfig(
+            silent_after_periods=_PATIENCE_PERIODS,
+            precision=aircraft.precision,
+            backend="onnxruntime" if plans is None else "tensorrt",
+        ),
+    )
+
+
 class Rig:
     """Pipeline, sensors and a listener; use as a context. `stop` it for the last word on every message."""
 
@@ -63,19 +80,7 @@ class Rig:
         self.aircraft = aircraft
         self.feeds = {feed.name: feed for feed in feeds}
         self._noise = noise
-        plans, options = aircraft.plans, aircraft.plan_options
-        self._config = FlightConfig(
-            bundle=str(aircraft.bundle.path.resolve()),
-            plans=str(plans.resolve()) if plans is not None else None,
-            plan_options=str(options.resolve()) if options is not None else None,
-            streams={feed.modality.name: feed.stream for feed in reversed(feeds)},
-            results=f"ipc://{folder}/results",
-            pipeline=PipelineConfig(
-                silent_after_periods=_PATIENCE_PERIODS,
-                precision=aircraft.precision,
-                backend="onnxruntime" if plans is None else "tensorrt",
-            ),
-        )
+        self._config = flight_config(aircraft, feeds, folder)
         self._path = folder / "flight.yaml"
         self._path.write_bytes(dump_yaml(self._config))
         self._stack = ExitStack()

@@ -56,7 +56,7 @@ class Sender:
             name = min(due_ns, key=due_ns.__getitem__)
             now_due_ns = due_ns[name]
             if now_due_ns >= end_ns and all(counts.values()):
-                return Sent(messages=counts, seconds=(pacer.now_ns() - start_ns) / 1e9)
+                return Sent(messages=counts, seconds=max((pacer.now_ns() - start_ns) / 1e9, order.seconds))
             self._streams[name].capture(order.samples, is_bare=order.is_bare)
             pacer.wait_until(now_due_ns)
             self._streams[name].send(now_due_ns, is_bare=order.is_bare)

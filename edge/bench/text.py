@@ -83,7 +83,7 @@ def ratio_text(ratio: Ratio | None) -> str:
 def _table(title: str, words: Iterable[str], numbers: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in words:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in numbers:
         table.add_column(column, justify="right")
     return table

@@ -33,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"default {FULL_SECONDS:g}, for each scenario of each path",
     )
-    parser.add_argument("--transport", choices=("socket", "shm"), default="socket", help="of frames (default socket)")
+    parser.add_argument(
+        "--transport", choices=("socket", "shm"), default="socket", help="of every stream (default socket)"
+    )
     parser.add_argument("--rehearse", action="store_true", help="with `rehearse` of every stream")
     add_precision(parser)
     parser.add_argument("--plans", type=Path, metavar="DIR", help="fly TensorRT with the plans of this folder")
