@@ -321,6 +321,24 @@ def test_a_folder_of_another_user_is_refused(cache, monkeypatch):
         cache.look_up(KEY)
 
 
+def test_a_folder_that_is_closed_to_its_reader_is_not_taken_for_an_empty_one(cache, monkeypatch):
+    cache.store(KEY, PLAN, "small")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != cache.folder)
+    with pytest.raises(
+        DeviceError, match=r"expected that user \d+ may read it, found mode 700 of user \d+: run as the"
+    ):
+        cache.look_up(KEY)
+
+
+def test_a_folder_within_one_that_is_closed_to_its_reader_is_not_taken_for_absent(cache, monkeypatch):
+    def closed(self, **_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", closed)
+    with pytest.raises(DeviceError, match="may read it, found it lies in one that is closed to this user: run as"):
+        cache.look_up(KEY)
+
+
 def test_a_new_folder_is_closed_to_others_and_taken_back_whatever_the_umask(cache):
     before = os.umask(0o002)
     try:

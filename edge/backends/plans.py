@@ -248,14 +248,29 @@ class _UnfitError(Exception):
 
 
 def check_folder(folder: Path) -> None:
-    """Raise DeviceError where somebody else could have put plans into a folder; one that is absent is none's."""
+    """Raise DeviceError where somebody else could have put plans into a folder, or where it is closed to its reader.
+
+    One that is absent is none's.
+    """
     try:
         found = folder.stat()
+    except PermissionError as error:
+        raise _closed(folder, "it lies in one that is closed to this user") from error
     except OSError:
         return
     if not stat.S_ISDIR(found.st_mode):
         raise DeviceError(f"{folder}: expected a folder of plans, found a file: name another with --plans")
     _check_owner(folder, found)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise _closed(folder, f"mode {stat.S_IMODE(found.st_mode):o} of user {found.st_uid}")
+
+
+def _closed(folder: Path, found: str) -> DeviceError:
+    """Return the error of a folder whose plans cannot be seen, which is not the same as to have none."""
+    return DeviceError(
+        f"{folder}: expected that user {os.geteuid()} may read it, found {found}: run as the user that built the plans,"
+        " or build into a folder of your own"
+    )
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
