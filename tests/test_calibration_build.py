@@ -174,12 +174,16 @@ def test_without_a_gpu_and_without_a_target_the_remedy_is_named(rtx, bundle, tmp
 
     monkeypatch.setattr(device.ctypes, "CDLL", absent)
     assert command(bundle, tmp_path, target=None) == 4
-    assert "expected an NVIDIA GPU with its driver, found none" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "expected an NVIDIA GPU with its driver, found none" in told
+    assert "or name a --compute-capability for tensorrt_rtx" in told
 
 
-def test_a_target_that_nobody_builds_for_is_named(rtx, bundle, tmp_path, capsys):
-    assert command(bundle, tmp_path, target="8.7") == 4
-    assert "compute capability 8.7: expected one that tensorrt_rtx" in capsys.readouterr().err
+@pytest.mark.parametrize("more", [(), ("--explain",)])
+@pytest.mark.parametrize("target", ["8.7", "Orin"])
+def test_a_target_that_nobody_builds_for_is_named(rtx, bundle, tmp_path, capsys, target, more):
+    assert command(bundle, tmp_path, *more, target=target) == 4
+    assert f"compute capability {target}: expected one that tensorrt_rtx" in capsys.readouterr().err
 
 
 def test_tensorrt_builds_for_the_gpu_at_hand_alone(bundle, tmp_path):

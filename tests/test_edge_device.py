@@ -1,10 +1,11 @@
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 
 from edge.backends import device
-from edge.backends.device import load_driver, provider_version, read_device
-from edge.backends.plan_key import DeviceFacts
+from edge.backends.device import load_driver, platform_of, provider_version, read_device
+from edge.backends.plan_key import DeviceFacts, target_facts
 from models.errors import DeviceError
 
 
@@ -69,7 +70,7 @@ def test_a_machine_without_a_driver_is_named_with_a_remedy(monkeypatch):
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(device.ctypes, "CDLL", absent)
-    with pytest.raises(DeviceError, match=r"found none .*cannot open.*--compute-capability"):
+    with pytest.raises(DeviceError, match=r"found none .*cannot open.*: run this on the device, or install the driver"):
         load_driver()
 
 
@@ -91,6 +92,12 @@ def test_the_fourth_part_of_a_version_is_asked_of_the_library(monkeypatch, provi
     monkeypatch.setattr(ctypes, "CDLL", lambda name: asked.append(name) or Library())
     assert provider_version(provider, told) == version
     assert asked in ([], ["libnvinfer.so.10"])
+
+
+def test_a_plan_is_for_all_four_parts_of_the_version(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    trt = SimpleNamespace(__name__="tensorrt", __version__="10.3.0")
+    assert platform_of(trt, target_facts("8.7")).version == "10.3.0.26"
 
 
 def test_a_library_that_does_not_tell_leaves_the_version_as_it_is(monkeypatch):

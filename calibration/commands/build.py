@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.command_line import print_json
-from models.errors import ConfigError
+from models.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
     from calibration.plans.building import Explanation, Machine, Outcome
-    from edge.backends.plan_key import WantedPlan
+    from edge.backends.plan_key import DeviceFacts, WantedPlan
     from edge.backends.plans import PlanCache, PlanConfig
 
 log = logging.getLogger(__name__)
@@ -76,14 +76,30 @@ def _command(args: argparse.Namespace) -> str:
 def _machine(compute_capability: str | None) -> "Machine":
     """Return who builds, and for which GPU."""
     from calibration.plans.building import Machine
-    from calibration.plans.engine import load_builder
-    from edge.backends.device import load_driver, platform_of, read_device
+    from calibration.plans.engine import kind_of_gpu, load_builder
+    from edge.backends.device import platform_of
     from edge.backends.plan_key import check_supported, target_facts
 
     trt = load_builder()
     check_supported(trt.__name__, trt.__version__)
-    facts = target_facts(compute_capability) if compute_capability else read_device(load_driver())
+    if compute_capability:
+        kind_of_gpu(trt, compute_capability)  # before a key is made of it, with which nothing can be built
+        facts = target_facts(compute_capability)
+    else:
+        facts = _facts_of_this_gpu()
     return Machine(trt=trt, platform=platform_of(trt, facts), compute_capability=compute_capability)
+
+
+def _facts_of_this_gpu() -> "DeviceFacts":
+    """Return what is to be known of the GPU; DeviceError names the way to build without one, too."""
+    from edge.backends.device import load_driver, read_device
+
+    try:
+        return read_device(load_driver())
+    except DeviceError as error:
+        raise DeviceError(
+            f"{error}, or name a --compute-capability for tensorrt_rtx, which builds without a GPU"
+        ) from error
 
 
 def _build(

@@ -202,8 +202,12 @@ def _set_options(trt: Any, config: Any, options: BuilderOptions) -> None:
     config.max_aux_streams = 0  # in flight managed memory belongs to one stream, and no other may touch it
 
 
-def _aim(trt: Any, config: Any, compute_capability: str) -> None:
-    """Let the plan be for a kind of GPU that need not be at hand; only `tensorrt_rtx` can."""
+def kind_of_gpu(trt: Any, compute_capability: str) -> Any:
+    """Return what a kind of GPU is called by a builder that needs none at hand; only `tensorrt_rtx` is one.
+
+    Raises:
+        DeviceError: this builder needs the GPU, or does not know the kind.
+    """
     kinds = getattr(trt, "ComputeCapability", None)
     if kinds is None:
         raise DeviceError(
@@ -216,8 +220,14 @@ def _aim(trt: Any, config: Any, compute_capability: str) -> None:
             f"compute capability {compute_capability}: expected one that {trt.__name__} {trt.__version__} builds for:"
             f" {', '.join(known)}"
         )
+    return known[compute_capability]
+
+
+def _aim(trt: Any, config: Any, compute_capability: str) -> None:
+    """Let the plan be for a kind of GPU that need not be at hand."""
+    kind = kind_of_gpu(trt, compute_capability)
     config.num_compute_capabilities = 1
-    config.set_compute_capability(known[compute_capability], 0)
+    config.set_compute_capability(kind, 0)
 
 
 def _set_timing_cache(config: Any, data: bytes) -> None:

@@ -25,8 +25,8 @@ def load_driver() -> Any:
         return ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise DeviceError(
-            f"expected an NVIDIA GPU with its driver, found none ({error}): run this on the device, install the driver,"
-            " or name a --compute-capability for tensorrt_rtx, which builds without a GPU"
+            f"expected an NVIDIA GPU with its driver, found none ({error}): run this on the device, or install the"
+            " driver"
         ) from error
 
 
@@ -107,8 +107,8 @@ def _call(driver: Any, name: str, *arguments: Any) -> None:
     code = getattr(driver, name)(*arguments)
     if code:
         raise DeviceError(
-            f"{name} failed with CUDA error {code}: expected a GPU that answers; look at nvidia-smi and dmesg, install"
-            " the driver that belongs to this CUDA, or name a --compute-capability for tensorrt_rtx"
+            f"{name} failed with CUDA error {code}: expected a GPU that answers; look at nvidia-smi and dmesg, or"
+            " install the driver that belongs to this CUDA"
         )
 
 
