@@ -2,7 +2,8 @@
 
 tests/test_edge_backends_api.py holds its names and parameters to the real bindings'. Work is put into streams and done
 later, as on a GPU: a result that is read too early is not there yet. Every call is recorded and may be made to fail.
-A call from any thread but the one that opened the device is a violation, and so is a use of memory given back.
+A call from any thread but the one that opened the device is a violation, and so is a use of memory given back, and a
+flag that is missing where a real GPU would do harm without it, if not on every machine.
 """
 
 import ctypes
@@ -15,6 +16,9 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 from fake_tensorrt import Model, Owned, fake_tensorrt, module_of
+
+DEVICEMAP, SINGLE, NON_BLOCKING, THREAD_LOCAL = 2, 4, 1, 1
+"""Flags, with their values in cuda.h."""
 
 
 class Error(Exception):
@@ -91,8 +95,8 @@ def fake_driver(gpu: Gpu) -> ModuleType:
         Stream=named("Stream", lambda flags=0: Stream(gpu, flags)),
         Event=named("Event", lambda flags=0: Event(gpu, flags)),
         event_flags=SimpleNamespace(BLOCKING_SYNC=1),
-        host_alloc_flags=SimpleNamespace(DEVICEMAP=2),
-        mem_attach_flags=SimpleNamespace(GLOBAL=1, SINGLE=4),
+        host_alloc_flags=SimpleNamespace(DEVICEMAP=DEVICEMAP),
+        mem_attach_flags=SimpleNamespace(GLOBAL=1, SINGLE=SINGLE),
         init=init,
         get_version=lambda: (13, 0, 0),
         **fake_device(gpu),
@@ -151,7 +155,7 @@ def fake_memory(gpu):
 
     def pagelocked_empty(shape, dtype, order="C", mem_flags=0):
         gpu.check("pagelocked_empty")
-        return np.asarray(PagelockedHostAllocation(gpu, shape, dtype))
+        return np.asarray(PagelockedHostAllocation(gpu, shape, dtype, mem_flags))
 
     def managed_empty(shape, dtype, order="C", mem_flags=0):
         gpu.check("managed_empty")
@@ -215,18 +219,40 @@ class HostAllocation(Owned):
 
 
 class PagelockedHostAllocation(HostAllocation):
-    pass
+    def __init__(self, gpu, shape, dtype, mem_flags):
+        super().__init__(gpu, shape, dtype)
+        self._is_mapped = mem_flags == DEVICEMAP
+
+    def get_device_pointer(self):
+        if not self._is_mapped:
+            self._gpu.violations.append("an address on the GPU of memory that is not mapped there")
+        return super().get_device_pointer()
 
 
 class ManagedAllocation(HostAllocation):
+    """As on a Jetson: the host may touch it only when it has become the own of one stream."""
+
+    def __init__(self, gpu, shape, dtype):
+        super().__init__(gpu, shape, dtype)
+        self._owners = []
+
     def attach(self, mem_flags, stream=None):
         self._gpu.check("attach")
+        owners, handle = self._owners, stream.handle
+        stream.put(lambda: owners.append(handle) if mem_flags == SINGLE else None)
+
+    def get_device_pointer(self):
+        if len(self._owners) != 1:
+            self._gpu.violations.append("managed memory that is in use before it belongs to one stream")
+        return super().get_device_pointer()
 
 
 class Stream(Owned):
     def __init__(self, gpu, flags=0):
         gpu.check("Stream")
         super().__init__(gpu)
+        if flags != NON_BLOCKING:
+            gpu.violations.append("a stream that waits for the legacy default stream")
         self._gpu = gpu
         self.handle = next(gpu.numbers)
         self._todo: list[Callable[[], None]] = []
@@ -301,6 +327,8 @@ class LibCuda:
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         if self._gpu.fails("cuStreamBeginCapture_v2"):
             return 719
+        if mode != THREAD_LOCAL:
+            self._gpu.violations.append("a capture that breaks the CUDA calls of other threads")
         self._gpu.streams[stream].begin()
         return 0
 

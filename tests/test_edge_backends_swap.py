@@ -17,7 +17,7 @@ from edge.backends.onnx import load_engines
 from edge.backends.session import Engines, Plans
 from edge.backends.swap import NOT_FINITE, HotSwap
 from edge.backends.trt import TrtDevice
-from edge.backends.worker import TrtWorker
+from edge.backends.worker import TrtSession, TrtWorker
 from models.bundle import FUSION, Bundle, open_bundle, shipped_bundle
 from models.errors import BundleError, DeviceError
 
@@ -175,6 +175,20 @@ def test_plans_that_answer_otherwise_are_not_flown(swap, gpu, bundle):
     infer(swap.engines)
     wait_until(lambda: gpu.alive == [])
     assert gpu.violations == []
+
+
+def test_a_head_that_breaks_its_formulas_is_not_flown(swap, gpu, bundle, monkeypatch):
+    asked = []
+
+    def refuse(its_bundle, engine):
+        asked.append((its_bundle, type(engine)))
+        raise BundleError("the fusion graph differs")
+
+    monkeypatch.setattr(swap_module, "check_fusion", refuse)  # the shipped bundle does not hold the head's numbers
+    with pytest.raises(BundleError, match="the fusion graph differs"):
+        swap.load(opener(gpu, bundle))
+    assert asked == [(bundle, TrtSession)]
+    assert swap.flying.backend == "onnxruntime"
 
 
 def test_a_gpu_that_fails_at_the_golden_examples_leaves_no_memory_with_its_error(swap, gpu, bundle):
