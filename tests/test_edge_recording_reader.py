@@ -190,7 +190,7 @@ def test_recording_of_another_version_is_refused(
         open_recording(tmp_path / "other.mcap")
 
 
-@pytest.mark.parametrize("name", ["../x", "", "a/b", "a\nb", "x" * 65, "x" * 1_000_000, "pose", "truth"])
+@pytest.mark.parametrize("name", ["../x", "", ".", "..", "a/b", "a\nb", "x" * 65, "x" * 1_000_000, "pose", "truth"])
 def test_stream_whose_name_is_a_path_or_a_topic_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     _foreign(tmp_path / "other.mcap", {**OURS, "stream": name})
     with pytest.raises(RecordingError, match="expected a name of 1 to 64 letters") as caught:

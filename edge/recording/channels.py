@@ -31,7 +31,7 @@ MESSAGE_TYPES: dict[Kind, Any] = {
 MESSAGE_KINDS: dict[Any, Kind] = {type_: kind for kind, type_ in MESSAGE_TYPES.items()} | {
     RecorderStatus: Kind.RECORDER
 }
-STREAM_NAME_RULE = "1 to 64 letters, digits, _, . or -, and no topic's name"
+STREAM_NAME_RULE = "1 to 64 letters, digits, _, . or -, not dots alone, and no topic's name"
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TOPIC_NAMES = frozenset(topic.channel.strip("/") for topic in TOPICS.values() if "{id}" not in topic.channel)
 _MAX_TIME_NS = (1 << 63) - 1
@@ -92,7 +92,7 @@ def stream_name(kind: Kind, stream: str) -> str:
 
 def is_stream_name(name: str) -> bool:
     """Say whether a sensor's stream may have a name, see STREAM_NAME_RULE."""
-    return _STREAM_NAME.fullmatch(name) is not None and name not in _TOPIC_NAMES
+    return _STREAM_NAME.fullmatch(name) is not None and bool(name.strip(".")) and name not in _TOPIC_NAMES
 
 
 def schema_data(kind: Kind) -> bytes:

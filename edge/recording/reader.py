@@ -160,7 +160,7 @@ class Recording:
             RecordingError: a message is not what its channel says.
         """
         for stored in self.stored(streams):
-            yield self._event(stored.channel, stored.log_time_ns, stored.data)
+            yield self.decode(stored)
 
     def count(self, streams: Collection[str] | None, begin_ns: int | None = None, end_ns: int | None = None) -> int:
         """Return how many messages `stored` yields."""
@@ -183,6 +183,10 @@ class Recording:
                     publish_time_ns=int.from_bytes(times[8:], "little"),
                     data=data[offset : offset + size],
                 )
+
+    def decode(self, stored: Stored) -> Event:
+        """Return a stored message as an event; RecordingError where it is not what its channel says."""
+        return self._decode(stored.channel, stored.log_time_ns, stored.data)
 
     def gaps(self) -> list[Gap]:
         """Return what cannot be read any more, in the order of the file."""
@@ -226,7 +230,7 @@ class Recording:
                 data = unpack_chunk(file, self._contents.chunks[chunk])
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be read any more ({error.strerror}): put it back") from error
-        return self._event(self._channels[number], log_time_ns, memoryview(data)[offset : offset + size])
+        return self._decode(self._channels[number], log_time_ns, memoryview(data)[offset : offset + size])
 
     def last_message(self, kind: Kind) -> Message | None:
         """Return the last message of a kind that is no sensor's; None where there is none.
@@ -270,7 +274,7 @@ class Recording:
         )
         return first, last
 
-    def _event(self, channel: Channel, log_time_ns: int, data: memoryview) -> Event:
+    def _decode(self, channel: Channel, log_time_ns: int, data: memoryview) -> Event:
         kind = channel.kind
         log_ns = log_time_ns - channel.utc_offset_ns
         header: Header | None = None

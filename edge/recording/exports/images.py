@@ -44,5 +44,9 @@ def _image(header: Header, payload: bytes) -> tuple[str, bytes] | None:
     frame = decode_frame(header, payload, MAX_FRAME_PX)
     if isinstance(frame, Reason):
         return None
-    is_encoded, data = opencv().imencode(".png", frame)
+    cv2 = opencv()
+    try:
+        is_encoded, data = cv2.imencode(".png", frame)
+    except cv2.error:  # as of a frame wider than any PNG
+        return None
     return (".png", bytes(data)) if is_encoded else None

@@ -5,6 +5,7 @@ Source: SigMF specification 1.2 (github.com/sigmf/SigMF).
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write_radio(task: Task) -> None:
     count = 0
     try:
         for header, payload in task.sensed():
-            if check_payload(header, payload) is not None or header.dim1 != 2 or not header.sample_rate_hz > 0:
+            if not _is_usable(header, payload):
                 task.note(False)
                 continue
             if file is None or not file.takes(header):
@@ -37,6 +38,11 @@ def write_radio(task: Task) -> None:
     finally:
         if file is not None:
             file.close()
+
+
+def _is_usable(header: Header, payload: bytes) -> bool:
+    is_rate = math.isfinite(header.sample_rate_hz) and header.sample_rate_hz > 0
+    return is_rate and math.isfinite(header.centre_hz) and header.dim1 == 2 and check_payload(header, payload) is None
 
 
 class _SigmfFile:

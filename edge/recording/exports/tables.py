@@ -1,5 +1,6 @@
 """Classifications, poses, statuses and truths as tables: a line a message, a column for every value in it."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,10 @@ from edge.recording.exports.csv_file import CsvFile
 from edge.recording.exports.task import Task
 from edge.recording.reader import Event
 
+log = logging.getLogger(__name__)
+
+MAX_COLUMNS = 4096
+"""Names of values come from the file, and each takes memory."""
 Value = bool | int | float | str | None
 
 
@@ -31,7 +36,7 @@ def write_table(task: Task) -> None:
 
 
 def _fill(task: Task, table: Any, columns: dict[str, type]) -> None:
-    for row in _rows(task):
+    for row in _rows(task, is_noted=True):
         table.add(tuple(row.get(column) for column in columns))
         task.note(True)
 
@@ -39,8 +44,11 @@ def _fill(task: Task, table: Any, columns: dict[str, type]) -> None:
 def _columns(task: Task) -> dict[str, type]:
     """Return every column that any message fills, with the type of its values, in the order of appearance."""
     columns: dict[str, type] = {}
-    for row in _rows(task):
+    for row in _rows(task, is_noted=False):
         for name, value in row.items():
+            if name not in columns and len(columns) == MAX_COLUMNS:
+                log.warning("%s: more than %d different values: the rest has no column", task.stream, MAX_COLUMNS)
+                return columns
             known = columns.setdefault(name, type(value))
             if known is not type(value):
                 columns[name] = _wider(known, type(value))
@@ -54,8 +62,8 @@ def _wider(one: type, other: type) -> type:
     return float if kinds == {int, float} else str
 
 
-def _rows(task: Task) -> Iterator[dict[str, Value]]:
-    for event in task.events():
+def _rows(task: Task, *, is_noted: bool) -> Iterator[dict[str, Value]]:
+    for event in task.events(is_noted=is_noted):
         head: dict[str, Value] = {"received_ns": event.log_ns, "utc": task.utc(event.log_ns)}
         yield {**head, **dict(_values("", _content(event)))}
 

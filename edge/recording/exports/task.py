@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge.recording.reader import Event, Recording
 from edge.transport.wire import Header
+from models.errors import RecordingError
 
 TableFormat = Literal["csv", "parquet"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -24,9 +25,16 @@ class Task:
     note: Callable[[bool], None]
     """Told of every message whether it could be written."""
 
-    def events(self) -> Iterator[Event]:
-        """Yield the stream's events."""
-        return self.recording.events([self.stream])
+    def events(self, *, is_noted: bool = True) -> Iterator[Event]:
+        """Yield the stream's events; what is no message of its channel is left out, and noted if asked."""
+        for stored in self.recording.stored([self.stream]):
+            try:
+                event = self.recording.decode(stored)
+            except RecordingError:
+                if is_noted:
+                    self.note(False)
+                continue
+            yield event
 
     def sensed(self) -> Iterator[tuple[Header, bytes]]:
         """Yield header and payload of a sensor's messages."""
