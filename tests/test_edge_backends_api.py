@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from fake_builder import FakeTensorrt, _Builder, _Config, _Parser, _TimingCache
 from fake_gpu import Event, Gpu, LibCuda, ManagedAllocation, PagelockedHostAllocation, Stream
 from fake_tensorrt import ICudaEngine, IExecutionContext
 from house import ROOT, sources
@@ -223,13 +224,16 @@ def fakes() -> Iterator[tuple[str, object, list[dict[str, str]]]]:
     in_pycuda = {"Stream": Stream, "Event": Event, "ManagedAllocation": ManagedAllocation, "": gpu.driver,
                  "PagelockedHostAllocation": PagelockedHostAllocation, "Device": gpu.driver.Device,
                  "Context": gpu.driver.Context}  # fmt: skip
-    for names, classes in ((TENSORRT, in_tensorrt), (PYCUDA, in_pycuda), (LIBCUDA, {"": LibCuda})):
+    in_builder = {"Builder": _Builder, "IBuilderConfig": _Config, "ITimingCache": _TimingCache, "OnnxParser": _Parser,
+                  "": FakeTensorrt}  # fmt: skip
+    every = ((TENSORRT, in_tensorrt), (BUILDER, in_builder), (PYCUDA, in_pycuda), (LIBCUDA, {"": LibCuda}))
+    for names, classes in every:
         for name, fake in classes.items():
             yield name, fake, [surface[name] for surface in versions(names).values()]
 
 
-OWN = {"put", "step", "begin", "end", "catch_up"}
-"""How the fake moves its own work on."""
+OWN = {"put", "step", "begin", "end", "catch_up", "reach"}
+"""How the fakes move their own work on."""
 
 
 def test_the_fake_has_no_member_that_a_version_lacks_and_takes_no_more_arguments():

@@ -1,6 +1,7 @@
 """From a deployment's folder of plans to engines that run: what is missing on the way is told with its remedy."""
 
 import ctypes
+import dataclasses
 import sys
 import threading
 from functools import partial
@@ -52,6 +53,12 @@ def test_every_plan_that_is_missing_is_named_with_what_to_type(choice):
     for line in lines:
         assert "version: expected 10.16.2.10, found 10.3.0.30" in line
         assert f"uav-calibrate build --bundle {choice.bundle.path} --plans {choice.folder}" in line
+
+
+def test_a_precision_that_was_chosen_is_part_of_what_to_type(choice):
+    other = Platform(provider="tensorrt", version="10.16.2.10", facts=ORIN)
+    with pytest.raises(DeviceError, match=r"rebuild with uav-calibrate build .* --precision fp32"):
+        find_plans(dataclasses.replace(choice, precision="fp32"), other)
 
 
 def test_plans_built_with_other_options_are_refused(choice, tmp_path):

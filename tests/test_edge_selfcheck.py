@@ -100,6 +100,15 @@ def parity_of(**changes) -> Parity:
     return Parity(**{**keys, **changes})
 
 
+@pytest.mark.parametrize(("apart", "status"), [(9e-5, "ok"), (2e-4, "failed"), (float("inf"), "failed")])
+def test_a_way_that_answers_otherwise_than_the_first_fails(apart, status):
+    timing = measuring.Timing(host_p50_ms=1.0, host_p90_ms=2.0, gpu_p50_ms=None)
+    way = measuring.WayResult(memory="mapped", cuda_graphs=False, timings={"all": timing}, difference=apart)
+    measured = measuring.Measured(precisions={"iq": "fp32"}, gpu_free_mib=1, parities=[], ways=[way])
+    (line,) = measuring.lines_of("fp32", measured)
+    assert (line.name, line.status) == ("fp32, mapped memory without CUDA graphs", status)
+
+
 def test_one_example_of_few_is_chance():
     line = parity_line(parity_of(examples=10, same_first_class=9))
     assert line.status == "warning"
@@ -210,6 +219,13 @@ def test_the_command_prints_a_line_a_check_and_ends_with_json(capsys, monkeypatc
 def test_a_check_that_fails_ends_with_1(capsys, tmp_path):
     assert main(["selfcheck", "--bundle", str(tmp_path / "absent.uavb")]) == 1
     assert "failed   bundle: expected" in capsys.readouterr().out
+
+
+def test_without_a_bundle_the_command_says_that_the_gpu_was_not_looked_at(capsys, tmp_path):
+    absent, out = str(tmp_path / "absent.uavb"), tmp_path / "out"
+    assert main(["selfcheck", "--device", "--bundle", absent, "--out", str(out)]) == 1
+    assert "failed   GPU: expected a bundle to ask it with, found none: name a sound one" in capsys.readouterr().out
+    assert json.loads((out / "selfcheck.json").read_text())["device"] is None
 
 
 def test_without_a_device_the_command_ends_with_4_and_leaves_a_report(capsys, monkeypatch, tmp_path):

@@ -72,6 +72,11 @@ def load_pycuda() -> Any:
     return pycuda.driver
 
 
+def cuda_of_pycuda(driver: Any) -> str:
+    """Return the version of CUDA that pycuda was built for, such as 12.6.0."""
+    return ".".join(str(part) for part in driver.get_version())
+
+
 def load_libcuda() -> Any:
     """Return the driver's library with the types of the functions that CUDA graphs need.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FLIGHT_SECONDS = 10.0
 NO_DEVICE = 4
 """Exit code of a DeviceError."""
+_NO_BUNDLE = "name a sound one with --bundle, and check again"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Check, print a line for each check, and write the report; 1 when a check failed, 4 without a device."""
     from edge.operations.board import read_board
     from edge.selfcheck.installation import check_bundle
-    from edge.selfcheck.line import worst
+    from edge.selfcheck.line import Line, worst
     from edge.selfcheck.report import document_of, write_report
     from models.bundle import shipped_bundle
     from models.command_line import print_json
@@ -59,11 +60,14 @@ def run(args: argparse.Namespace) -> int:
     bundle, bundle_lines = check_bundle(args.bundle or shipped_bundle())
     lines = [*_installation_lines(board), *bundle_lines]
     _print(lines)
-    check = None
+    check, more = None, []
     if args.device and bundle is not None:
         check = _check_device(args, bundle)
-        lines += check.lines
-        _print(check.lines)
+        more = check.lines
+    elif args.device:
+        more = [Line(name="GPU", status="failed", expected="a bundle to ask it with", found="none", remedy=_NO_BUNDLE)]
+    lines += more
+    _print(more)
     document = document_of(lines, bundle, board, check)
     folder = args.out or (Path("selfcheck") if args.device else None)
     if folder is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edge.backends.cuda import Cuda, load_libcuda, load_pycuda
+from edge.backends.cuda import Cuda, cuda_of_pycuda, load_libcuda, load_pycuda
 from edge.backends.device import load_driver, platform_of, read_device
 from edge.backends.plan_key import SUPPORTED, DeviceFacts, Platform
 from edge.backends.session import Plans
@@ -130,4 +130,4 @@ def _facts_text(facts: DeviceFacts) -> str:
 
 
 def _pycuda_text(driver: Any) -> str:
-    return "built for CUDA " + ".".join(str(part) for part in driver.get_version())
+    return f"built for CUDA {cuda_of_pycuda(driver)}"
