@@ -90,6 +90,7 @@ def overload(**changes: Any) -> Overload:
         results_per_s=95.0,
         throughput_share=0.95,
         age=spread([5.0] * 1000),
+        stages={stage: spread([value] * 1000) for stage, value in STAGES.items()},
         period_ms=3.3,
         inference_ms=3.0,
         age_share=0.8,

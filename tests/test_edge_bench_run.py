@@ -115,6 +115,7 @@ def test_overload_is_more_than_the_pipeline_answers_and_every_message_is_account
         assert one.sent == one.counts.received + one.counts.lost_transport
         assert one.counts.processed > 0
         assert one.age.samples > 0
+        assert set(one.stages) == {"transport", "queue", "preprocess", "infer", "fuse"}
         assert one.rss_end_mib > 10
 
 

@@ -71,7 +71,7 @@ def measure_paced(rig: Rig, path: str, names: tuple[str, ...], seconds: float, t
             streams=_streams(rig, names),
             from_send=sent,
             from_schedule=spread(_from_schedule_ms(rig, names[0], answers)),
-            stages=_stages(answers),
+            stages=stage_spreads(answers),
             floor=floor,
             ratio=ratio_of(pairs) if meter is not None else None,
             hot_ratio=round(sent.p50 / floor.hot_ms, 3) if sent.p50 and floor is not None else None,
@@ -101,7 +101,7 @@ def measure_closed(
             streams=_streams(rig, names),
             from_send=spread(totals_ms(answers)),
             from_schedule=None,
-            stages=_stages(answers),
+            stages=stage_spreads(answers),
             floor=None,
             ratio=None,
             hot_ratio=None,
@@ -128,7 +128,8 @@ def fused_share(answers: Sequence[Classification]) -> float | None:
     return per_result(fused, len(answers))
 
 
-def _stages(answers: Sequence[Classification]) -> dict[str, Spread]:
+def stage_spreads(answers: Sequence[Classification]) -> dict[str, Spread]:
+    """Return where the time of answers went, by stage."""
     names = [name for name in answers[0].latency_ms if name != "total"] if answers else []
     return {name: spread([answer.latency_ms[name] for answer in answers]) for name in names}
 

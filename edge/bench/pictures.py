@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 WIDTH = 900
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 12, 36
 INK, FAINT = "#1b1f24", "#d5dae0"
-COLOURS = ("#4c78a8", "#e07b39", "#3f9a6b", "#9467bd", "#b3261e", "#8c6d31", "#17a2b8", "#7f7f7f")
+COLOURS = ("#4c78a8", "#e07b39", "#3f9a6b", "#9467bd", "#b3261e", "#8c6d31", "#17a2b8", "#7f7f7f", "#d4a017", "#e377c2")
 _ROW = 24
 _LABELS = 260
 """Pixels on the left that names take."""

@@ -43,12 +43,12 @@ class Lengths:
 _CAMERA_FEEDS: tuple[tuple[str, Literal["raw", "jpeg"]], ...] = (("image", "raw"), ("jpeg", "jpeg"))
 PATHS = ("iq", "iq-wide", "image", "jpeg", "both")
 QUICK = Lengths(
-    paced_s={"iq": 6.8, "iq-wide": 1.2, "image": 3.0, "jpeg": 1.5, "both": 2.5},
-    closed_s=0.8,
+    paced_s={"iq": 6.8, "iq-wide": 1.2, "image": 2.4, "jpeg": 1.2, "both": 2.4},
+    closed_s=0.7,
     offline_s=0.4,
     overload_s=1.0,
-    ingest_s=0.4,
-    idle_s=1.0,
+    ingest_s=0.3,
+    idle_s=0.7,
     contest_s=4.0,
     camera_rate_hz=60.0,
     overloads=OVERLOAD_FACTORS[-1:],

@@ -109,6 +109,8 @@ class Overload(_Result, frozen=True, kw_only=True):
     """Of the maximum."""
     age: Spread
     """Of results when they are made, since the moment their message was due."""
+    stages: dict[str, Spread]
+    """Where the time from the send went: what queues in the sockets is `transport`."""
     period_ms: float
     """Of the offered messages."""
     inference_ms: float | None

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from edge.bench.feed import Closed, Open
-from edge.bench.latency import per_result
+from edge.bench.latency import per_result, stage_spreads
 from edge.bench.percentiles import percentile, spread
 from edge.bench.result import Offline, Overload
 from edge.bench.rig import Rig
@@ -74,6 +74,7 @@ def measure_overload(rig: Rig, path: str, factor: float, maximum_per_s: float, s
         results_per_s=round(results_per_s, 2),
         throughput_share=round(results_per_s / maximum_per_s, 3),
         age=age,
+        stages=stage_spreads(turn.answers),
         period_ms=round(period_ms, 4),
         inference_ms=inference_ms,
         age_share=round(age.p99 / limit_ms, 3) if age.p99 is not None and limit_ms else None,
