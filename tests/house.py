@@ -14,7 +14,7 @@ GENERATED = {"edge/mavlink/dialect.py"}
 def sources() -> dict[str, ast.Module]:
     """Return every Python file of ours by its path from the root: packages, tests, and scripts under launch/."""
     files = [file for folder in (*PACKAGES, "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
-    files += [file for file in sorted((ROOT / "launch").iterdir()) if _is_python(file)]
+    files += [file for file in sorted((ROOT / "launch").rglob("*")) if _is_python(file)]
     return {str(file.relative_to(ROOT)): ast.parse(file.read_text(), str(file)) for file in files}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from models.schema import parse_yaml
 
 SCRIPTS = sorted(
     file
-    for file in (ROOT / "launch").iterdir()
+    for file in (ROOT / "launch").rglob("*")
     if file.is_file() and file.read_bytes().startswith(b"#!/usr/bin/env bash")
 )
 
@@ -36,6 +37,12 @@ def test_what_the_deployment_suggests_in_comments_is_valid_too(root: Path) -> No
     for source in sources:
         other = re.sub(r"(?m)^sources:\n(  - .*\n)+", f"sources: [{source}]\n", text)
         assert parse_yaml(other.encode(), FlightConfig, "flight.yaml").recording is not None
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing_in_any_script() -> None:
+    files = [*SCRIPTS, ROOT / "launch" / "environment.sh"]
+    assert subprocess.run(["shellcheck", "--external-sources", *files], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.name)
