@@ -302,6 +302,8 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
         self._require_recorded_names()
         needs = "pipeline.backend is tensorrt: expected plans, the folder that uav-calibrate build --plans filled"
         _require(self.plans is not None or self.pipeline.backend != "tensorrt", needs)
+        whose = "plan_options says what plans were built with: expected plans, the folder that they are in"
+        _require(self.plans is not None or self.plan_options is None, whose)
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
         _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")
 

@@ -64,6 +64,7 @@ def test_what_cannot_fly_is_refused_with_its_line(tmp_path: Path, old: str, new:
     ("keys", "message"),
     [
         ("pipeline: {backend: tensorrt}", "pipeline.backend is tensorrt: expected plans, the folder"),
+        ("plan_options: plan.yaml", "plan_options says what plans were built with: expected plans, the folder"),
         ("pipeline: {backend: cuda}", r"pipeline\.backend"),
     ],
 )

@@ -88,6 +88,7 @@ def test_a_replay_that_insists_on_tensorrt_ends_where_there_is_none(flight, tmp_
         (["--backend", "tensorrt"], "expected --plans"),
         (["--backend", "onnxruntime", "--plans", "plans"], "leave out --plans"),
         (["--plan-options", "plan.yaml"], "name the folder with --plans"),
+        (["--plans", "plans", "--plan-options", "/no/plan.yaml"], "/no/plan.yaml: cannot be read"),
         (["--exact", "--plans", "plans"], "must not depend on the machine"),
     ],
 )

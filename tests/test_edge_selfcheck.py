@@ -286,6 +286,7 @@ def test_a_device_that_answers_wrong_ends_with_1(fake, bundle, tmp_path, capsys)
     [
         (["--plans", "x"], "--plans goes with --device"),
         (["--no-build"], "--no-build goes with --device"),
+        (["--device", "--plan-options", "/no/plan.yaml"], "/no/plan.yaml: cannot be read"),
         (["--device", "--seconds", "-1"], "expected 0 to 3600"),
         (["--device", "--seconds", "nan"], "expected 0 to 3600"),
     ],

@@ -44,14 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build what is missing, or explain; exit 1 when --explain finds that a plan is missing."""
     from edge.backends.plan_key import wanted_plans
-    from edge.backends.plans import PlanCache, PlanConfig, check_folder
+    from edge.backends.plans import PlanCache, check_folder, read_options
     from models.bundle import open_bundle
-    from models.schema import load_yaml
 
     bundle = open_bundle(args.bundle)
     if args.plans.resolve().is_relative_to(bundle.path.resolve()):
         raise ConfigError(f"--plans {args.plans}: expected a folder outside of the bundle, which may hold nothing else")
-    config = load_yaml(args.options, PlanConfig) if args.options is not None else PlanConfig()
+    config = read_options(args.options)
     check_folder(args.plans)
     machine = _machine(args.compute_capability)
     wanted = wanted_plans(bundle, args.precision, machine.platform, config.builder, tuple(args.role))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.backends.device import load_driver, platform_of, read_device
 from edge.backends.plan_key import Platform, wanted_plans
-from edge.backends.plans import PlanCache, PlanConfig
+from edge.backends.plans import PlanCache, read_options
 from edge.backends.select import PrecisionChoice
 from edge.backends.session import Plans, PlanSource
 from edge.backends.swap import Opener
@@ -15,7 +15,6 @@ from edge.backends.trt import load_tensorrt
 from edge.backends.worker import TrtWorker, open_tensorrt
 from models.bundle import Bundle
 from models.errors import DeviceError
-from models.schema import load_yaml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +38,7 @@ def find_plans(choice: PlanChoice, platform: Platform) -> Plans:
         BundleError: there is no graph for TensorRT in the precision that is chosen.
         ConfigError: the options cannot be read.
     """
-    config = load_yaml(choice.options, PlanConfig) if choice.options is not None else PlanConfig()
+    config = read_options(choice.options)
     cache = PlanCache(choice.folder, config.cache, _command(choice))
     plans, precisions, reasons = {}, {}, []
     for wanted in wanted_plans(choice.bundle, choice.precision, platform, config.builder):

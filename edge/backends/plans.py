@@ -27,6 +27,7 @@ from edge.backends.plan_key import BuilderOptions, PlanKey, differences
 from models.archive import open_regular
 from models.disk import write_whole
 from models.errors import BundleError, DeviceError, RecordingError
+from models.schema import load_yaml
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,15 @@ class PlanConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     builder: BuilderOptions = BuilderOptions()
     cache: Limits = Limits()
+
+
+def read_options(path: Path | None) -> PlanConfig:
+    """Return what a YAML file says of plans, the defaults without one.
+
+    Raises:
+        ConfigError: as `load_yaml`.
+    """
+    return load_yaml(path, PlanConfig) if path is not None else PlanConfig()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

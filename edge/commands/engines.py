@@ -23,10 +23,13 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
 
 
 def check_engines(args: argparse.Namespace) -> None:
-    """Raise ConfigError where the choice of engines contradicts itself."""
+    """Raise ConfigError where the choice of engines contradicts itself, or the options cannot be read."""
     if args.backend == "tensorrt" and args.plans is None:
         raise ConfigError("--backend tensorrt: expected --plans, the folder that uav-calibrate build --plans filled")
     if args.backend == "onnxruntime" and args.plans is not None:
         raise ConfigError("--backend onnxruntime looks at no plans: leave out --plans")
+    from edge.backends.plans import read_options
+
     if args.plan_options is not None and args.plans is None:
         raise ConfigError("--plan-options says what plans were built with: name the folder with --plans, too")
+    read_options(args.plan_options)  # now: once plans are being loaded, what is wrong with it only keeps them away

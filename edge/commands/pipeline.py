@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_flight(args.config)
     trust = read_trust([Path(key) for key in config.bundle_keys], is_required=bool(config.bundle_keys))
     bundle = open_bundle(Path(config.bundle), trust)
+    if not args.without_gpu:
+        _check_plan_options(config)
     parts = after_crash(config, bundle) if args.without_gpu else (config, bundle)
     pipeline = partial(LivePipeline, heat=HeatWatch())(*parts)
     start(pipeline)
@@ -57,6 +59,13 @@ def run(args: argparse.Namespace) -> int:
     log.info("%d answers", status.results)
     end_without_gpu()
     return 0
+
+
+def _check_plan_options(config: "FlightConfig") -> None:
+    """Raise ConfigError where they cannot be read: in flight that would only keep TensorRT away, with a warning."""
+    from edge.backends.plans import read_options
+
+    read_options(Path(config.plan_options) if config.plan_options is not None else None)
 
 
 def after_crash(config: "FlightConfig", bundle: "Bundle") -> tuple[Any, ...]:

@@ -92,6 +92,7 @@ def _end(exit_code: int) -> int:
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
+    from edge.backends.plans import read_options
     from models.errors import ConfigError
 
     if not 0 <= args.seconds <= 3600:
@@ -99,6 +100,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
     only = [name for name in ("plans", "plan_options", "no_build") if getattr(args, name)]
     if only and not args.device:
         raise ConfigError(f"--{only[0].replace('_', '-')} goes with --device: name that, too")
+    read_options(args.plan_options)
 
 
 def _installation_lines(board: "Board") -> "list[Line]":
