@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edge.cli import main
+from edge.recording.channels import FORMAT
 from edge.recording.composition import START_NS, Moment, Part, Window, compose
 from edge.recording.importers import image_part, radio_part, video_part
 from edge.recording.reader import Event, Recording, open_recording
@@ -220,7 +221,7 @@ def test_parts_are_merged_in_the_order_of_arrival(tmp_path: Path) -> None:
         "composite": "parts that were not recorded together, put on one clock",
         "radio": "made up",
         "truth": "made up",
-        "format": "1",
+        "format": str(FORMAT),
         "utc_offset_ns": "7",
     }
 

@@ -176,7 +176,7 @@ def test_messages_outside_chunks_are_not_trusted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "schema", "complaint"),
     [
-        ({"format": "2"}, "uav.Iq", "written in format 2, this program reads up to 1: update"),
+        ({"format": "3"}, "uav.Iq", "written in format 3, this program reads up to 2: update"),
         ({}, "uav.Other", "unknown schema uav.Other"),
         ({"kind": "SONAR"}, "uav.Iq", "unknown schema"),
         ({"utc_offset_ns": "x"}, "uav.Iq", "not recorded by uav-edge"),

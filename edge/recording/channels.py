@@ -1,7 +1,8 @@
 """How each row of the topic table is stored in MCAP, and read back. Foxglove opens every channel as it is.
 
-Format 1: sensor arrays are the 64-byte wire header and the payload (`raw`); encoded frames and poses are Foxglove's own
-JSON messages with what they lack in extra fields; the rest is JSON of the messages in `edge.transport.messages`.
+Format 2: I/Q is the 64-byte wire header and the samples (`raw`); frames are Foxglove's image messages (`protobuf`),
+poses its JSON, with what they lack in extra fields; the rest is JSON of the messages in `edge.transport.messages`. In
+format 1 raw frames were stored as I/Q is, and encoded ones as Foxglove's JSON.
 """
 
 import functools
@@ -11,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from edge.recording.image_messages import decode_image, encode_image, image_schema
 from edge.transport.messages import TOPICS, Classification, Kind, Message, PipelineStatus, Pose, RecorderStatus, Truth
 from edge.transport.wire import HEADER_BYTES, Header, Reason, decode_header
 from models.errors import RecordingError
 
-FORMAT = 1
+FORMAT = 2
 PROFILE = "uav-edge"
 METADATA_NAME = "uav.recording"
 IDENTITY = ("format", "utc_offset_ns")
@@ -47,13 +49,10 @@ class _Time(msgspec.Struct, frozen=True, kw_only=True):
     nsec: int
 
 
-class _CompressedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """foxglove.CompressedImage, and the wire header that makes it recoverable to the last byte."""
+class _OldCompressedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """Of format 1's foxglove.CompressedImage what is read."""
 
     header: bytes
-    timestamp: _Time
-    frame_id: str
-    format: str
     data: bytes
 
 
@@ -74,7 +73,6 @@ class _LocationFix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _STORED: dict[Kind, type[msgspec.Struct]] = {
-    Kind.ENCODED_FRAME: _CompressedImage,
     Kind.CLASSIFICATION: Classification,
     Kind.STATUS: PipelineStatus,
     Kind.POSE: _LocationFix,
@@ -83,6 +81,9 @@ _STORED: dict[Kind, type[msgspec.Struct]] = {
 }
 _ENCODER = msgspec.json.Encoder()
 _DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(to) for kind, to in _STORED.items()}
+_OLD_IMAGE_DECODER = msgspec.json.Decoder(_OldCompressedImage)
+_IMAGE_KINDS = frozenset({Kind.FRAME, Kind.ENCODED_FRAME})
+_OLD_FRAME_SCHEMA = "uav.Frame"
 
 
 def stream_name(kind: Kind, stream: str) -> str:
@@ -95,9 +96,17 @@ def is_stream_name(name: str) -> bool:
     return _STREAM_NAME.fullmatch(name) is not None and bool(name.strip(".")) and name not in _TOPIC_NAMES
 
 
-def schema_data(kind: Kind) -> bytes:
-    """Return the JSON schema of a channel's messages; empty for raw ones."""
-    return _json_schema(_STORED[kind]) if kind in _STORED else b""
+def schema_of(kind: Kind) -> tuple[str, str, bytes]:
+    """Return name, encoding and data of the schema of a channel's messages; of raw ones the name alone."""
+    name = TOPICS[kind].schema
+    if kind in _IMAGE_KINDS:
+        return name, "protobuf", image_schema(kind)
+    return (name, "jsonschema", _json_schema(_STORED[kind])) if kind in _STORED else (name, "", b"")
+
+
+def is_schema(kind: Kind, name: str, version: int) -> bool:
+    """Say whether a channel of a format may have a schema of this name."""
+    return name == (_OLD_FRAME_SCHEMA if kind == Kind.FRAME and version == 1 else TOPICS[kind].schema)
 
 
 def utc_ns(time_ns: int, utc_offset_ns: int) -> int:
@@ -109,16 +118,9 @@ def encode_sensor(
     stream: str, header: Header, header_bytes: Buffer, payload: Buffer, utc_offset_ns: int
 ) -> tuple[Buffer, ...]:
     """Return the parts that a message of a sensor is stored as."""
-    if header.kind != Kind.ENCODED_FRAME:
+    if header.kind not in _IMAGE_KINDS:
         return header_bytes, payload
-    image = _CompressedImage(
-        header=bytes(header_bytes),
-        timestamp=_time(utc_ns(header.capture_ns, utc_offset_ns)),
-        frame_id=stream,
-        format=_image_format(payload),
-        data=bytes(payload),
-    )
-    return (_ENCODER.encode(image),)
+    return encode_image(stream, header, header_bytes, payload, utc_ns(header.capture_ns, utc_offset_ns))
 
 
 def encode_message(message: Message, utc_offset_ns: int) -> bytes:
@@ -139,18 +141,18 @@ def encode_message(message: Message, utc_offset_ns: int) -> bytes:
     return _ENCODER.encode(fix)
 
 
-def decode_sensor(kind: Kind, data: memoryview) -> tuple[Header, bytes]:
-    """Return header and payload of a sensor's message as they came over the wire.
+def decode_sensor(kind: Kind, data: memoryview, version: int = FORMAT) -> tuple[Header, bytes]:
+    """Return header and payload of a sensor's message, stored in some format, as they came over the wire.
 
     Raises:
         RecordingError: the bytes are not such a message.
     """
-    if kind == Kind.ENCODED_FRAME:
-        image = _decode(kind, data)
-        header_bytes, payload = image.header, image.data
-    else:
+    header_bytes: Buffer
+    if kind not in _IMAGE_KINDS or (kind == Kind.FRAME and version == 1):
         header_bytes, payload = data[:HEADER_BYTES], bytes(data[HEADER_BYTES:])
-    header = decode_header(header_bytes)
+    else:
+        header_bytes, payload = _decode_image(kind, data, version)
+    header = decode_header(bytes(header_bytes))
     if isinstance(header, Reason):
         raise RecordingError(f"{kind.name} message with an unusable header ({header})")
     return header, payload
@@ -173,6 +175,16 @@ def decode_message(kind: Kind, data: memoryview) -> Message:
     )
 
 
+def _decode_image(kind: Kind, data: memoryview, version: int) -> tuple[bytes, bytes]:
+    try:
+        if version > 1:
+            return decode_image(kind, data)
+        image = _OLD_IMAGE_DECODER.decode(data)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise RecordingError(f"{kind.name} message is not what its schema says ({error})") from error
+    return image.header, image.data
+
+
 def _decode(kind: Kind, data: memoryview) -> Any:
     try:
         return _DECODERS[kind].decode(data)
@@ -183,13 +195,6 @@ def _decode(kind: Kind, data: memoryview) -> Any:
 def _time(time_ns: int) -> _Time:
     sec, nsec = divmod(time_ns, _SECOND_NS)
     return _Time(sec=sec, nsec=nsec)
-
-
-def _image_format(payload: Buffer) -> str:
-    start = bytes(payload[:4])
-    if start.startswith(b"\xff\xd8"):
-        return "jpeg"
-    return "png" if start == b"\x89PNG" else "unknown"
 
 
 @functools.cache

@@ -82,6 +82,8 @@ class Channel:
     kind: Kind
     stream: str
     utc_offset_ns: int
+    version: int
+    """Format in which its messages are stored."""
     every: int
     """One in so many messages was meant to be recorded."""
     about: dict[str, str]
@@ -282,7 +284,7 @@ class Recording:
         message: Message | None = None
         try:
             if kind in channels.SENSOR_KINDS:
-                header, payload = channels.decode_sensor(kind, data)
+                header, payload = channels.decode_sensor(kind, data, channel.version)
             elif kind == Kind.MAVLINK:
                 payload = bytes(data)
             else:
@@ -378,12 +380,17 @@ def _identify(path: Path, contents: Contents, number: int) -> Channel:
             f"{path}: written in format {version}, this program reads up to {channels.FORMAT}: update it"
         )
     kind = Kind.__members__.get(kind_name)
-    if kind is None or TOPICS[kind].schema != schema.name:
+    if kind is None or not channels.is_schema(kind, schema.name, version):
         raise RecordingError(f"{path}: channel {channel.topic} has the unknown schema {schema.name}: update uav-edge")
     if "{id}" in TOPICS[kind].channel and not channels.is_stream_name(stream):
         raise RecordingError(
             f"{path}: stream {stream[:80]!r}: expected a name of {channels.STREAM_NAME_RULE}: record again with one"
         )
     return Channel(
-        kind=kind, stream=channels.stream_name(kind, stream), utc_offset_ns=utc_offset_ns, every=every, about=about
+        kind=kind,
+        stream=channels.stream_name(kind, stream),
+        utc_offset_ns=utc_offset_ns,
+        version=version,
+        every=every,
+        about=about,
     )

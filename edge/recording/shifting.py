@@ -1,4 +1,4 @@
-"""Puts a stored message on another clock."""
+"""Puts a stored message on another clock, and into the format that is written now."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def shifted(stored: Stored, clock_offset_ns: int, utc_offset_ns: int) -> Stored:
         RecordingError: the message is not what its channel says.
     """
     shift_ns = stored.channel.utc_offset_ns + clock_offset_ns - utc_offset_ns
-    if not shift_ns and not clock_offset_ns:
+    if not shift_ns and not clock_offset_ns and stored.channel.version == channels.FORMAT:
         return stored
     return dataclasses.replace(
         stored,
@@ -41,7 +41,7 @@ def _moved(stored: Stored, shift_ns: int, utc_offset_ns: int) -> bytes:
     if kind not in channels.SENSOR_KINDS:
         message = _message_moved(channels.decode_message(kind, stored.data), shift_ns)
         return channels.encode_message(message, utc_offset_ns)
-    header, payload = channels.decode_sensor(kind, stored.data)
+    header, payload = channels.decode_sensor(kind, stored.data, stored.channel.version)
     header = _header_moved(header, shift_ns)
     parts = channels.encode_sensor(stored.channel.stream, header, encode_header(header), payload, utc_offset_ns)
     return b"".join(bytes(part) for part in parts)

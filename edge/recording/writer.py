@@ -125,11 +125,10 @@ class RecordingWriter:
 
     def _open_channel(self, kind: Kind, stream: str) -> int:
         topic = TOPICS[kind]
-        data = channels.schema_data(kind)
         channel_id = self._file.add_channel(
             topic.channel.format(id=stream),
             topic.encoding,
-            (topic.schema, "jsonschema" if data else "", data),
+            channels.schema_of(kind),
             {"kind": kind.name, "stream": stream, **self._identity(), **self._decimation(kind, stream)},
         )
         self._channel_ids[kind, stream] = channel_id

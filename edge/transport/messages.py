@@ -40,7 +40,7 @@ class Topic:
     channel: str
     """Topic of the recording; `{id}` is the stream's name."""
     encoding: str
-    """MCAP message encoding: `raw` is our wire header and payload, `json` a message of this file."""
+    """MCAP message encoding: `raw` our wire header and payload, `json` a message of this file, `protobuf` an image."""
     schema: str
     """MCAP schema name; Foxglove's own where it has one, so that it opens there as it is."""
 
@@ -49,8 +49,8 @@ TOPICS = {
     topic.kind: topic
     for topic in (
         Topic(kind=Kind.IQ, channel="/iq/{id}", encoding="raw", schema="uav.Iq"),
-        Topic(kind=Kind.FRAME, channel="/image/{id}", encoding="raw", schema="uav.Frame"),
-        Topic(kind=Kind.ENCODED_FRAME, channel="/image/{id}", encoding="json", schema="foxglove.CompressedImage"),
+        Topic(kind=Kind.FRAME, channel="/image/{id}", encoding="protobuf", schema="foxglove.RawImage"),
+        Topic(kind=Kind.ENCODED_FRAME, channel="/image/{id}", encoding="protobuf", schema="foxglove.CompressedImage"),
         Topic(kind=Kind.CLASSIFICATION, channel="/classification", encoding="json", schema="uav.Classification"),
         Topic(kind=Kind.STATUS, channel="/status", encoding="json", schema="uav.PipelineStatus"),
         Topic(kind=Kind.POSE, channel="/pose", encoding="json", schema="foxglove.LocationFix"),
