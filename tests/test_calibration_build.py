@@ -99,6 +99,7 @@ def test_plans_of_the_real_networks_are_built_and_land_in_the_cache(rtx, bundle,
     report = json.loads((tmp_path / "reports" / f"demo-1.image.{precision}.json").read_text())
     assert (report["int8_layers"], report["int8_layers_wanted"]) == (int8, int8)
     assert {one["precision"] for one in report["layers"]} >= ({"INT8"} if int8 else {precision.upper()})
+    assert ("The graph has no Q/DQ" in report["note"]) == (not int8)
 
 
 def test_auto_builds_what_is_approved_for_tensorrt(rtx, bundle, tmp_path, capsys):

@@ -12,6 +12,7 @@ from edge.backends import trt
 from edge.backends import worker as worker_module
 from edge.backends.session import Plans
 from edge.backends.trt import TrtDevice
+from edge.backends.trt_log import logger_of
 from models.errors import DeviceError
 
 
@@ -85,6 +86,19 @@ def test_a_plan_that_tensorrt_cannot_read_is_refused_with_what_it_says(gpu):
     with pytest.raises(
         DeviceError, match=r"deserialize_cuda_engine failed: image: Serialization assertion failed: .*rebuild"
     ):
+        open_worker(gpu, plans)
+    assert gpu.alive == []
+
+
+def test_what_tensorrt_said_of_an_earlier_plan_is_not_told_of_a_later_one(gpu):
+    def complain_of_the_first(call, number):
+        if gpu.calls.count("deserialize_cuda_engine") == 1:
+            logger_of(gpu.tensorrt).lines.append("of an earlier plan")
+        return False
+
+    gpu.fails_at = complain_of_the_first
+    plans = Plans(by_role={"iq": b"iq plan", "image": b"of another machine"}, precisions=PLANS.precisions)
+    with pytest.raises(DeviceError, match=r"^deserialize_cuda_engine failed: image: Serialization assertion failed: "):
         open_worker(gpu, plans)
     assert gpu.alive == []
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.backends import plans
 from edge.backends.plan_key import BUILDER_REVISION, BuilderOptions, DeviceFacts, PlanKey, Platform, plan_key
 from edge.backends.plans import Limits, PlanCache, check_folder
 from models.errors import DeviceError, RecordingError
@@ -166,6 +167,12 @@ def test_a_sidecar_with_a_flipped_bit_never_brings_another_plan(shared, data):
     sidecar.write_bytes(sound)
     assert found.plan in (None, PLAN)  # PLAN where the bit was in the title or in white space
     assert (found.plan is None) == bool(found.reason)
+
+
+def test_a_plan_larger_than_any_is_refused_unread(cache, monkeypatch):
+    cache.store(KEY, PLAN, "small")
+    monkeypatch.setattr(plans, "MAX_PLAN_BYTES", 1000)
+    assert "a plan of 1024 bytes, expected at most 1000: rebuild with" in cache.look_up(KEY).reason
 
 
 def test_a_longer_plan_is_refused(cache):

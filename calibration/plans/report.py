@@ -27,6 +27,7 @@ _NO_INSPECTION = (
     " NVIDIA's parser understood it."
 )
 _NO_JSON = "The engine inspector's answer is no JSON: what stands here is what the graph asks for."
+_NO_QDQ = " The graph has no Q/DQ, so that no layer of it is to be INT8."
 _NO_DETAILS = "The plan was built without details: set builder.profiling_verbosity to detailed to see precisions."
 
 
@@ -85,6 +86,8 @@ def report_on(title: str, key: PlanKey, built: Built, model: ModelProto) -> Plan
         note = "" if any(layer.precision != "unknown" for layer in layers) else _NO_DETAILS
     named = {node for layer in layers for node in layer.nodes}
     unnamed = tuple(node for node, intent in wanted.items() if intent.is_int8 and node not in named)
+    if not wanted:
+        note += _NO_QDQ
     if unnamed:
         note += f" The graph quantizes {', '.join(unnamed)}; no layer names them: they were joined with others."
     return PlanReport(
