@@ -193,6 +193,21 @@ def test_what_is_written_is_synced_each_time_it_is_tended_and_at_the_end(
     assert synced[1] > 2 * WINDOW_BYTES
 
 
+def test_every_file_that_is_begun_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[list[str]] = []
+    fsync = os.fsync
+
+    def note(file: int) -> None:
+        synced.append(sorted(os.listdir(file)))
+        fsync(file)
+
+    monkeypatch.setattr("edge.recording.disk.os.fsync", note)
+    with FlightFiles(tmp_path / "flight.mcap", _wanted(max_file_bytes=1 << 20)) as files:
+        _write(files, 0, 16)
+        files.tend()
+    assert synced == [["flight.mcap"], ["flight-2.mcap", "flight.mcap"]]
+
+
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     with FlightFiles(tmp_path / "flight.mcap", _wanted(max_file_bytes=1 << 20)) as files:

@@ -20,6 +20,15 @@ def is_full(error: BaseException) -> bool:
     return isinstance(cause, OSError) and cause.errno in _FULL
 
 
+def sync_folder(folder: Path) -> None:
+    """Let a file that was made or renamed in a folder be there after a power cut; OSError where that fails."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a name to write to, a file's, that becomes `path` at the end; what a full disk ends stays under that name.
@@ -33,6 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         yield temporary
         temporary.replace(path)
+        sync_folder(path.parent)
     except (OSError, RecordingError) as error:
         is_kept = is_full(error) and temporary.exists()
         raise _explained(path, temporary, error, is_kept=is_kept) from error

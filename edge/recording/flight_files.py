@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.config import RecordingConfig
 from edge.recording.chunk_writer import Buffer
-from edge.recording.disk import is_full
+from edge.recording.disk import is_full, sync_folder
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Message, RecorderStatus
 from edge.transport.wire import Header
@@ -190,11 +190,20 @@ class FlightFiles:
             if is_full(error):  # a name that is taken is left alone
                 path.unlink(missing_ok=True)
             raise
+        self._sync_folder()
         self.paths.append(path)
         with self._lock:
             before, self._writer = self._writer, writer
         self._begun_s = time.monotonic()
         return before
+
+    def _sync_folder(self) -> None:
+        try:
+            sync_folder(self._first.parent)
+        except OSError as error:
+            raise RecordingError(
+                f"{self._first.parent}: cannot be written ({error.strerror}): check the disk"
+            ) from error
 
     def _change(self) -> None:
         """Let the next file follow; the sources' messages go into it while the one before is ended."""
