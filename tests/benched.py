@@ -12,6 +12,7 @@ from edge.bench.result import (
     Contest,
     Core,
     Floor,
+    Handover,
     Ingest,
     IngestPoint,
     Latency,
@@ -119,6 +120,17 @@ def ingest(peak: float | None) -> Ingest:
     return Ingest(points=(point,), peak_ms_per_s=peak)
 
 
+def handover(ratio: float) -> Handover:
+    """Return a hand-over."""
+    return Handover(
+        frame_bytes=6_220_800,
+        socket=spread([ratio] * 100),
+        shm=spread([1.0] * 100),
+        socket_over_shm=Ratio(value=ratio, low=ratio, high=ratio),
+        header_ns={"decode_header": 500.0},
+    )
+
+
 def report(**changes: Any) -> Report:
     """Return a report with a figure of every kind."""
     contest = Contest(
@@ -140,6 +152,7 @@ def report(**changes: Any) -> Report:
         offline=(Offline(path="image", results_per_s=100.0, cpu_ms_per_result=1.0),),
         overloads=(overload(),),
         ingest=ingest(61.44),
+        handover=handover(5.0),
         contests=(contest,),
         accounting={"image": {"image": ledger(received=10, processed=10)}},
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from benched import ingest, latency, overload, report
+from benched import handover, ingest, latency, overload, report
 from rich.console import Console
 
 from edge.bench.baseline import Verdict, compare_reports, figures, read_baseline
@@ -41,6 +41,7 @@ def test_a_report_is_no_worse_than_itself() -> None:
         ({"overloads": (overload(is_exact=False),)}, "image overload x 3: inexact"),
         ({"ingest": ingest(30.72)}, "ingest: peak MS/s"),
         ({"ingest": ingest(None)}, "ingest: peak MS/s"),
+        ({"handover": handover(3.0)}, "hand-over: socket over shm"),
         ({"unaccounted": {"iq/iq": -1}}, "messages unaccounted for"),
     ],
 )

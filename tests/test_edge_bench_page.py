@@ -53,6 +53,7 @@ def test_a_page_is_whole_and_loads_nothing(tmp_path) -> None:
         "onnxruntime:int8",
         "trt:int8 is left out: no plans",
         "image x 3",
+        "shared memory",
         "Over time",
     ):
         assert words in page.words

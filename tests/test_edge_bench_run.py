@@ -21,6 +21,7 @@ SHORT = Lengths(
     offline_s=0.3,
     overload_s=0.3,
     ingest_s=0.1,
+    handover_s=0.5,
     idle_s=0.2,
     contest_s=0.2,
     camera_rate_hz=100.0,
@@ -124,6 +125,14 @@ def test_the_sweep_takes_in_every_sample_of_a_slow_radio(report: Report) -> None
     slow = report.ingest.points[0]
     assert (slow.lost, slow.rejected, slow.message_bytes) == (0, 0, 96_000)
     assert slow.messages >= slow.inferred > 0
+
+
+def test_frames_are_handed_over_both_ways_and_headers_cost_something(report: Report) -> None:
+    assert report.handover.frame_bytes == 1920 * 1080 * 3
+    assert report.handover.socket.samples > 0
+    assert report.handover.shm.samples > 0
+    assert set(report.handover.header_ns) == {"encode_array", "decode_header", "decode_message"}
+    assert all(ns > 0 for ns in report.handover.header_ns.values())
 
 
 def test_every_message_of_a_benchmark_is_accounted_for(report: Report) -> None:

@@ -110,6 +110,9 @@ def figures(report: Report) -> Iterator[Figure]:
         for point in report.ingest.points:
             name = f"ingest at {point.wanted_ms_per_s:g} MS/s: % of a core"
             yield Figure(name=name, value=point.cpu_percent, better="lower", tolerance=TIME, is_time=True)
+    if report.handover is not None and report.handover.socket_over_shm is not None:
+        ratio = report.handover.socket_over_shm
+        yield Figure(name="hand-over: socket over shm", value=ratio.value, better="higher", tolerance=RATIO)
     for contest in report.contests:
         for one in contest.contenders:
             if one.ratio is not None:

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from edge.bench.contest import ContestPlan, run_contests
 from edge.bench.core_cost import import_seconds, measure_core
+from edge.bench.handover import measure_handover
 from edge.bench.ingest import measure_ingest
 from edge.bench.latency import Timed, measure_closed, measure_paced
 from edge.bench.machine import NoiseMeter, describe_machine
 from edge.bench.plan import Plan, RigPlan
-from edge.bench.result import SCHEMA, Core, Ingest, Machine, Offline, Overload, Report
+from edge.bench.result import SCHEMA, Core, Handover, Ingest, Machine, Offline, Overload, Report
 from edge.bench.rig import Aircraft, Rig, unaccounted
 from edge.bench.throughput import measure_offline, measure_overload
 from edge.operations.board import Board, read_board, throttled_between
@@ -32,6 +33,7 @@ class _Findings:
     offline: list[Offline] = field(default_factory=list)
     overloads: list[Overload] = field(default_factory=list)
     ingest: Ingest | None = None
+    handover: Handover | None = None
     core: Core | None = None
     last: PipelineStatus | None = None
     accounting: dict[str, dict[str, StreamAccounting]] = field(default_factory=dict)
@@ -72,6 +74,8 @@ def run_bench(
             found.accounting[one.name] = status.streams
             missing = dict(unaccounted(rig.sent, status.streams))
             found.unaccounted |= {f"{one.name}/{stream}": count for stream, count in missing.items()}
+    if "handover" in plan.scenarios:
+        found.handover = measure_handover(plan.camera, plan.lengths.handover_s, tick)
     contests, absent = run_contests(rivals, noise, tick) if rivals is not None else ((), ())
     report = _report(aircraft, found, machine_of(before, noise))
     return replace(report, contests=contests, absent=absent), found.timed
@@ -101,18 +105,21 @@ def _measure(rig: Rig, one: RigPlan, plan: Plan, found: _Findings, tick: Callabl
                 found.timed.append(measure_closed(rig, "single", path, names, lengths.closed_s, tick))
             elif scenario == "multi":
                 found.timed.append(measure_closed(rig, "multi", path, names, lengths.closed_s, tick))
-            elif scenario == "offline":
-                found.offline.append(measure_offline(rig, path, lengths.offline_s))
-                tick()
-            else:
+            elif scenario == "overload":
                 _overload(rig, path, plan, found, tick)
+            else:
+                if "overload" not in plan.scenarios:  # which finds the same
+                    found.offline.append(measure_offline(rig, path, lengths.offline_s))
+                tick()
 
 
 def _overload(rig: Rig, path: str, plan: Plan, found: _Findings, tick: Callable[[], None]) -> None:
     """Find the maximum anew before each overload: a machine in use is not the same a minute later."""
     for factor in plan.lengths.overloads:
-        maximum_per_s = measure_offline(rig, path, plan.lengths.offline_s).results_per_s
-        found.overloads.append(measure_overload(rig, path, factor, maximum_per_s, plan.lengths.overload_s))
+        most = measure_offline(rig, path, plan.lengths.offline_s)
+        if factor == plan.lengths.overloads[0] and "offline" in plan.scenarios:
+            found.offline.append(most)
+        found.overloads.append(measure_overload(rig, path, factor, most.results_per_s, plan.lengths.overload_s))
         tick()
 
 
@@ -129,6 +136,7 @@ def _report(aircraft: Aircraft, found: _Findings, machine: Machine) -> Report:
         offline=tuple(found.offline),
         overloads=tuple(found.overloads),
         ingest=found.ingest,
+        handover=found.handover,
         accounting=found.accounting,
         unaccounted=found.unaccounted,
     )

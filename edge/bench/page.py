@@ -32,6 +32,10 @@ def write_page(path: Path, report: Report, timed: Sequence[Timed]) -> None:
     if report.ingest is not None:
         page.heading("Samples taken in: % of a core by million samples a second")
         page.svg(bars([(f"{p.sent_ms_per_s:.2f} MS/s", p.cpu_percent) for p in report.ingest.points], "%"))
+    if report.handover is not None:
+        page.heading("A 1080p frame from one process to another, p50")
+        ways = (("socket", report.handover.socket.p50), ("shared memory", report.handover.shm.p50))
+        page.svg(bars([(way, value) for way, value in ways if value is not None], "ms"))
     for contest in report.contests:
         page.heading(f"Side by side: {contest.subject}, {contest.measured}, p50")
         rows = [(one.name, one.latency.p50) for one in contest.contenders if one.latency.p50 is not None]

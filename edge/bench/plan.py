@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge.bench.feed import Feed
+from edge.bench.handover import block_count as block_count_of_handover
 from edge.bench.ingest import INGEST, MESSAGE_RATE_HZ, RATES_MS_PER_S, samples_at
 from edge.bench.latency import block_count
 from models.bundle import Bundle
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
-SCENARIOS = ("single", "multi", "paced", "offline", "overload", "ingest")
+SCENARIOS = ("single", "multi", "paced", "offline", "overload", "ingest", "handover")
 TIMED = frozenset({"single", "multi", "paced"})
 """Those that keep the answers behind their figures."""
 OVERLOAD_FACTORS = (1.5, 3.0)
@@ -32,6 +33,8 @@ class Lengths:
     overload_s: float
     ingest_s: float
     """At each rate."""
+    handover_s: float
+    """Of each way."""
     idle_s: float
     contest_s: float
     """Of each contender on each path."""
@@ -48,6 +51,7 @@ QUICK = Lengths(
     offline_s=0.4,
     overload_s=1.0,
     ingest_s=0.3,
+    handover_s=1.0,
     idle_s=0.7,
     contest_s=4.0,
     camera_rate_hz=60.0,
@@ -65,6 +69,7 @@ def full_lengths(seconds: float) -> Lengths:
         offline_s=min(seconds, 5.0),
         overload_s=seconds,
         ingest_s=min(seconds, 5.0),
+        handover_s=min(seconds, 30.0),
         idle_s=min(seconds, 5.0),
         contest_s=min(seconds, 30.0),
     )
@@ -99,17 +104,21 @@ class Plan:
     scenarios: frozenset[str]
     lengths: Lengths
     rigs: tuple[RigPlan, ...]
+    camera: ModalitySpec
+    """Takes the frames that are handed over."""
 
     def scenarios_of(self, rig: RigPlan) -> tuple[str, ...]:
         """Return which scenarios a rig is measured in."""
         fitting = {"paced", "multi"} if rig.name == "both" else {"single", "paced", "offline", "overload"}
         fitting |= {"ingest"} if rig.takes_ingest else set()
-        return tuple(name for name in SCENARIOS if name in fitting & self.scenarios)
+        wanted = fitting & self.scenarios
+        return tuple(name for name in SCENARIOS if name in wanted)
 
     @property
     def ticks(self) -> int:
         """Blocks, for a progress bar."""
-        return sum(self._ticks_of(rig, name) for rig in self.rigs for name in self.scenarios_of(rig))
+        handed = block_count_of_handover(self.lengths.handover_s) if "handover" in self.scenarios else 0
+        return handed + sum(self._ticks_of(rig, name) for rig in self.rigs for name in self.scenarios_of(rig))
 
     def paths_of(self, rig: RigPlan, scenario: str) -> tuple[str, ...]:
         """Return what a rig is measured with in a scenario."""
@@ -172,7 +181,12 @@ def make_plan(
         RigPlan(name="image", feeds=camera, paths=("image", "jpeg"), others=("image", "jpeg")),
         RigPlan(name="both", feeds=(usual, radio[0]), paths=("both",), others=("both",)),
     )
-    plan = Plan(scenarios=scenarios, lengths=lengths, rigs=tuple(_deployed(rig, transport, rehearses) for rig in rigs))
+    plan = Plan(
+        scenarios=scenarios,
+        lengths=lengths,
+        camera=image,
+        rigs=tuple(_deployed(rig, transport, rehearses) for rig in rigs),
+    )
     return replace(plan, rigs=tuple(rig for rig in plan.rigs if plan.scenarios_of(rig)))
 
 

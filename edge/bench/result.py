@@ -153,6 +153,18 @@ class Ingest(_Result, frozen=True, kw_only=True):
     """The highest lossless rate that was tried; null where there was none."""
 
 
+class Handover(_Result, frozen=True, kw_only=True):
+    """A 1080p frame from one process to another, from send to receipt: nothing is copied on receipt."""
+
+    frame_bytes: int
+    socket: Spread
+    shm: Spread
+    """In shared memory, where it was captured in place."""
+    socket_over_shm: Ratio | None
+    header_ns: dict[str, float]
+    """What it costs to write and to read a header, by call."""
+
+
 class Core(_Result, frozen=True, kw_only=True):
     """What the pipeline's process costs before the first message."""
 
@@ -228,6 +240,7 @@ class Report(_Result, frozen=True, kw_only=True):
     offline: tuple[Offline, ...] = ()
     overloads: tuple[Overload, ...] = ()
     ingest: Ingest | None = None
+    handover: Handover | None = None
     contests: tuple[Contest, ...] = ()
     absent: tuple[Absent, ...] = ()
     accounting: dict[str, dict[str, StreamAccounting]] = {}

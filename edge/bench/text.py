@@ -7,7 +7,7 @@ from rich.table import Table
 
 from edge.backends.select import precisions_text
 from edge.bench.baseline import Verdict
-from edge.bench.result import Contest, Core, Ingest, Latency, Machine, Overload, Ratio, Report, Spread
+from edge.bench.result import Contest, Core, Handover, Ingest, Latency, Machine, Overload, Ratio, Report, Spread
 
 _NOISY_PERCENT = 5.0
 _NAMED = 5
@@ -36,6 +36,8 @@ def print_bench(report: Report, console: Console | None = None) -> None:
         console.print(_overload_table(report.overloads))
     if report.ingest is not None:
         console.print(_ingest_table(report.ingest))
+    if report.handover is not None:
+        console.print(_handover_lines(report.handover), highlight=False)
     for contest in report.contests:
         console.print(_contest_table(contest))
     for absent in report.absent:
@@ -171,6 +173,15 @@ def _ingest_table(ingest: Ingest) -> Table:
             number(one.cpu_percent, 1),
         )
     return table
+
+
+def _handover_lines(handover: Handover) -> str:
+    costs = ", ".join(f"{call} {ns:.0f} ns" for call, ns in handover.header_ns.items())
+    return (
+        f"1080p frame from send to receipt, p50: {number(handover.socket.p50)} ms by socket,"
+        f" {number(handover.shm.p50)} ms in shared memory, ratio {ratio_text(handover.socket_over_shm)}\n"
+        f"header: {costs}"
+    )
 
 
 def _contest_table(contest: Contest) -> Table:

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scenario",
         metavar="NAME[,NAME]",
-        help="single, multi, paced, offline, overload, ingest (default: all; docs/benchmark.md says what they are)",
+        help="single, multi, paced, offline, overload, ingest, handover (default: all)",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="at most a minute in all")
