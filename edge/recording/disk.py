@@ -105,6 +105,7 @@ class WholePieces:
                 left = left[os.write(self._file, left) :]
         except OSError:
             os.ftruncate(self._file, self.size_bytes)
+            os.lseek(self._file, self.size_bytes, os.SEEK_SET)
             raise
         self.size_bytes += len(piece)
 
