@@ -24,7 +24,8 @@ from models.bundle import Bundle
 from models.errors import LinkError
 from models.schema import dump_yaml
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
+"""A PC needs a second, a busy emulated board took 24. A process that dies is noticed at once."""
 PLANS_TIMEOUT_S = 150.0
 """For a pipeline that waits for its plans: a little longer than it has patience with the GPU itself."""
 
