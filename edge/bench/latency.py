@@ -15,6 +15,7 @@ WARM_UP_ANSWERS = 50
 _BLOCK_S = 1.5
 _TOP_UP_S = 2.0
 _WARM_UP_S = 0.3
+_MOST_WARM_UP_S = 1.0
 
 Tick = Callable[[], None]
 """Called after each block, for a progress bar."""
@@ -51,7 +52,7 @@ def measure_paced(rig: Rig, path: str, names: tuple[str, ...], seconds: float, t
     turns: list[Turn] = []
     with ExitStack() as stack:
         meter = stack.enter_context(FloorMeter(rig.aircraft, rig.feeds[names[0]])) if len(names) == 1 else None
-        rig.turn(Open(names=names, seconds=(WARM_UP_ANSWERS + 10) / rate_hz))
+        rig.turn(Open(names=names, seconds=min((WARM_UP_ANSWERS + 10) / rate_hz, _MOST_WARM_UP_S)))
         for _ in range(blocks):
             floor_ms = meter.measure(rig.feeder, seconds / blocks * SHARE) if meter is not None else []
             turns.append(rig.turn(Open(names=names, seconds=seconds / blocks)))
