@@ -293,10 +293,12 @@ class Event(Owned):
         self._gpu = gpu
         self._stream = None
         self._is_over = True
+        self._number = 0
 
     def record(self, stream=None):
         self._gpu.check("record")
         self._stream, self._is_over = weakref.ref(stream), False
+        self._number = next(self._gpu.numbers)
         mark = weakref.ref(self)
         stream.put(lambda: setattr(mark(), "_is_over", True))
         return self
@@ -310,7 +312,9 @@ class Event(Owned):
 
     def time_since(self, event):
         self._gpu.check("time_since")
-        return 0.25
+        if not (self._is_over and event._is_over):
+            raise Error("device not ready")
+        return 0.25 if self._number > event._number else -0.25
 
     def catch_up(self):
         """Do the other stream's work up to the mark."""
