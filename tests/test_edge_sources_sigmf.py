@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from playing import Received, kept_sender, virtual_pacer
 
 from edge.clock import VirtualClock
 from edge.sources.sdr_file import MIN_WINDOW_SAMPLES, play_recording, window_and_hop
-from edge.sources.sigmf import read_sigmf
+from edge.sources.sigmf import check_digest, read_sigmf
 from edge.transport.wire import FLAG_REPLAY, as_array
 from models.errors import RecordingError
 
@@ -75,7 +76,12 @@ def test_annotations_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        ({"global": {"core:datatype": "cf64_le", "core:sample_rate": 1e6}}, "core:datatype is 'cf64_le'.*convert"),
+        (
+            {"global": {"core:datatype": "rf32_le", "core:sample_rate": 1e6}},
+            "'rf32_le', real samples, expected.*convert",
+        ),
+        ({"global": {"core:datatype": "cf16_le", "core:sample_rate": 1e6}}, "'cf16_le', expected.*convert"),
+        ({"global": {"core:datatype": "ci16", "core:sample_rate": 1e6}}, "'ci16', expected.*with _le or _be"),
         ({"global": {"core:datatype": "ci16_le"}}, "core:sample_rate"),
         ({"global": {"core:datatype": "ci16_le", "core:sample_rate": 0}}, "core:sample_rate"),
         ({"global": {"core:datatype": "ci16_le", "core:sample_rate": "1e6"}}, "core:sample_rate"),
@@ -97,6 +103,24 @@ def test_metadata_that_do_not_fit_are_refused_with_the_reason(
     path = write_recording(tmp_path, numbered(100), **meta)
     with pytest.raises(RecordingError, match=message):
         read_sigmf(path)
+
+
+def test_data_that_do_not_fit_their_checksum_are_found(tmp_path: Path) -> None:
+    digest = hashlib.sha512(numbered(100).tobytes()).hexdigest()
+    head = {"core:datatype": "ci16_le", "core:sample_rate": 1e6, "core:sha512": digest.upper()}
+    path = write_recording(tmp_path, numbered(100), **{"global": head})
+    check_digest(path, read_sigmf(path))
+    data = path.with_suffix(".sigmf-data")
+    data.write_bytes(b"\x01" + data.read_bytes()[1:])
+    with pytest.raises(RecordingError, match=r"core:sha512 is .* the data were changed or damaged"):
+        check_digest(path, read_sigmf(path))
+
+
+def test_samples_of_a_type_that_the_wire_lacks_are_played_converted(tmp_path: Path) -> None:
+    head = {"core:datatype": "ci16_be", "core:sample_rate": 1e6}
+    path = write_recording(tmp_path, numbered(10_000).astype(">i2"), **{"global": head})
+    ((header, payload),) = play(path, 100.0)
+    np.testing.assert_array_equal(as_array(header, payload), numbered(10_000))
 
 
 def test_a_data_file_cut_within_a_sample_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import logging
 
-import numpy as np
-
 from edge.sources.sigmf import SigmfRecording
 from edge.sources.stream import Pacer, StreamSender, await_listener
 from edge.transport.wire import FLAG_REPLAY
@@ -52,7 +50,7 @@ def play_recording(
         if not pacer.wait_until(capture_ns + round(window * ns_per_sample)):
             return
         first = starts[n % len(starts)]
-        samples = np.ascontiguousarray(recording.samples[first : first + window])
+        samples = recording.window(first, window)
         sender.send_iq(samples, capture_ns, recording.sample_rate_hz, recording.centre_hz(first))
         n += 1
     pacer.wait_until(begin_ns + round((n * hop + window) * ns_per_sample))

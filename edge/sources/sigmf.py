@@ -3,6 +3,7 @@
 Source: SigMF specification 1.2 (github.com/sigmf/SigMF), names in the `core` namespace.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,15 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.sources.sample_types import EXPECTED, as_wire, complex_dtype, is_real
 from models.errors import RecordingError
 
 MAX_META_BYTES = 64 << 20
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "cu8": np.dtype("u1"),
-    "ci8": np.dtype("i1"),
-    "ci16_le": np.dtype("<i2"),
-    "cf32_le": np.dtype("<f4"),
-}
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -28,6 +24,7 @@ class _Global(msgspec.Struct, frozen=True):
     sample_rate_hz: Annotated[float, msgspec.Meta(gt=0, le=1e11)] = msgspec.field(name="core:sample_rate")
     channels: int = msgspec.field(name="core:num_channels", default=1)
     dataset: str | None = msgspec.field(name="core:dataset", default=None)
+    sha512: str | None = msgspec.field(name="core:sha512", default=None)
     trailing_bytes: _Count = msgspec.field(name="core:trailing_bytes", default=0)
 
 
@@ -65,6 +62,12 @@ class SigmfRecording:
     captures: tuple[Capture, ...]
     """In order of their first samples; at least one."""
     annotations: tuple[Annotation, ...]
+    sha512: str | None = None
+    """Of the data file, as the metadata say; None where they do not."""
+
+    def window(self, first: int, count: int) -> NDArray[Any]:
+        """Return samples as they go over the wire: (count, 2), contiguous, see `as_wire`."""
+        return as_wire(self.samples[first : first + count])
 
     def centre_hz(self, sample: int) -> float:
         """Return the tuned frequency at a sample."""
@@ -77,16 +80,15 @@ def read_sigmf(path: Path) -> SigmfRecording:
     """Open a recording by its .sigmf-meta (or .sigmf-data) file.
 
     Raises:
-        RecordingError: a file is absent, the metadata are not valid, of another kind than one channel of cu8, ci8,
-            ci16_le or cf32_le, or speak of samples that the data file does not have.
+        RecordingError: a file is absent, the metadata are not valid, of another kind than one channel of complex
+            samples, or speak of samples that the data file does not have.
     """
     path = path.with_suffix(".sigmf-meta") if path.suffix == ".sigmf-data" else path
     meta = _read_meta(path)
-    dtype = _DTYPES.get(meta.head.datatype)
+    dtype = complex_dtype(meta.head.datatype)
     if dtype is None:
-        raise RecordingError(
-            f"{path}: core:datatype is {meta.head.datatype!r}, expected one of {', '.join(_DTYPES)}: convert the data"
-        )
+        found = f"{meta.head.datatype!r}, real samples" if is_real(meta.head.datatype) else repr(meta.head.datatype)
+        raise RecordingError(f"{path}: core:datatype is {found}, expected {EXPECTED}: convert the data")
     if meta.head.channels != 1 or meta.head.trailing_bytes or any(c.header_bytes for c in meta.captures):
         raise RecordingError(f"{path}: expected one channel and bare samples, without header or trailing bytes")
     dataset = meta.head.dataset or path.with_suffix(".sigmf-data").name
@@ -100,7 +102,20 @@ def read_sigmf(path: Path) -> SigmfRecording:
         sample_rate_hz=meta.head.sample_rate_hz,
         captures=tuple(sorted(meta.captures, key=_start)),
         annotations=meta.annotations,
+        sha512=meta.head.sha512,
     )
+
+
+def check_digest(path: Path, recording: SigmfRecording) -> None:
+    """Raise RecordingError where the samples are not those that the metadata's checksum was made of."""
+    if recording.sha512 is None:
+        return
+    found = hashlib.sha512(recording.samples.data).hexdigest()
+    if found != recording.sha512.lower():
+        raise RecordingError(
+            f"{path}: core:sha512 is {recording.sha512[:12]}..., the data's is {found[:12]}...:"
+            " the data were changed or damaged: copy them again"
+        )
 
 
 def _start(capture: Capture) -> int:
