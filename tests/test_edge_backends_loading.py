@@ -101,6 +101,13 @@ def test_plans_that_are_found_are_loaded(choice, bundle, monkeypatch):
     assert gpu.alive == gpu.violations == []
 
 
+def test_the_end_of_a_flight_reaches_who_loads_the_plans(monkeypatch):
+    given, cancel = [], threading.Event()
+    monkeypatch.setattr(planned, "open_tensorrt", lambda *args: given.append(args))
+    opener(lambda: "plans")(cancel)
+    assert given == [("plans", cancel)]
+
+
 def test_no_tensorrt_is_told_with_where_it_comes_from(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(DeviceError, match=r"expected TensorRT, found none .*JetPack.*--system-site-packages"):
