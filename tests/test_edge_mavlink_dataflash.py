@@ -105,3 +105,52 @@ def test_bad_first_fixes_of_a_real_flight_are_left_out(shared_data: Path) -> Non
     assert (len(flight.poses), flight.refused) == (1038, {"no 3D fix": 161})
     assert (min(altitudes_m), max(altitudes_m)) == pytest.approx((589.3, 601.74))
     assert flight.poses[0].capture_ns == 45_136_000_000
+
+
+def test_every_message_of_a_real_log_is_counted(shared_data: Path) -> None:
+    flight = read_dataflash(shared_data / "flights" / "log171.bin")
+    assert (flight.messages, flight.damage) == (91_530, {})
+
+
+def test_damage_costs_the_messages_it_touches_and_is_counted_in_bytes(tmp_path: Path) -> None:
+    whole = _log(tmp_path / "log.bin", [_gps(1.0 + 0.2 * n, 400.0) for n in range(9)]).read_bytes()
+    size = len(_gps(0, 0))
+    data = bytearray(whole)
+    fourth = len(whole) - 6 * size
+    data[fourth] ^= 0xFF
+    (tmp_path / "flipped.bin").write_bytes(data)
+    flight = read_dataflash(tmp_path / "flipped.bin")
+    assert len(flight.poses) == 7
+    assert flight.damage == {"bytes skipped": 2 * size}
+
+
+def test_a_damaged_time_does_not_cost_the_fixes_after_it(tmp_path: Path) -> None:
+    times_s = [1.0, 1.2, 5_000_000.0, 1.6, 1.8]
+    flight = read_dataflash(_log(tmp_path / "log.bin", [_gps(time_s, 400.0) for time_s in times_s]))
+    assert len(flight.poses) == 4
+    assert flight.refused == {"time leaps": 1}
+
+
+def test_a_fix_beside_the_track_is_left_out(tmp_path: Path) -> None:
+    places = [47.0, 47.0, 48.0, 47.0]
+    messages = [_gps(1.0 + 0.2 * n, 400.0, latitude_deg=place) for n, place in enumerate(places)]
+    flight = read_dataflash(_log(tmp_path / "log.bin", messages))
+    assert flight.refused == {"position jumps": 2}
+    assert len(flight.poses) == 2
+
+
+def test_padding_after_the_last_message_is_counted(tmp_path: Path) -> None:
+    path = _log(tmp_path / "log.bin", [_gps(1.0, 400.0), _gps(1.2, 400.0)])
+    path.write_bytes(path.read_bytes() + bytes(1000))
+    flight = read_dataflash(path)
+    assert len(flight.poses) == 1
+    assert flight.damage == {"bytes skipped": 1000 + len(_gps(0, 0))}
+
+
+@pytest.mark.parametrize("letters", [b"QBIHLL", b"QBIHLLQ", b"QBI?LLf", b"ZBIHLLf"])
+def test_formats_that_contradict_themselves_are_not_decoded(tmp_path: Path, letters: bytes) -> None:
+    head = _format(128, 89, b"FMT", b"BBnNZ", b"Type,Length,Name,Format,Columns")
+    head += _format(GPS_TYPE, 30, b"GPS", letters, b"TimeUS,Status,GMS,GWk,Lat,Lng,Alt")
+    (tmp_path / "log.bin").write_bytes(head + _gps(1.0, 400.0))
+    with pytest.raises(RecordingError, match="no usable GPS fix among 0"):
+        read_dataflash(tmp_path / "log.bin")

@@ -44,11 +44,12 @@ ONLY_IN = {
     "SoapySDR": ("edge/sources/soapy.py",),
     "yaml": ("models/schema.py",),
     "cryptography": ("models/signature.py",),
+    "pyulog": ("edge/mavlink/ulog.py",),
     "pyarrow": ("edge/recording/exports/parquet_file.py",),
 }
 NOT_ON_THE_DRONE = (
     "torch", "safetensors", "onnx", "onnxscript", "matplotlib", "trainer", "calibration", "models.nets",
-    "cv2", "serial", "SoapySDR", "cryptography", "pyarrow", "tensorrt", "pycuda", "pytest", "hypothesis",
+    "cv2", "serial", "SoapySDR", "cryptography", "pyarrow", "pyulog", "tensorrt", "pycuda", "pytest", "hypothesis",
 )  # fmt: skip
 """What edge must import without: what the drone lacks, and what it may lack."""
 SLOW_TO_IMPORT = ("numpy", "zmq", "torch", "onnxruntime", "pymavlink", "cv2", "mcap", "rich", "msgspec", "yaml")

@@ -1,23 +1,32 @@
-"""Poses from an ArduPilot log (.bin): GPS positions and estimated attitudes, where they can be true."""
+"""ArduPilot logs (.bin): GPS positions and estimated attitudes, and what is damaged of the file, in bytes.
 
-import bisect
+Our own reader: pymavlink's prints what it skips instead of counting it, and keeps an index of the whole file.
+Source: libraries/AP_Logger/LogStructure.h and README.md of ArduPilot.
+"""
+
 import math
+import mmap
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pymavlink.DFReader import DFReader_binary
-
-from edge.transport.messages import Pose
+from edge.mavlink.logged_flight import Fix, LoggedFlight, Series, angles, check_usable, true_poses
 from models.errors import RecordingError
 
-FIX_3D = 3
-MAX_CLIMB_M_S = 50.0
-"""A fix that would need more vertical speed since the one before is refused."""
-ALTITUDE_SLACK_M = 5.0
-_LOG_START = b"\xa3\x95\x80"
+LOG_START = b"\xa3\x95\x80"
+_HEAD = LOG_START[:2]
+_FORMAT_KIND = LOG_START[2]
+_FORMAT = struct.Struct("<BB4s16s64s")
+_FORMAT_BYTES = 3 + _FORMAT.size
+_LETTERS = {
+    "a": "64s", "b": "b", "B": "B", "h": "h", "H": "H", "i": "i", "I": "I", "f": "f", "d": "d", "n": "4s", "N": "16s",
+    "Z": "64s", "c": "h", "C": "H", "e": "i", "E": "I", "L": "i", "M": "B", "q": "q", "Q": "Q", "g": "e",
+}  # fmt: skip
+_SCALES = {"c": 1e-2, "C": 1e-2, "e": 1e-2, "E": 1e-2, "L": 1e-7}
+_WANTED = frozenset({"GPS", "ATT"})
 _GPS_EPOCH_UNIX_S = 315_964_800
 _LEAP_SECONDS = 18
 """Between GPS time and UTC since 2017; a second less before."""
@@ -25,141 +34,143 @@ _WEEK_S = 604_800
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoggedFlight:
-    """Where a vehicle was, by its own log."""
+class _Layout:
+    name: str
+    fields: struct.Struct
+    columns: tuple[str, ...]
+    scales: tuple[float, ...]
+    """0 where there is none."""
 
-    poses: tuple[Pose, ...]
-    """In order; capture times are nanoseconds since the autopilot started."""
-    refused: dict[str, int]
-    """GPS fixes left out, by reason."""
-    utc_offset_ns: int | None
-    """UTC minus those times, by GPS; None where the log does not say."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Attitudes:
-    times_ns: list[int]
-    angles_rad: list[tuple[float, float, float]]
-
-    def at(self, time_ns: int) -> tuple[float, float, float]:
-        """Return roll, pitch and yaw nearest in time; level and north where the log has none."""
-        if not self.times_ns:
-            return (0.0, 0.0, 0.0)
-        after = min(bisect.bisect_left(self.times_ns, time_ns), len(self.times_ns) - 1)
-        before = max(after - 1, 0)
-        nearest = min(before, after, key=lambda n: abs(self.times_ns[n] - time_ns))
-        return self.angles_rad[nearest]
+    def decode(self, data: Any, at: int) -> dict[str, Any]:
+        """Return the fields of a message whose content begins at `at`."""
+        values = self.fields.unpack_from(data, at)
+        scaled = (value * scale if scale else value for value, scale in zip(values, self.scales, strict=True))
+        return dict(zip(self.columns, scaled, strict=True))
 
 
 def read_dataflash(path: Path) -> LoggedFlight:
-    """Read the GPS track of an ArduPilot log.
+    """Read the GPS track of an ArduPilot log; what is damaged is skipped and counted.
 
     Raises:
         RecordingError: not such a log, or without one usable fix.
     """
     try:
         with path.open("rb") as file:
-            start = file.read(len(_LOG_START))
+            start = file.read(len(LOG_START))
+            if start != LOG_START:
+                raise RecordingError(
+                    f"{path}: expected an ArduPilot .bin log, found a file that starts with {start.hex(' ')}"
+                )
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _read(path, data)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror}): name an ArduPilot .bin log") from error
-    if start != _LOG_START:
-        raise RecordingError(f"{path}: expected an ArduPilot .bin log, found a file that starts with {start.hex(' ')}")
-    fixes: list[dict[str, Any]] = []
-    attitudes = _Attitudes(times_ns=[], angles_rad=[])
-    for message in _messages(path):
-        time_ns = _boot_ns(message)
-        if message["mavpackettype"] == "GPS":
-            if not message.get("I", 0):
-                fixes.append(message)
-        elif time_ns is not None and time_ns >= (attitudes.times_ns or [0])[-1]:
-            attitudes.times_ns.append(time_ns)
-            attitudes.angles_rad.append(_angles(message))
-    return _flight(path, fixes, attitudes)
 
 
-def _messages(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with DFReader_binary(str(path)) as log:
-            while True:
-                message = log.recv_match(type=["GPS", "ATT"])
-                if message is None:
-                    return
-                yield message.to_dict()
-    except (OSError, ValueError, IndexError, AttributeError, TypeError) as error:
-        raise RecordingError(f"{path}: not readable as an ArduPilot log ({error}): download it again") from error
+def _read(path: Path, data: mmap.mmap) -> LoggedFlight:
+    counts: Counter[str] = Counter()
+    fixes: list[Fix | None] = []
+    attitudes = Series()
+    readings: list[tuple[int, int]] = []
+    for name, message in _messages(data, counts):
+        time_ns = _boot_ns(name, message)
+        if name == "ATT":
+            if time_ns is not None:
+                attitudes.add(time_ns, _angles(message))
+        elif not message.get("I", 0):
+            fix = _fix(message, time_ns)
+            fixes.append(fix)
+            utc_ns = _utc_ns(message)
+            if fix is not None and fix.quality >= 3 and utc_ns is not None:
+                readings.append((fix.time_ns, utc_ns))
+    poses, refused = true_poses(fixes, attitudes)
+    check_usable(path, poses, len(fixes))
+    by_own = dict(readings)
+    first = next(((pose.capture_ns, by_own[pose.capture_ns]) for pose in poses if pose.capture_ns in by_own), None)
+    return LoggedFlight(
+        poses=poses,
+        refused=refused,
+        utc_offset_ns=None if first is None else first[1] - first[0],
+        readings=tuple(readings),
+        messages=counts.pop("messages", 0),
+        damage=dict(counts),
+        span_ns=(poses[0].capture_ns, poses[-1].capture_ns),
+    )
 
 
-def _flight(path: Path, fixes: list[dict[str, Any]], attitudes: _Attitudes) -> LoggedFlight:
-    refused: Counter[str] = Counter()
-    poses: list[Pose] = []
-    utc_offset_ns: int | None = None
-    before: tuple[int, float] | None = None
-    for fix in fixes:
-        time_ns = _boot_ns(fix)
-        reason = _refusal(fix, time_ns, before)
-        if time_ns is not None and fix.get("Status", 0) >= FIX_3D:
-            before = (time_ns, float(fix["Alt"]))
-        if reason or time_ns is None:
-            refused[reason] += 1
+def _messages(data: mmap.mmap, counts: "Counter[str]") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and fields of the messages wanted; one counts only where the next one, or the end, follows it."""
+    lengths = {_FORMAT_KIND: _FORMAT_BYTES}
+    layouts: dict[int, _Layout | None] = {}
+    at, size = 0, len(data)
+    while at < size:
+        length = lengths.get(data[at + 2], 0) if data[at : at + 2] == _HEAD and at + 3 <= size else 0
+        end = at + length
+        if not length or end > size or (end != size and data[end : end + 2] != _HEAD[: size - end]):
+            following = data.find(_HEAD, at + 1)
+            following = following if following >= 0 else size
+            counts["bytes skipped"] += following - at
+            at = following
             continue
-        if utc_offset_ns is None:
-            utc_offset_ns = _utc_offset_ns(fix, time_ns)
-        roll_rad, pitch_rad, yaw_rad = attitudes.at(time_ns)
-        poses.append(
-            Pose(
-                capture_ns=time_ns,
-                latitude_deg=float(fix["Lat"]),
-                longitude_deg=float(fix["Lng"]),
-                altitude_m=float(fix["Alt"]),
-                roll_rad=roll_rad,
-                pitch_rad=pitch_rad,
-                yaw_rad=yaw_rad,
-            )
-        )
-    if not poses:
-        raise RecordingError(f"{path}: no usable GPS fix among {len(fixes)}: take a log with 3D fixes")
-    return LoggedFlight(poses=tuple(poses), refused=dict(refused), utc_offset_ns=utc_offset_ns)
+        counts["messages"] += 1
+        kind = data[at + 2]
+        if kind == _FORMAT_KIND:
+            _take_format(data, at + 3, lengths, layouts)
+        elif (layout := layouts.get(kind)) is not None:
+            yield layout.name, layout.decode(data, at + 3)
+        at = end
 
 
-def _refusal(fix: dict[str, Any], time_ns: int | None, before: tuple[int, float] | None) -> str:
-    """Say why a fix cannot be true; empty where it can."""
-    if time_ns is None or not {"Lat", "Lng", "Alt", "Status"} <= fix.keys():
-        return "incomplete"
-    if fix["Status"] < FIX_3D:
-        return "no 3D fix"
-    numbers = (fix["Lat"], fix["Lng"], fix["Alt"])
-    if not all(math.isfinite(number) for number in numbers) or abs(fix["Lat"]) > 90 or abs(fix["Lng"]) > 180:
-        return "impossible position"
-    if before is None:
-        return ""
-    if time_ns <= before[0]:
-        return "time goes back"
-    climb_m = abs(fix["Alt"] - before[1])
-    return "altitude jumps" if climb_m > ALTITUDE_SLACK_M + MAX_CLIMB_M_S * (time_ns - before[0]) / 1e9 else ""
+def _take_format(data: mmap.mmap, at: int, lengths: dict[int, int], layouts: dict[int, _Layout | None]) -> None:
+    """Learn a message's length and, where it is wanted, its fields; formats that contradict themselves are left."""
+    kind, length, *texts = _FORMAT.unpack_from(data, at)
+    name, letters, columns = (text.split(b"\0")[0].decode("ascii", "replace") for text in texts)
+    if length <= 3 or kind == _FORMAT_KIND:
+        return
+    lengths[kind] = length
+    layouts.pop(kind, None)
+    names = tuple(columns.split(","))
+    if name not in _WANTED or len(names) != len(letters) or not set(letters) <= _LETTERS.keys():
+        return
+    fields = struct.Struct("<" + "".join(_LETTERS[letter] for letter in letters))
+    if fields.size == length - 3:
+        scales = tuple(_SCALES.get(letter, 0.0) for letter in letters)
+        layouts[kind] = _Layout(name=name, fields=fields, columns=names, scales=scales)
 
 
-def _boot_ns(message: dict[str, Any]) -> int | None:
+def _fix(message: dict[str, Any], time_ns: int | None) -> Fix | None:
+    if time_ns is None or not {"Lat", "Lng", "Alt", "Status"} <= message.keys():
+        return None
+    numbers = [message[name] for name in ("Lat", "Lng", "Alt", "Status")]
+    if any(isinstance(number, bytes) for number in numbers):
+        return None
+    latitude_deg, longitude_deg, altitude_m, status = numbers
+    return Fix(
+        time_ns=time_ns,
+        quality=int(status) if math.isfinite(status) else 0,
+        latitude_deg=float(latitude_deg),
+        longitude_deg=float(longitude_deg),
+        altitude_m=float(altitude_m),
+    )
+
+
+def _boot_ns(name: str, message: dict[str, Any]) -> int | None:
     """Return when a message was logged, since the autopilot started; ArduPilot named this field in three ways."""
-    if "TimeUS" in message:
-        return int(message["TimeUS"]) * 1_000
-    if "T" in message:
-        return int(message["T"]) * 1_000_000
-    if "TimeMS" in message and message["mavpackettype"] != "GPS":
-        return int(message["TimeMS"]) * 1_000_000
+    for column, unit_ns in (("TimeUS", 1_000), ("T", 1_000_000), ("TimeMS", 1_000_000)):
+        value = message.get(column)
+        if isinstance(value, int) and not (column == "TimeMS" and name == "GPS"):
+            return value * unit_ns
     return None
 
 
-def _utc_offset_ns(fix: dict[str, Any], time_ns: int) -> int | None:
-    week = int(fix.get("GWk", fix.get("Week", 0)))
-    week_ms = int(fix.get("GMS", fix.get("TimeMS", 0)))
-    if not week:
+def _utc_ns(fix: dict[str, Any]) -> int | None:
+    week, week_ms = fix.get("GWk", fix.get("Week")), fix.get("GMS", fix.get("TimeMS"))
+    if not isinstance(week, int) or not isinstance(week_ms, int) or week <= 0:
         return None
     unix_s = _GPS_EPOCH_UNIX_S + week * _WEEK_S - _LEAP_SECONDS
-    return unix_s * 1_000_000_000 + week_ms * 1_000_000 - time_ns
+    return unix_s * 1_000_000_000 + week_ms * 1_000_000
 
 
 def _angles(message: dict[str, Any]) -> tuple[float, float, float]:
-    """Return roll, pitch and yaw; 0 for what is missing or not a number."""
-    angles = [math.radians(float(message.get(name, 0.0))) for name in ("Roll", "Pitch", "Yaw")]
-    roll, pitch, yaw = (angle if math.isfinite(angle) else 0.0 for angle in angles)
-    return (roll, pitch, yaw)
+    values = [message.get(name, 0.0) for name in ("Roll", "Pitch", "Yaw")]
+    return angles(*(math.radians(value) if isinstance(value, int | float) else 0.0 for value in values))

@@ -54,7 +54,7 @@ class FrameParser:
             start = _next_marker(buffer, at)
             self._counts.skipped_bytes += start - at
             at = start
-            size = _frame_bytes(buffer, at)
+            size = frame_bytes(buffer, at)
             if size is None or at + size > len(buffer):
                 break
             frame = buffer[at : at + size]
@@ -89,12 +89,20 @@ def message_id(frame: bytes) -> int:
     return int.from_bytes(frame[7:10], "little") if frame[0] == MARKER_V2 else frame[5]
 
 
+def has_right_crc(frame: bytes, crc_extra: int) -> bool:
+    """Say whether a whole frame is as it was sent, by its checksum, which covers its message's definition too."""
+    is_signed = frame[0] == MARKER_V2 and frame[2] & SIGNED
+    end = len(frame) - CRC_BYTES - (SIGNATURE_BYTES if is_signed else 0)
+    crc = common.x25crc(frame[1:end] + bytes([crc_extra])).crc
+    return bool(crc == int.from_bytes(frame[end : end + CRC_BYTES], "little"))
+
+
 def _next_marker(buffer: bytes, at: int) -> int:
     found = [index for marker in (MARKER_V1, MARKER_V2) if (index := buffer.find(marker, at)) >= 0]
     return min(found, default=len(buffer))
 
 
-def _frame_bytes(buffer: bytes, at: int) -> int | None:
+def frame_bytes(buffer: bytes, at: int) -> int | None:
     """Return the length that the frame claims, None while too little of it is there to tell."""
     if len(buffer) - at < 3:
         return None
@@ -110,9 +118,7 @@ def _decode(frame: bytes) -> Any | None:
     if is_v2 and frame[2] & ~SIGNED:
         return None
     number = message_id(frame)
-    end = len(frame) - CRC_BYTES - (SIGNATURE_BYTES if is_v2 and frame[2] & SIGNED else 0)
-    crc = common.x25crc(frame[1:end] + bytes([MESSAGES[number].crc_extra])).crc
-    if crc != int.from_bytes(frame[end : end + CRC_BYTES], "little"):
+    if not has_right_crc(frame, MESSAGES[number].crc_extra):
         return None
     try:
         return _DECODERS[number in dialect.mavlink_map].decode(bytearray(frame))

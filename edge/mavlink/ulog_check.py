@@ -1,0 +1,91 @@
+"""What of a PX4 log (.ulg) belongs to no message, and whether its formats can be believed: pyulog says neither.
+
+Source: docs.px4.io, ULog file format.
+"""
+
+import mmap
+import re
+from pathlib import Path
+
+from models.errors import RecordingError
+
+_HEAD_BYTES = 16
+_KINDS = frozenset(b"BFIMPQARDLCSO")
+_FORMAT_KIND = ord("F")
+_CHAIN = 3
+"""So many messages after each other are not there by chance."""
+_FIELD = re.compile(r"\s*(\w+)(?:\[(\d{1,9})\d*\])? ")
+_MOST_ELEMENTS = 1 << 16
+"""A message has fewer bytes, and pyulog makes an object of each element."""
+_DEEPEST = 6
+
+
+def check_ulog(path: Path) -> int:
+    """Return how many bytes of a log belong to no message.
+
+    Raises:
+        RecordingError: a format has more elements than a message has bytes.
+    """
+    skipped, at = 0, _HEAD_BYTES
+    formats: dict[str, list[tuple[str, int]]] = {}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        end = len(data)
+        while at < end:
+            size = _message_bytes(data, at, end)
+            if size and data[at + 2] == _FORMAT_KIND:
+                _take_format(data[at + 3 : at + size], formats)
+            if size:
+                at += size
+                continue
+            begin, at = at, at + 1
+            while at < end and not _is_chain(data, at, end):
+                at += 1
+            skipped += at - begin
+    known: dict[str, int] = {}
+    if any(_elements(name, formats, _DEEPEST, known) > _MOST_ELEMENTS for name in formats):
+        raise RecordingError(f"{path}: a format of more elements than a message has bytes: download the log again")
+    return skipped
+
+
+def _take_format(content: bytes, formats: dict[str, list[tuple[str, int]]]) -> None:
+    """Learn the types of a format's fields, and how many each has."""
+    name, _, fields = content.decode("ascii", "replace").partition(":")
+    formats[name] = [
+        (found[1], int(found[2] or 1)) for field in fields.split(";") if (found := _FIELD.match(field)) is not None
+    ]
+
+
+def _elements(name: str, formats: dict[str, list[tuple[str, int]]], depth: int, known: dict[str, int]) -> int:
+    """Return how many elements a type has, or one more than allowed; `known` keeps what was counted."""
+    if name not in formats:
+        return 1
+    if not depth:
+        return _MOST_ELEMENTS + 1
+    if name not in known:
+        total = 0
+        for kind, count in formats[name]:
+            total += max(count, 1) * max(_elements(kind, formats, depth - 1, known), 1)
+            if total > _MOST_ELEMENTS:
+                break
+        known[name] = total
+    return known[name]
+
+
+def _message_bytes(data: mmap.mmap, at: int, end: int) -> int:
+    """Return the length of the message that can begin here, 0 where none can."""
+    if at + 3 > end or data[at + 2] not in _KINDS:
+        return 0
+    size = 3 + data[at] + (data[at + 1] << 8)
+    return size if at + size <= end else 0
+
+
+def _is_chain(data: mmap.mmap, at: int, end: int) -> bool:
+    """Say whether messages follow each other from here."""
+    for _ in range(_CHAIN):
+        size = _message_bytes(data, at, end)
+        if not size:
+            return False
+        at += size
+        if at == end:
+            break
+    return True
