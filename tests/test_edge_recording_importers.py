@@ -10,7 +10,10 @@ import pytest
 from edge.cli import main
 from edge.recording.channels import FORMAT
 from edge.recording.composition import START_NS, Moment, Part, Window, compose
-from edge.recording.importers import image_part, radio_part, video_part
+from edge.recording.imports.images import image_source
+from edge.recording.imports.radio import sigmf_source
+from edge.recording.imports.source import Place
+from edge.recording.imports.video import video_source
 from edge.recording.reader import Event, Recording, open_recording
 from edge.transport.messages import Kind, Pose, Truth
 from edge.transport.wire import as_array, check_payload
@@ -87,7 +90,7 @@ def test_rate_makes_windows_overlap(tmp_path: Path) -> None:
 def test_recording_shorter_than_a_window_is_refused(tmp_path: Path) -> None:
     path = _sigmf(tmp_path / "a", "cu8", np.zeros((100, 2), np.uint8))
     with pytest.raises(RecordingError, match="100 samples are fewer than a window of 8192"):
-        radio_part(path, START_NS)
+        sigmf_source(path)
 
 
 def test_images_are_imported_as_they_are_in_the_order_of_names(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_image_that_claims_to_be_huge_is_refused_and_nothing_is_left(tmp_path: P
     png = bytearray((folder / "001.png").read_bytes())
     png[16:24] = (30_000).to_bytes(4, "big") * 2
     (folder / "001.png").write_bytes(png)
-    part = image_part(folder, START_NS, 1.0)
+    (part,) = image_source(folder, 1.0).parts(Place(begin_ns=START_NS))
     with pytest.raises(RecordingError, match=r"001\.png: claims 30000 x 30000 pixels"):
         compose(tmp_path / "out.mcap", [part], metadata={}, utc_offset_ns=0)
     assert list(tmp_path.glob("out.mcap*")) == []
@@ -131,7 +134,7 @@ def test_image_that_is_cut_short_is_refused(tmp_path: Path, capsys: pytest.Captu
 def test_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordingError, match=r"name a folder of images|no image"):
-        image_part(tmp_path / name, START_NS, 1.0)
+        image_source(tmp_path / name, 1.0)
 
 
 def test_video_is_imported_at_its_own_times(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes | None)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(RecordingError, match=r"name a video|not a video"):
-        video_part(path, START_NS)
+        video_source(path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.recording.composition import CAMERA, RADIO, START_NS, Moment, Part, Window, compose
-from edge.recording.importers import stretched_pose_part
+from edge.recording.imports.flight_log import stretched_pose_part
 from edge.transport.messages import Truth
 from models.errors import ConfigError, RecordingError
 from models.preprocess import opencv

@@ -1,87 +1,74 @@
 """`uav-edge import`: one recording from parts that were never recorded together."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-MAX_OFFSET_S = 3e8
-"""Some 10 years: times fit the recording's 64 bits, whatever clock the parts are on."""
+from edge.commands.import_times import add_time_arguments, names_of, wishes_of
 
 if TYPE_CHECKING:
-    from edge.mavlink.dataflash import LoggedFlight
-    from edge.recording.composition import Part
+    from edge.recording.imports.arranging import Arranged
+    from edge.recording.imports.source import Source
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("out", type=Path, metavar="OUT.mcap", help="the recording to write; replaced when complete")
-    parser.add_argument(
-        "--sigmf", type=Path, action="append", default=[], metavar="META", help="radio; several follow each other"
+    radio = parser.add_argument_group("radio; several follow each other")
+    radio.add_argument("--sigmf", type=Path, action="append", default=[], metavar="META", help="a SigMF recording")
+    radio.add_argument(
+        "--raw", type=Path, action="append", default=[], metavar="FILE", help="bare samples: .cu8 .cs8 .cs16 .cf32 ..."
     )
-    camera = parser.add_mutually_exclusive_group()
-    camera.add_argument("--images", type=Path, metavar="DIR", help="JPEG and PNG files, in the order of their names")
+    radio.add_argument("--sample-rate", type=float, metavar="HZ", help="of --raw: samples a second")
+    radio.add_argument("--centre", type=float, default=0.0, metavar="HZ", help="of --raw: tuned frequency (default 0)")
+    radio.add_argument("--raw-type", metavar="TYPE", help="of --raw, where the ending does not say it: cu8, cs16, cf32")
+    radio.add_argument("--rate", type=float, metavar="HZ", help="windows a second (default: back to back)")
+    pictures = parser.add_argument_group("camera")
+    camera = pictures.add_mutually_exclusive_group()
+    camera.add_argument("--images", type=Path, metavar="DIR", help="a folder of JPEG and PNG files")
     camera.add_argument("--video", type=Path, metavar="FILE", help="a video, at its own times")
-    parser.add_argument("--pose", type=Path, metavar="LOG.bin", help="ArduPilot log: poses from its first good fix on")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="radio windows a second (default: back to back)")
-    parser.add_argument("--fps", type=float, default=1.0, help="images a second (default 1)")
-    parser.add_argument(
-        "--offset",
-        action="append",
-        default=[],
-        metavar="SOURCE=SECONDS",
-        help="when a source begins: its file or folder name without ending (default: 0; radio: after the one before)",
+    pictures.add_argument("--fps", type=float, default=1.0, help="images a second, by their names (default 1)")
+    pictures.add_argument(
+        "--times", metavar="names|exif|CSV", help="when images were taken: by names, EXIF, or a table file,time"
     )
+    parser.add_argument("--pose", type=Path, metavar="LOG", help="ArduPilot .bin, PX4 .ulg, or .tlog with its MAVLink")
+    add_time_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON on the last line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compose the recording, and say what went into it."""
-    from edge.mavlink.dataflash import read_dataflash
     from edge.operations.progress import progress_bar
     from edge.recording.composition import compose
+    from edge.recording.imports.arranging import arrange
     from models.command_line import print_json
 
-    log = read_dataflash(args.pose) if args.pose is not None else None
-    begins = _begins(args)
-    parts = _parts(args, begins, log)
-    utc_offset_ns = _utc_offset_ns(args, begins, log)
-    with progress_bar("composing", sum(part.count for part in parts)) as watch:
+    _check(args)
+    names = names_of([path for path in (*_radio(args), args.images, args.video, args.pose) if path is not None])
+    wishes = wishes_of(args, names)
+    sources = [replace(source, name=name) for source, name in zip(_sources(args), names, strict=True)]
+    arranged = arrange(sources, wishes)
+    expected: dict[str, int] = {}
+    for part in arranged.parts:
+        expected[part.name] = expected.get(part.name, 0) + part.count
+    with progress_bar("composing", sum(expected.values())) as watch:
         written = compose(
             args.out,
-            parts,
-            metadata={"utc": "unknown" if utc_offset_ns is None else "by GPS"},
-            utc_offset_ns=utc_offset_ns or 0,
+            arranged.parts,
+            metadata={"utc": f"of {arranged.utc_of}" if arranged.utc_of else "unknown"},
+            utc_offset_ns=arranged.utc_offset_ns or 0,
             watch=watch,
         )
-    for part in parts:
-        print(f"{part.name}: {part.origin}")
-    print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
+    missing = {name: count - written.get(name, 0) for name, count in expected.items() if count > written.get(name, 0)}
+    _print(args, arranged, sources, written, missing)
     if args.json:
-        print_json({"path": str(args.out), "messages": written})
+        print_json(_summary(args, arranged, sources, written, missing))
     return 0
 
 
-def _parts(args: argparse.Namespace, begins: dict[str, int], log: "LoggedFlight | None") -> list["Part"]:
-    from edge.recording.composition import START_NS
-    from edge.recording.importers import image_part, pose_part, radio_part, video_part
-    from models.errors import ConfigError
-
-    _check(args)
-    parts: list[Part] = []
-    radio_ns = START_NS
-    for path in args.sigmf:
-        parts.append(radio_part(path, begins.get(path.stem, radio_ns), args.rate))
-        radio_ns = parts[-1].end_ns
-    if args.images is not None:
-        parts.append(image_part(args.images, begins.get(args.images.stem, START_NS), args.fps))
-    if args.video is not None:
-        parts.append(video_part(args.video, begins.get(args.video.stem, START_NS)))
-    if log is not None:
-        end_ns = max((part.end_ns for part in parts), default=None)
-        parts.append(pose_part(args.pose, log, begins.get(args.pose.stem, START_NS), end_ns))
-    if not parts:
-        raise ConfigError("nothing to import: name at least one of --sigmf, --images, --video, --pose")
-    return parts
+def _radio(args: argparse.Namespace) -> list[Path]:
+    return [*args.sigmf, *args.raw]
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -90,35 +77,71 @@ def _check(args: argparse.Namespace) -> None:
     for name, value in (("--rate", args.rate), ("--fps", args.fps)):
         if value is not None and not 0 < value <= 10_000:
             raise ConfigError(f"{name} {value}: expected above 0 to 10000")
+    if args.sample_rate is not None and not 0 < args.sample_rate <= 1e11:
+        raise ConfigError(f"--sample-rate {args.sample_rate}: expected above 0 to 1e11 samples a second")
+    if not -1e12 <= args.centre <= 1e12:
+        raise ConfigError(f"--centre {args.centre}: expected a frequency in Hz")
+    if bool(args.raw) != (args.sample_rate is not None):
+        raise ConfigError("--raw and --sample-rate go together: bare samples do not say how fast they came")
+    if args.raw_type is not None:
+        from edge.sources.raw_iq import RAW_TYPES
+
+        if args.raw_type not in RAW_TYPES:
+            raise ConfigError(f"--raw-type {args.raw_type}: expected one of {', '.join(RAW_TYPES)}")
+    if args.times is not None and args.images is None:
+        raise ConfigError("--times says when images were taken: name their folder by --images")
+    if not (_radio(args) or args.images or args.video or args.pose):
+        raise ConfigError("nothing to import: name at least one of --sigmf, --raw, --images, --video, --pose")
 
 
-def _begins(args: argparse.Namespace) -> dict[str, int]:
-    """Return when sources begin that --offset names."""
-    from edge.recording.composition import START_NS
-    from models.errors import ConfigError
+def _sources(args: argparse.Namespace) -> list["Source"]:
+    from edge.recording.imports.flight_log import log_source
+    from edge.recording.imports.images import image_source
+    from edge.recording.imports.radio import raw_source, sigmf_source
+    from edge.recording.imports.video import video_source
 
-    named = [path for path in (*args.sigmf, args.images, args.video, args.pose) if path is not None]
-    known = {path.stem for path in named}
-    begins = {}
-    for text in args.offset:
-        source, _, seconds = text.partition("=")
-        try:
-            begins[source] = START_NS + round(float(seconds) * 1e9)
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(
-                f"--offset {text}: expected SOURCE=SECONDS, such as {min(known, default='radio')}=2.5"
-            ) from error
-        if source not in known or not 0 <= begins[source] <= MAX_OFFSET_S * 1e9:
-            names = ", ".join(sorted(known))
-            raise ConfigError(f"--offset {text}: expected one of {names}, from -1 s on, up to {MAX_OFFSET_S:g} s")
-    return begins
+    sources = [sigmf_source(path, args.rate) for path in args.sigmf]
+    sources += [raw_source(path, (args.sample_rate, args.centre, args.raw_type), args.rate) for path in args.raw]
+    if args.images is not None:
+        sources.append(image_source(args.images, args.fps, args.times))
+    if args.video is not None:
+        sources.append(video_source(args.video))
+    if args.pose is not None:
+        sources.append(log_source(args.pose))
+    return sources
 
 
-def _utc_offset_ns(args: argparse.Namespace, begins: dict[str, int], log: "LoggedFlight | None") -> int | None:
-    """Return UTC minus the composed flight's clock, None where no log tells it."""
-    from edge.recording.composition import START_NS
+def _print(
+    args: argparse.Namespace,
+    arranged: "Arranged",
+    sources: list["Source"],
+    written: dict[str, int],
+    missing: dict[str, int],
+) -> None:
+    for part in arranged.parts:
+        print(f"{part.name}: {part.origin}")
+    for source in sources:
+        if source.clock is not None:
+            print(f"{source.name}: {source.clock}{', corrected' if args.correct_drift else ''}")
+    for name, count in missing.items():
+        print(f"{name}: {count} could not be read: is the file whole?")
+    print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
 
-    if log is None or log.utc_offset_ns is None:
-        return None
-    shift_ns = begins.get(args.pose.stem, START_NS) - log.poses[0].capture_ns
-    return log.utc_offset_ns - shift_ns
+
+def _summary(
+    args: argparse.Namespace,
+    arranged: "Arranged",
+    sources: list["Source"],
+    written: dict[str, int],
+    missing: dict[str, int],
+) -> dict[str, Any]:
+    clocks = {source.name: source.clock for source in sources if source.clock is not None}
+    return {
+        "path": str(args.out),
+        "messages": written,
+        "missing": missing,
+        "origins": {part.name: part.origin for part in arranged.parts},
+        "begin_s": {name: round(place.begin_ns / 1e9, 6) for name, place in arranged.places.items()},
+        "slow_ppm": {name: round(clock.ppm, 3) for name, clock in clocks.items()},
+        "slow_ppm_error": {name: round(clock.error_ppm, 3) for name, clock in clocks.items()},
+    }

@@ -17,7 +17,7 @@ from edge.transport.wire import Stamp, encode_array, encode_bytes
 
 START_NS = 1_000_000_000
 """Where a composed flight begins; not 0, which says "never captured"."""
-RADIO, CAMERA = "radio", "camera"
+RADIO, CAMERA, POSE, MAVLINK = "radio", "camera", "pose", "mavlink/rx"
 _STREAM_IDS = {RADIO: 1, CAMERA: 2}
 _EPOCH = 1
 
@@ -33,13 +33,20 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Packet:
+    """A MAVLink frame that the ground had from the vehicle."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """Something that a flight met with: a window, an encoded frame, or a message."""
+    """Something that a flight met with: a window, an encoded frame, a MAVLink frame, or a message."""
 
     capture_ns: int
     arrival_ns: int
     """When a recorder would have received it."""
-    content: Window | bytes | Message
+    content: Window | bytes | Packet | Message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +54,7 @@ class Part:
     """Moments of one origin."""
 
     name: str
-    """What it contributes: radio, camera, pose, truth."""
+    """What it contributes: radio, camera, pose, mavlink/rx, truth."""
     origin: str
     """Where it comes from, for the recording's metadata."""
     moments: Iterator[Moment]
@@ -108,6 +115,8 @@ def _write(writer: RecordingWriter, moment: Moment, sequences: "Counter[str]") -
         stamp = _stamp(CAMERA, moment, sequences)
         parts = encode_bytes(Kind.ENCODED_FRAME, stamp, content, with_crc=True)
         writer.write_parts(CAMERA, parts, moment.arrival_ns)
+    elif isinstance(content, Packet):
+        writer.write_mavlink(content.frame, moment.arrival_ns)
     else:
         writer.write_message(content, moment.arrival_ns)
 

@@ -67,6 +67,10 @@ class RecordingWriter:
         capture_ns = message.time_ns if isinstance(message, PipelineStatus | RecorderStatus) else message.capture_ns
         self._write(kind, "", None, (log_ns, capture_ns), (channels.encode_message(message, self._offset_ns),))
 
+    def write_mavlink(self, frame: bytes, log_ns: int) -> None:
+        """Record a MAVLink frame as received at `log_ns`; raises as `write_sensor`."""
+        self._write(Kind.MAVLINK, "rx", None, (log_ns, log_ns), (frame,))
+
     def write_stored(self, stored: Stored) -> None:
         """Record a message of another recording as it is; raises as `write_sensor`."""
         channel = stored.channel

@@ -1,0 +1,79 @@
+"""When each image of a folder was taken: by its name, by its EXIF, or by a table."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.recording.imports.exif import MAX_HEAD_BYTES, exif_utc
+from edge.recording.imports.utc import parse_utc, utc_in_name
+from models.errors import RecordingError
+
+NAMES, EXIF = "names", "exif"
+MAX_TABLE_BYTES = 64 << 20
+_FILE_COLUMNS = ("file", "filename", "image", "name")
+_TIME_COLUMNS = ("time", "utc", "timestamp", "datetime", "exif_time")
+
+
+def image_times(paths: Sequence[Path], by: str) -> dict[Path, int]:
+    """Return when images were taken, in ns since 1970, for those of which it is told.
+
+    Args:
+        paths: the images.
+        by: NAMES, EXIF, or the path of a CSV file that has a column `file` and a column `time`.
+    Raises:
+        RecordingError: an image or the table cannot be read, or it is told of none.
+    """
+    if by == NAMES:
+        told = {path: utc_in_name(path.stem) for path in paths}
+        wish = "names such as 20260131_142530_250.jpg or 1769869530.250.jpg"
+    elif by == EXIF:
+        told = {path: exif_utc(_head(path)) for path in paths}
+        wish = "JPEG files with DateTimeOriginal"
+    else:
+        table = _read_table(Path(by))
+        told = {path: table.get(path.name, table.get(path.stem)) for path in paths}
+        wish = f"rows of {by} with the names of these files"
+    times = {path: time_ns for path, time_ns in told.items() if time_ns is not None}
+    if not times:
+        raise RecordingError(f"{paths[0].parent}: no time of any of {len(paths)} images: expected {wish}")
+    return times
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_HEAD_BYTES)
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_table(path: Path) -> dict[str, int]:
+    try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise RecordingError(f"{path}: more than {MAX_TABLE_BYTES} bytes: expected a table of files and times")
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return _rows(path, csv.DictReader(file))
+    except OSError as error:
+        raise RecordingError(
+            f"{path}: cannot be read ({error.strerror}): expected {NAMES}, {EXIF}, or a CSV file"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RecordingError(f"{path}: not a CSV file ({error}): save the table as CSV in UTF-8") from error
+
+
+def _rows(path: Path, reader: "csv.DictReader[str]") -> dict[str, int]:
+    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    file_column = next((columns[name] for name in _FILE_COLUMNS if name in columns), None)
+    time_column = next((columns[name] for name in _TIME_COLUMNS if name in columns), None)
+    if file_column is None or time_column is None:
+        raise RecordingError(f"{path}: expected a column file and a column time, found {', '.join(columns)[:200]!r}")
+    times: dict[str, int] = {}
+    for row in reader:
+        text = row[time_column] or ""
+        time_ns = parse_utc(text)
+        if time_ns is None:
+            raise RecordingError(
+                f"{path}: line {reader.line_num}: {text[:40]!r} is no time: expected such as 2026-01-31T14:25:30.25Z"
+            )
+        times[(row[file_column] or "").strip()] = time_ns
+    return times
