@@ -22,6 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="live: speed, 1 is real time, 0 as fast as the sockets take it (the pipeline uses the newest messages)",
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="TARGET:KIND@STARTs+DURATIONs",
+        help="let a fault befall the flight, such as camera:stuck@10s+5s; may be given several times",
+    )
+    parser.add_argument("--fault-seed", type=int, default=0, metavar="N", help="of what the faults leave to chance")
     parser.add_argument("--mavlink", metavar="LINK", help="live: publish over MAVLink too, e.g. udpout:127.0.0.1:14550")
     parser.add_argument("--results", type=Path, metavar="OUT.jsonl", help="write every answer, one JSON object a line")
     parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a report with pictures")
@@ -29,11 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay, print a summary, and fail when the accounting does not balance."""
+    """Replay, print a summary, and fail when the accounting does not balance or a promise is broken."""
     import sys
 
     import msgspec
 
+    from edge.faults.fault import parse_fault
+    from edge.faults.injector import FaultPlan
     from edge.operations.progress import progress_bar
     from edge.operations.replays import LiveOptions, fly_exact, fly_live
     from edge.operations.report import write_report
@@ -43,16 +53,18 @@ def run(args: argparse.Namespace) -> int:
     from models.command_line import check_writable, print_json
 
     _check_choices(args)
+    plan = FaultPlan(faults=tuple(parse_fault(text) for text in args.fault), seed=args.fault_seed)
     check_writable(args.results, args.report)
     bundle = open_bundle(args.bundle)
     recording = open_recording(args.recording)
     started_s = time.monotonic()
     if args.exact:
         with progress_bar("replay", recording.event_count) as watch:
-            flown = fly_exact(recording, bundle, watch, args.precision)
+            flown = fly_exact(recording, bundle, watch, args.precision, plan)
     else:
         options = LiveOptions(
             rate=args.rate,
+            plan=plan,
             mavlink=args.mavlink,
             show=sys.stderr.isatty(),
             precision=args.precision,
@@ -70,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         "damage": str(recording.damage),
     }
     print_summary(summary)
+    if flown.judgement is not None:
+        print("\n".join(flown.judgement.lines()))
     if args.results is not None:
         args.results.write_bytes(lines)
     if args.report is not None:
@@ -77,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"report: {args.report}")
     if args.json:
         print_json(summary)
-    return 0 if flown.is_balanced else 1
+    return 0 if flown.is_sound else 1
 
 
 def _check_choices(args: argparse.Namespace) -> None:

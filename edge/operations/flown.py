@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edge.judging.verdict import Judgement
 from edge.operations.score import accounting_summary, latency_summary, score
 from edge.transport.messages import Classification, StreamAccounting
 from edge.transport.truths import TruthTimeline
@@ -45,6 +46,8 @@ class Flown:
     """Whenever more or less was left out."""
     restarts: int = 0
     """How often the pipeline died and was started again."""
+    judgement: Judgement | None = None
+    """Whether it kept what is promised of every flight; None where nobody looked."""
     lost_in_restarts: int = 0
     """Messages in flight when it died; they stay in the `in_flight` of their streams."""
 
@@ -61,7 +64,13 @@ class Flown:
             "loads": [asdict(change) for change in self.loads],
             "restarts": self.restarts,
             "lost_in_restarts": self.lost_in_restarts,
+            **({"promises": self.judgement.as_json()} if self.judgement is not None else {}),
         }
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is balanced, and no promise is known to be broken."""
+        return self.is_balanced and (self.judgement is None or self.judgement.has_held)
 
     @property
     def is_balanced(self) -> bool:

@@ -5,6 +5,7 @@ import logging
 import time
 from types import TracebackType
 
+from edge.judging.judge import Judge
 from edge.operations.flown import Flown, LoadChange, sum_ledgers
 from edge.operations.live_view import LiveView
 from edge.transport.messages import Classification, Kind, Load, PipelineStatus, unpack
@@ -39,6 +40,8 @@ class Observer:
         """Of each pipeline process, by the epoch in its headers: a restarted one counts from zero."""
         self.truths = TruthTimeline()
         """Tell it the truth where there is one: it scores at the end, so order does not matter."""
+        self.judge: Judge | None = None
+        """Told every answer and status from now on, where there is one."""
         self._subscriber = Subscriber(results, high_water_mark=10_000)
         self._view = LiveView() if show else None
 
@@ -91,6 +94,7 @@ class Observer:
             backend=status.backend if status is not None else "",
             backend_reason=status.backend_reason if status is not None else "",
             loads=tuple(self._loads),
+            judgement=self.judge.judgement() if self.judge is not None else None,
             restarts=max(len(ledgers) - 1, 0),
             lost_in_restarts=sum(stream.in_flight for ledger in ledgers[:-1] for stream in ledger.values()),
         )
@@ -106,6 +110,8 @@ class Observer:
             elif header.kind == Kind.STATUS:
                 self.status = self._last_words[header.epoch] = unpack(payload, PipelineStatus)
                 self._note_load(self.status)
+                if self.judge is not None:
+                    self.judge.note_status(self.status)
         except InputError as error:
             log.debug("results: %s", error)
 
@@ -119,5 +125,7 @@ class Observer:
 
     def _note_answer(self, answer: Classification) -> None:
         self.answers.append(answer)
+        if self.judge is not None:
+            self.judge.note_answer(answer)
         if self._view is not None:
             self._view.note(answer)

@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import Literal
 
 from edge.backends.select import PrecisionChoice
-from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
+from edge.clock import SystemClock
+from edge.config import FlightConfig, MavlinkConfig, PipelineConfig, StreamConfig
+from edge.faults.fault import check_faults
+from edge.faults.injector import NO_FAULTS, FaultPlan
+from edge.judging.judge import Judge, Terms, quiet_ns
+from edge.judging.trouble import troubles_of
 from edge.operations.flown import Flown
+from edge.operations.killer import Killer
 from edge.operations.observer import Observer
 from edge.operations.supervisor import Supervisor, flight_commands
 from edge.recording.player import Played, Player
 from edge.recording.reader import Event, Recording
-from edge.recording.replay import ExactReplay, streams_of
+from edge.recording.replay import LONGEST_SILENCE_NS, ExactReplay, streams_of
 from edge.transport.messages import Pose, Truth
 from edge.transport.truths import TruthTimeline
 from models.bundle import Bundle
-from models.errors import LinkError
+from models.errors import ConfigError, LinkError
 from models.schema import dump_yaml
 
 START_TIMEOUT_S = 60.0
@@ -35,22 +41,31 @@ def fly_exact(
     bundle: Bundle,
     watch: Callable[[int], None] = lambda _: None,
     precision: PrecisionChoice = "auto",
+    plan: FaultPlan = NO_FAULTS,
 ) -> Flown:
-    """Replay on a virtual clock, in this thread.
+    """Replay on a virtual clock, in this thread, and judge it.
 
     Args:
         recording: the flight.
         bundle: the model to fly with.
         watch: told the number of events done, for a progress bar.
         precision: of the graphs that fly.
+        plan: faults that befall it.
     Raises:
-        ConfigError: the recording's streams do not fit the model.
+        ConfigError: the recording's streams do not fit the model, or a fault does not fit them.
         BundleError: a graph fails its self-test, or there is none of the precision.
     """
     streams = streams_of(recording, bundle.spec, Path("/nowhere"))
-    replay = ExactReplay(bundle, streams, PipelineConfig(precision=precision), recording.start_ns)
+    check_faults(plan.faults, streams, is_live=False)
+    config = PipelineConfig(precision=precision)
+    replay = ExactReplay(bundle, streams, config, recording.start_ns)
+    judge = judge_of(streams, config, plan, recording.start_ns)
     truths = TruthTimeline()
-    answers = list(replay.run(_noting(recording.events(), truths, watch)))
+    events = _pardoning(plan.befall(_noting(recording.events(), truths, watch), recording.start_ns), judge)
+    answers = []
+    for answer in replay.run(events, judge.note_status):
+        judge.note_answer(answer)
+        answers.append(answer)
     return Flown(
         title=recording.path.name,
         model=bundle.manifest.title,
@@ -59,7 +74,40 @@ def fly_exact(
         truths=truths,
         streams=replay.accounting(),
         precisions=replay.precisions,
+        judgement=judge.judgement(),
     )
+
+
+def judge_of(
+    streams: Mapping[str, StreamConfig], config: PipelineConfig, plan: FaultPlan, begin_ns: int, rate: float = 1.0
+) -> Judge:
+    """Return who judges a flight that faults befall.
+
+    Args:
+        streams: as flown.
+        config: of the pipeline.
+        plan: the faults.
+        begin_ns: of the flight, in the time of its answers.
+        rate: times real time.
+    """
+    slowest_hz = min(stream.rate_hz for stream in streams.values()) * rate
+    terms = Terms(
+        begin_ns=begin_ns,
+        max_age_ms=config.max_age_ms,
+        quiet_ns=quiet_ns(slowest_hz, config.silent_after_periods),
+    )
+    modalities = {name: stream.modality for name, stream in streams.items()}
+    return Judge(terms, troubles_of(plan.faults, modalities, begin_ns, rate))
+
+
+def _pardoning(events: Iterable[Event], judge: Judge) -> Iterator[Event]:
+    """Let the judge know of times that exact replay leaves out."""
+    before_ns: int | None = None
+    for event in events:
+        if before_ns is not None and event.log_ns - before_ns > LONGEST_SILENCE_NS:
+            judge.pardon(event.log_ns - LONGEST_SILENCE_NS)
+        before_ns = event.log_ns
+        yield event
 
 
 def _noting(events: Iterable[Event], truths: TruthTimeline, watch: Callable[[int], None]) -> Iterator[Event]:
@@ -87,6 +135,8 @@ class LiveOptions:
     """Whose engines fly: see `PipelineConfig.backend`."""
     plans: Path | None = None
     """Folder of TensorRT plans; none without."""
+    plan: FaultPlan = NO_FAULTS
+    """Faults that befall it; with any, it is judged."""
     plan_options: Path | None = None
     """The YAML that they were built with; the builder's defaults without."""
 
@@ -102,13 +152,17 @@ def fly_live(
         options: speed and what else takes part.
         beside: called some 20 times a second while the flight lasts.
     Raises:
-        ConfigError: the recording's streams do not fit the model.
+        ConfigError: the recording's streams do not fit the model, or a fault does not fit them or the rate.
         LinkError: the pipeline does not come up, or does not listen.
         DeviceError: TensorRT is to fly, and cannot.
         RecordingError: the recording cannot be played to its end.
     """
+    sensors = [name for name, stream in recording.streams.items() if stream.modality]
+    check_faults(options.plan.faults, sensors, is_live=True)
+    if options.plan.faults and not options.rate > 0:
+        raise ConfigError("faults have times, and rate 0 has none: fly them at another rate, or --exact")
     with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
-        runtime = Path(folder)
+        runtime, clock = Path(folder), SystemClock()
         config = FlightConfig(
             bundle=str(bundle.path.resolve()),
             streams=streams_of(recording, bundle.spec, runtime),
@@ -124,10 +178,15 @@ def fly_live(
         with Observer(config.results, show=options.show) as observer:
             with Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor:
                 _await_status(observer, supervisor, PLANS_TIMEOUT_S if options.plans else START_TIMEOUT_S)
-                with _playing(recording, config, options.rate, observer.truths) as played:
+                if options.plan.faults:
+                    begin_ns = clock.now_ns()
+                    observer.judge = judge_of(config.streams, config.pipeline, options.plan, begin_ns, options.rate)
+                with _playing(recording, config, options, observer.truths) as played:
+                    killer = Killer(options.plan.faults, options.rate or 1.0, clock, supervisor.process_ids)
                     while not played.done():
                         observer.poll(50)
                         supervisor.check()
+                        killer.check()
                         beside()
                 observer.drain()
                 beside()
@@ -151,22 +210,23 @@ def _await_status(observer: Observer, supervisor: Supervisor, patience_s: float)
 
 @contextmanager
 def _playing(
-    recording: Recording, config: FlightConfig, rate: float, truths: TruthTimeline
+    recording: Recording, config: FlightConfig, options: LiveOptions, truths: TruthTimeline
 ) -> Iterator["Future[Played]"]:
     """Play in a thread of its own; leaving early stops it, and what it raised is raised at the end."""
     endpoints = {name: stream.endpoint for name, stream in config.streams.items()}
     stop = threading.Event()
+    events = options.plan.befall(recording.events(), recording.start_ns)
 
     def note(message: Truth | Pose) -> None:
         if isinstance(message, Truth):
             truths.note(message)
 
     with (
-        Player(recording, endpoints, rate=rate or None, pose=config.pose, note=note) as player,
+        Player(recording, endpoints, rate=options.rate or None, pose=config.pose, note=note) as player,
         ThreadPoolExecutor(1, "player") as threads,
     ):
         player.wait_for_listeners(START_TIMEOUT_S)
-        played = threads.submit(player.play, stop)
+        played = threads.submit(player.play, stop, events)
         try:
             yield played
         finally:

@@ -7,7 +7,7 @@ flight. When this machine is too slow for the rate, all streams are slowed toget
 import collections
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -101,15 +101,20 @@ class Player:
                     f"{publisher.endpoint}: nobody listens to stream {stream} after {timeout_s} s: start the pipeline"
                 )
 
-    def play(self, stop: threading.Event | None = None) -> Played:
-        """Play to the end, or until `stop` is set; return what was played."""
+    def play(self, stop: threading.Event | None = None, events: Iterator[Event] | None = None) -> Played:
+        """Play to the end, or until `stop` is set; return what was played.
+
+        Args:
+            stop: looked at before each event.
+            events: to play instead of the recording's own, ordered by `log_ns`: what became of them.
+        """
         stop = stop or threading.Event()
         counts = dict.fromkeys(self._publishers, 0)
         start_ns = self._clock.now_ns()
         self._session = start_ns & 0xFFFFFFFF
         self._timeline.begin()
         first_ns = last_ns = self._recording.start_ns
-        for event in self._recording.events():
+        for event in events if events is not None else self._recording.events():
             if not self._timeline.wait_until(event.log_ns, stop):
                 break
             last_ns = event.log_ns

@@ -6,10 +6,11 @@ superseded does not depend on how fast this machine is.
 
 import dataclasses
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edge.backends.onnx import load_engines
+from edge.backends.session import Engines
 from edge.clock import VirtualClock
 from edge.config import PipelineConfig, StreamConfig, check_modalities
 from edge.pipeline.alignment import Feature
@@ -19,14 +20,15 @@ from edge.pipeline.scheduler import NS_PER_MS, Pairing, Scheduler
 from edge.pipeline.shedding import open_shedder
 from edge.recording.feeding import fed_modalities
 from edge.recording.reader import Event, Recording
-from edge.transport.messages import Classification, Kind, Pose, StreamAccounting
-from edge.transport.wire import Reason, check_payload
+from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, StreamAccounting
+from edge.transport.wire import Reason, decode_message, encode_header
 from models.bundle import Bundle
 from models.spec import ModelSpec
 
 ENGINE_COST_NS = 3 * NS_PER_MS
 """Virtual time that a branch takes for one message."""
 TICK_NS = 20 * NS_PER_MS
+STATUS_PERIOD_NS = 1_000 * NS_PER_MS
 LONGEST_SILENCE_NS = 60_000 * NS_PER_MS
 """Of a longer gap in a recording only the end is lived through."""
 
@@ -35,12 +37,30 @@ class ExactReplay:
     """Drives the pipeline's own parts through recorded events in virtual time."""
 
     def __init__(
-        self, bundle: Bundle, streams: Mapping[str, StreamConfig], config: PipelineConfig, start_ns: int
+        self,
+        bundle: Bundle,
+        streams: Mapping[str, StreamConfig],
+        config: PipelineConfig,
+        start_ns: int,
+        engines: Engines | None = None,
     ) -> None:
+        """Make everything ready at a virtual time.
+
+        Args:
+            bundle: the model.
+            streams: that feed it.
+            config: limits, and the precision of the graphs.
+            start_ns: the time.
+            engines: what infers; by default the bundle's graphs on ONNX Runtime.
+        Raises:
+            ConfigError: a stream feeds a modality that the model does not have.
+            BundleError: as `load_engines`.
+        """
         check_modalities(streams, config, bundle.spec.modality_names)
+        self._bundle = bundle
         self._streams = streams
         self._clock = VirtualClock(start_ns)
-        engines = load_engines(bundle, config.precision)
+        engines = engines or load_engines(bundle, config.precision)
         self.precisions: dict[str, str] = dict(engines.precisions)
         """Of the graph that flies for each role."""
         self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.max_age_ms)
@@ -54,18 +74,38 @@ class ExactReplay:
         self._inferring: list[tuple[int, str, Feature | Reason]] = []
         """Heap of (due time, stream, outcome)."""
         self._tick_ns = start_ns + TICK_NS
+        self._status_ns = start_ns
+        self._note: Callable[[PipelineStatus], object] = _forget
 
-    def run(self, events: Iterator[Event]) -> Iterator[Classification]:
+    def run(
+        self, events: Iterator[Event], note: Callable[[PipelineStatus], object] | None = None
+    ) -> Iterator[Classification]:
         """Yield the answers that recorded messages cause, in the order of virtual time.
 
         Args:
             events: ordered by `log_ns`, the time of arrival, from `start_ns` on.
+            note: told the pipeline's status once a second, and at the end.
         """
+        self._note = note or _forget
         for event in events:
             yield from self._advance(event.log_ns)
             self._offer(event)
         while self._inferring:
             yield from self._advance(self._inferring[0][0])
+        self._note(self.status())
+
+    def status(self) -> PipelineStatus:
+        """Return health and accounting at the present virtual time."""
+        return PipelineStatus(
+            time_ns=self._clock.now_ns(),
+            results=self._head.answers,
+            streams=self.accounting(),
+            model=self._bundle.manifest.title,
+            bundle_sha256=self._bundle.sha256,
+            labels=self._bundle.spec.classes,
+            precisions=self.precisions,
+            load=self._scheduler.load,
+        )
 
     def accounting(self) -> dict[str, StreamAccounting]:
         """Return every stream's ledger at the present virtual time."""
@@ -87,18 +127,26 @@ class ExactReplay:
                 self._clock.advance_to(self._tick_ns)
                 self._tick_ns += TICK_NS
                 pairing = self._scheduler.tick(self._clock.now_ns())
+                self._tell_status()
             answer = self._head.answer(pairing) if pairing is not None else None
             if answer is not None:
                 yield answer
         self._clock.advance_to(to_ns)
+
+    def _tell_status(self) -> None:
+        """Tell the status once a second, as in flight."""
+        now_ns = self._clock.now_ns()
+        if now_ns >= self._status_ns:
+            self._status_ns = now_ns + STATUS_PERIOD_NS
+            self._note(self.status())
 
     def _offer(self, event: Event) -> None:
         if event.kind == Kind.POSE and isinstance(event.message, Pose):
             self._head.pose = event.message
         if event.header is None or event.stream not in self._streams:
             return
-        reason = check_payload(event.header, event.payload)
-        message = self._branches[event.stream].admit(reason or (event.header, event.payload))
+        received = decode_message((encode_header(event.header), event.payload))
+        message = self._branches[event.stream].admit(received)
         self._scheduler.receive(event.stream, message, self._clock.now_ns())
         self._start(self._streams[event.stream].modality)
 
@@ -121,6 +169,10 @@ class ExactReplay:
         self._idle.add(modality)
         self._start(modality)
         return pairing
+
+
+def _forget(_: PipelineStatus) -> None:
+    """Note nothing."""
 
 
 def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str, StreamConfig]:

@@ -1,0 +1,151 @@
+"""A time in which a stream is known to have been troubled, and what of it was seen in answers and statuses."""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edge.faults.fault import GARBAGE, OFF, STUCK, WRONG, Fault
+from edge.pipeline.scheduler import LIVE
+from edge.transport.messages import Classification, PipelineStatus
+
+NS_PER_S = 1_000_000_000
+SEEN_WITHIN_NS = NS_PER_S
+NOMINAL_WITHIN_NS = 2 * NS_PER_S
+STATUS_LATE_NS = 1_100_000_000
+"""A status tells of a moment up to a second before it."""
+MOST_UNRECORDED = 10
+"""Messages that a decimated recording leaves out between two; more in a gap: the recorder missed them."""
+_SILENCING = (OFF, STUCK, GARBAGE, WRONG)
+"""Faults of which nothing usable gets through, whatever the deployment; a clock's jump may be within max_age_ms."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """One fault of one stream."""
+
+    what: str
+    """For people."""
+    stream: str
+    modality: str
+    start_ns: int
+    end_ns: float
+    """Infinite: to the end of the flight."""
+    is_shown: bool
+    """Whether it must be seen: nothing usable gets through, for longer than it may take to be seen."""
+    is_over: bool
+    """Whether the stream must be used again after its end: nothing else troubles it then."""
+    is_alone: bool
+    """Whether the stream is the only one of its modality."""
+    seen_ns: int | None = None
+    used_ns: int | None = None
+    """First time that the stream was used after its end."""
+    hidden_ns: int | None = None
+    """First time that it was used although it should have been seen long ago."""
+
+    def note_answer(self, answer: Classification) -> None:
+        """Look at how an answer treats the modality."""
+        now_ns = answer.answer_ns
+        if now_ns < self.start_ns or self.used_ns is not None:
+            return
+        mine = next((part for part in answer.modalities if part.name == self.modality), None)
+        if mine is None:
+            return
+        is_used = mine.mask > 0 and mine.stream == self.stream
+        if is_used and now_ns > self.end_ns:
+            self.used_ns = now_ns
+        elif is_used and now_ns < self.end_ns and now_ns - self.start_ns > SEEN_WITHIN_NS:
+            self.hidden_ns = self.hidden_ns or now_ns
+        elif mine.mask == 0 and now_ns < self.end_ns and self.is_alone:
+            self.seen_ns = self.seen_ns or now_ns
+
+    def note_status(self, status: PipelineStatus) -> None:
+        """Look at a status's word on the stream."""
+        stream = status.streams.get(self.stream)
+        if stream is None or status.time_ns < self.start_ns:
+            return
+        if status.time_ns < self.end_ns and stream.state != LIVE:
+            self.seen_ns = self.seen_ns or status.time_ns
+        elif status.time_ns > self.end_ns and stream.state == LIVE:
+            self.used_ns = self.used_ns or status.time_ns
+
+    def is_seen_in_time(self) -> bool:
+        """Say whether it was seen soon, in an answer, or, of one stream among several, in a status."""
+        if self.hidden_ns is not None or self.seen_ns is None:
+            return False
+        return self.seen_ns - self.start_ns <= _may_take_ns(self.is_alone)
+
+    def is_used_in_time(self) -> bool:
+        """Say whether the stream was used again soon after the end."""
+        return self.used_ns is not None and self.used_ns - self.end_ns <= NOMINAL_WITHIN_NS
+
+
+def troubles_of(faults: Sequence[Fault], streams: Mapping[str, str], begin_ns: int, rate: float = 1.0) -> list[Trouble]:
+    """Return the troubles that faults make.
+
+    Args:
+        faults: as injected.
+        streams: all sensor streams with their modalities.
+        begin_ns: of the flight.
+        rate: times real time at which it was played.
+    """
+    found = []
+    for stream in streams:
+        own = [fault for fault in faults if fault.befalls(stream)]
+        windows = [_span(fault, begin_ns, rate) for fault in own]
+        for fault, (start_ns, end_ns) in zip(own, windows, strict=True):
+            others = [(other, span) for other, span in zip(own, windows, strict=True) if other is not fault]
+            is_alone = not any(span[0] <= end_ns and span[1] >= start_ns for _, span in others)
+            after = [span for _, span in others if span[0] < end_ns + NOMINAL_WITHIN_NS and span[1] > end_ns]
+            trouble = _trouble(str(fault), stream, streams, start_ns, end_ns)
+            silences = fault.kind in _SILENCING and (is_alone or fault.kind != STUCK)  # others may hide repetitions
+            trouble.is_shown, trouble.is_over = trouble.is_shown and silences, not after
+            found.append(trouble)
+    return found
+
+
+def gaps_of(
+    stream: str, streams: Mapping[str, str], arrivals: Iterable[tuple[int, int]], longest_ns: int
+) -> list[Trouble]:
+    """Return the troubles that a recorded stream's silences are: gaps in which its source has numbered no message.
+
+    Args:
+        stream: name.
+        streams: all sensor streams with their modalities.
+        arrivals: when messages came, with their sequence numbers, in order.
+        longest_ns: gap that is none yet.
+    """
+    found = []
+    before: tuple[int, int] | None = None
+    for now_ns, sequence in arrivals:
+        if before is not None and now_ns - before[0] > longest_ns and sequence - before[1] <= MOST_UNRECORDED:
+            text = f"silence of {(now_ns - before[0]) / NS_PER_S:.1f} s of {stream}"
+            found.append(_trouble(text, stream, streams, before[0], now_ns))
+        before = now_ns, sequence
+    for earlier, later in itertools.pairwise(found):
+        earlier.is_over = later.start_ns > earlier.end_ns + NOMINAL_WITHIN_NS
+    return found
+
+
+def _trouble(what: str, stream: str, streams: Mapping[str, str], start_ns: int, end_ns: float) -> Trouble:
+    is_alone = list(streams.values()).count(streams[stream]) == 1
+    return Trouble(
+        what=what,
+        stream=stream,
+        modality=streams[stream],
+        start_ns=start_ns,
+        end_ns=end_ns,
+        is_shown=end_ns - start_ns > _may_take_ns(is_alone),
+        is_over=True,
+        is_alone=is_alone,
+    )
+
+
+def _may_take_ns(is_alone: bool) -> int:
+    """Return when a trouble must have been seen at the latest: in an answer, or in the status after it."""
+    return SEEN_WITHIN_NS if is_alone else SEEN_WITHIN_NS + STATUS_LATE_NS
+
+
+def _span(fault: Fault, begin_ns: int, rate: float) -> tuple[int, float]:
+    start_ns, end_ns = fault.window_ns(begin_ns, rate)
+    return start_ns, math.inf if end_ns is None else end_ns

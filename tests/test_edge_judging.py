@@ -1,0 +1,368 @@
+"""Every promise is found broken where it is, and held where it is."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+import msgspec
+import pytest
+from faulty_flights import BEGIN_NS, events, fly, stream_configs, two_sensors
+
+from edge.cli import main
+from edge.config import FlightConfig, PipelineConfig, StreamConfig
+from edge.faults.fault import parse_fault
+from edge.faults.injector import FaultPlan
+from edge.judging.judge import Judge, Terms
+from edge.judging.recorded import judge_recording
+from edge.judging.trouble import gaps_of, troubles_of
+from edge.operations.replays import judge_of
+from edge.recording.reader import open_recording
+from edge.recording.writer import RecordingWriter
+from edge.transport.messages import Classification, PipelineStatus
+from edge.transport.wire import encode_header
+from models.errors import ConfigError, RecordingError
+from models.schema import dump_yaml
+
+S = 1_000_000_000
+TERMS = Terms(begin_ns=BEGIN_NS, max_age_ms=300.0, quiet_ns=S)
+NAMES = ("I1", "I2", "I3", "I4", "I5", "I6", "I7")
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """A flight of 6 s that nothing befell."""
+    return fly(FaultPlan(), seconds=6.0)
+
+
+def judged(answers, statuses, faults=(), terms=TERMS):
+    """Return the judgement of answers and statuses, told in the order of time."""
+    modalities = {name: stream.modality for name, stream in stream_configs(two_sensors()).items()}
+    judge = Judge(terms, troubles_of([parse_fault(text) for text in faults], modalities, BEGIN_NS))
+    told = [(a.answer_ns, judge.note_answer, a) for a in answers] + [
+        (s.time_ns, judge.note_status, s) for s in statuses
+    ]
+    for _, tell, message in sorted(told, key=lambda item: item[0]):
+        tell(message)
+    return judge.judgement()
+
+
+def words(judgement) -> dict[str, str]:
+    return {name: verdict.word for name, verdict in judgement.verdicts.items()}
+
+
+def violations(judgement, name: str) -> list[str]:
+    """Return the violations of a promise, after making sure that no other is broken."""
+    assert [key for key, verdict in judgement.verdicts.items() if verdict.violations] == [name]
+    assert not judgement.has_held
+    return [violation.text for violation in judgement.verdicts[name].first]
+
+
+def changed(messages, n: int, **fields):
+    """Return messages with one of them changed."""
+    return [*messages[:n], msgspec.structs.replace(messages[n], **fields), *messages[n + 1 :]]
+
+
+def with_modality(answers, n: int, **fields):
+    """Return answers, in one of which the first modality is changed."""
+    first, *others = answers[n].modalities
+    return changed(answers, n, modalities=(msgspec.structs.replace(first, **fields), *others))
+
+
+def with_stream(statuses, n: int, **fields):
+    """Return statuses, in one of which the radio's counts are changed."""
+    streams = statuses[n].streams
+    return changed(statuses, n, streams={**streams, "radio": msgspec.structs.replace(streams["radio"], **fields)})
+
+
+def test_a_sound_flight_is_held_to_three_promises_and_the_others_are_not_judged_with_the_reason(sound):
+    judgement = judged(sound.answers, sound.statuses)
+    assert judgement.has_held
+    assert tuple(judgement.verdicts) == NAMES
+    assert list(words(judgement).values()) == ["held"] * 3 + ["not judged"] * 4
+    assert all(verdict.not_judged for verdict in judgement.verdicts.values() if verdict.word == "not judged")
+    assert judgement.verdicts["I2"].judged == len(sound.answers)
+
+
+def test_nothing_is_judged_by_nothing():
+    assert set(words(judged([], [])).values()) == {"not judged"}
+
+
+def test_a_message_that_is_not_accounted_for_breaks_the_first_promise(sound):
+    received = sound.statuses[2].streams["radio"].received
+    texts = violations(judged(sound.answers, with_stream(sound.statuses, 2, received=received + 1)), "I1")
+    assert texts[0].startswith(f"radio: {received + 1} received, but {received} processed")
+
+
+def test_a_count_that_falls_breaks_the_first_promise(sound):
+    statuses = with_stream(sound.statuses, 2, lost_transport=5)
+    assert violations(judged(sound.answers, statuses), "I1") == ["radio: lost_transport fell from 5 to 0"]
+
+
+def test_counts_and_numbers_begin_anew_where_the_pipeline_was_started_again(sound):
+    later = [(message, 7 * S) for message in (*sound.answers, *sound.statuses)]
+    moved = [
+        msgspec.structs.replace(m, answer_ns=m.answer_ns + by_ns)
+        if isinstance(m, Classification)
+        else msgspec.structs.replace(m, time_ns=m.time_ns + by_ns)
+        for m, by_ns in later
+    ]
+    answers = [*sound.answers, *(m for m in moved if isinstance(m, Classification))]
+    statuses = [*sound.statuses, *(m for m in moved if isinstance(m, PipelineStatus))]
+    assert judged(answers, statuses).has_held
+
+
+@pytest.mark.parametrize("place", [50, 51])
+def test_answers_out_of_order_break_the_first_promise(sound, place):
+    answers = changed(sound.answers, 51, sequence=sound.answers[place - 1].sequence)
+    assert violations(judged(answers, sound.statuses), "I1") == [
+        f"answer {answers[51].sequence} comes after answer {answers[50].sequence}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"probs": (math.nan, 0.5, 0.5, 0.0)}, "probabilities (nan, "),
+        ({"probs": (1.5, -0.5, 0.0, 0.0)}, "probabilities (1.5, "),
+        ({"probs": (0.5, 0.4, 0.0, 0.0), "class_id": 0, "confidence": 0.5}, "the probabilities sum to 0.900000"),
+        ({"confidence": 0.123}, "confidence 0.123 is not the probability of class"),
+        ({"class_id": 77}, "is not the probability of class 77"),
+        ({"class_id": -1}, "NO_DATA with an input or probabilities"),
+    ],
+)
+def test_an_answer_that_is_no_distribution_breaks_the_second_promise(sound, fields, text):
+    assert text in violations(judged(changed(sound.answers, 40, **fields), sound.statuses), "I2")[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"age_ms": 300.5}, "iq is 300.5 ms old, at most 300 are allowed"),
+        ({"age_ms": math.nan}, "iq is nan ms old"),
+        ({"weight": 0.9}, "the weights sum to "),
+        ({"entropy": math.inf}, "iq: entropy inf"),
+    ],
+)
+def test_an_input_that_is_too_old_or_weighed_wrong_breaks_the_second_promise(sound, fields, text):
+    assert violations(judged(with_modality(sound.answers, 40, **fields), sound.statuses), "I2")[0].startswith(text)
+
+
+def test_an_absent_modality_without_a_reason_breaks_the_third_promise(sound):
+    answers = fly(FaultPlan(faults=(parse_fault("radio:off@2s"),)), seconds=6.0).answers
+    assert violations(judged(with_modality(answers, -2, reason=""), sound.statuses), "I3") == [
+        "iq has mask 0 and the reason ''"
+    ]
+
+
+def test_silence_of_the_pipeline_breaks_the_third_promise(sound):
+    answers = [a for a in sound.answers if not 2 * S < a.answer_ns - BEGIN_NS < 3.5 * S]
+    assert violations(judged(answers, sound.statuses), "I3")[0].startswith("no answer for 1.5")
+
+
+def test_a_pause_of_the_statuses_breaks_the_third_promise(sound):
+    statuses = [sound.statuses[0], *sound.statuses[4:]]
+    assert violations(judged(sound.answers, statuses), "I3")[0].startswith("no status for 4.0")
+
+
+def test_a_pause_that_was_not_looked_at_is_pardoned(sound):
+    judge = Judge(TERMS)
+    for answer in sound.answers[:50]:
+        judge.note_answer(answer)
+    judge.pardon(sound.answers[150].answer_ns)
+    for answer in sound.answers[150:]:
+        judge.note_answer(answer)
+    assert judge.judgement().has_held
+
+
+def test_a_stream_that_is_used_in_spite_of_its_fault_breaks_the_third_promise(sound):
+    texts = violations(judged(sound.answers, sound.statuses, ["camera:stuck@1s"]), "I3")
+    assert texts == ["camera:stuck@1s: camera is used more than 1 s after its beginning"]
+
+
+def test_a_fault_that_nobody_speaks_of_breaks_the_third_promise(sound):
+    answers = [
+        msgspec.structs.replace(a, modalities=a.modalities[:1]) if a.answer_ns > BEGIN_NS + S else a
+        for a in sound.answers
+    ]
+    answers = [a for a in answers if len(a.modalities) > 1] + [
+        msgspec.structs.replace(a, modalities=(msgspec.structs.replace(a.modalities[0], weight=1.0),))
+        for a in answers
+        if len(a.modalities) == 1
+    ]
+    texts = violations(judged(answers, sound.statuses, ["camera:off@1s"]), "I3")
+    assert texts == ["camera:off@1s: neither answer nor status says so more than 1 s after its beginning"]
+
+
+def test_a_stream_that_does_not_come_back_breaks_the_fourth_promise():
+    flight = fly(FaultPlan(faults=(parse_fault("camera:off@1s+7s"),)), seconds=8.0)
+    judgement = judged(flight.answers, flight.statuses, ["camera:off@1s+3s"])
+    assert violations(judgement, "I4") == ["camera:off@1s+3s: camera is not used 2 s after its end"]
+
+
+def test_a_fault_that_was_seen_and_is_over_keeps_the_promises():
+    flight = fly(FaultPlan(faults=(parse_fault("radio:wrong@1s+3s"),)), seconds=8.0)
+    assert flight.broken() == []
+    assert flight.judgement.verdicts["I4"].judged == 1
+
+
+def test_one_camera_of_two_must_be_seen_in_the_statuses():
+    sensors = {**two_sensors(), "second": dataclasses.replace(two_sensors()["camera"], rate_hz=25.0)}
+    plan = FaultPlan(faults=(parse_fault("second:garbage@1s+3s"),))
+    flight = fly(plan, sensors, 8.0)
+    assert flight.broken() == []
+    streams = stream_configs(sensors)
+    judge = judge_of(streams, PipelineConfig(), plan, BEGIN_NS)
+    for answer in fly(FaultPlan(), sensors, 8.0).answers:
+        judge.note_answer(answer)
+    assert "second" in judge.judgement().verdicts["I3"].first[0].text
+
+
+def test_a_fault_during_another_ones_recovery_is_not_held_against_the_first():
+    modalities = {"camera": "image"}
+    faults = [parse_fault(text) for text in ("camera:off@1s+2s", "camera:slow@4s+2s", "camera:off@20s+3s")]
+    troubles = troubles_of(faults, modalities, 0)
+    assert [trouble.is_over for trouble in troubles] == [False, True, True]
+
+
+def test_few_repetitions_need_not_be_seen_as_stuck():
+    faults = [parse_fault(text) for text in ("camera:stuck@1s+5s", "camera:slow@2s+2s", "camera:stuck@20s+5s")]
+    assert [trouble.is_shown for trouble in troubles_of(faults, {"camera": "image"}, 0)] == [False, False, True]
+
+
+def test_silences_are_told_from_messages_that_the_recorder_missed():
+    arrivals = [(0, 1), (S, 2), (6 * S, 3), (7 * S, 4), (20 * S, 400), (21 * S, 401)]
+    found = gaps_of("camera", {"camera": "image"}, arrivals, 2 * S)
+    assert [(trouble.start_ns, trouble.end_ns) for trouble in found] == [(S, 6 * S)]
+
+
+def test_only_the_first_violations_are_kept_and_all_are_counted(sound):
+    answers = [msgspec.structs.replace(a, confidence=0.0) for a in sound.answers]
+    verdict = judged(answers, sound.statuses).verdicts["I2"]
+    assert verdict.violations == len(answers) > len(verdict.first) == 20
+    assert f"   and {len(answers) - 20} more" in judged(answers, sound.statuses).lines()
+
+
+def record(path, flight, sensed):
+    """Write a recording of a flight's answers and statuses, of what sensors sent, and which deployment flew."""
+    told = [(a.answer_ns, a) for a in flight.answers] + [(s.time_ns, s) for s in flight.statuses]
+    told += [(event.log_ns, event) for event in sensed if event.header is not None]
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        writer.attach("flight.yaml", "application/yaml", dump_yaml(deployment()))
+        for at_ns, message in sorted(told, key=lambda item: item[0]):
+            if isinstance(message, Classification | PipelineStatus):
+                writer.write_message(message, at_ns)
+            else:
+                header = message.header
+                writer.write_sensor(message.stream, header, encode_header(header), message.payload, at_ns)
+    return path
+
+
+def sent_anew(sensed):
+    """Number the camera's messages as a source does that was silent and lost none."""
+    numbers = itertools.count()
+    return [
+        dataclasses.replace(event, header=event.header._replace(sequence=next(numbers)))
+        if event.stream == "camera"
+        else event
+        for event in sensed
+    ]
+
+
+def deployment(**pipeline) -> FlightConfig:
+    streams = {
+        name: StreamConfig(modality=sensor.modality, endpoint=f"ipc:///tmp/none/{name}", rate_hz=sensor.rate_hz)
+        for name, sensor in two_sensors().items()
+    }
+    config = PipelineConfig(**pipeline)
+    return FlightConfig(bundle="none.uavb", streams=streams, results="ipc:///tmp/none/results", pipeline=config)
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """The recording of a flight of 8 s whose camera goes off for a while."""
+    plan = FaultPlan(faults=(parse_fault("camera:off@2s+2.5s"),))
+    sensed = plan.befall(events(two_sensors(), 8.0), BEGIN_NS)
+    return record(tmp_path_factory.mktemp("faulty") / "flight.mcap", fly(plan, seconds=8.0), sensed)
+
+
+def test_a_recorded_flight_is_judged_with_the_faults_that_are_named(faulty, capsys):
+    assert main(["judge", str(faulty), "--fault", "camera:off@2s+2.5s", "--json"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    verdicts = json.loads(out[-1])
+    assert verdicts["held"] is True
+    assert [verdicts["promises"][name]["verdict"] for name in NAMES] == ["held"] * 4 + ["not judged"] * 3
+    assert out[0] == "I1 held: every message is accounted for, exactly"
+
+
+def test_a_recorded_violation_ends_with_exit_code_1_and_says_when(faulty, capsys):
+    assert main(["judge", str(faulty), "--fault", "radio:off@1s+2s"]) == 1
+    assert "after 2.0" in capsys.readouterr().out
+
+
+def test_a_silent_stream_is_found_in_the_recording_itself(sound, tmp_path):
+    plan = FaultPlan(faults=(parse_fault("camera:off@2s+2.5s"),))
+    flight = fly(plan, seconds=8.0)
+    sensed = sent_anew(plan.befall(events(two_sensors(), 8.0), BEGIN_NS))
+    path = record(tmp_path / "flight.mcap", flight, sensed)
+    assert words(judge_recording(open_recording(path)))["I4"] == "held"
+    unseen = dataclasses.replace(flight, answers=fly(FaultPlan(), seconds=8.0).answers, statuses=sound.statuses[:2])
+    path = record(tmp_path / "unseen.mcap", unseen, sensed)
+    texts = violations(judge_recording(open_recording(path)), "I3")
+    assert texts == ["silence of 2.5 s of camera: camera is used more than 1 s after its beginning"]
+
+
+def test_the_limits_are_those_of_the_deployment_that_flew(sound, tmp_path):
+    def age(message):
+        if not isinstance(message, Classification):
+            return message
+        return with_modality([message], 0, age_ms=250.0)[0] if message.modalities[0].mask else message
+
+    path = tmp_path / "flight.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        writer.attach("flight.yaml", "application/yaml", dump_yaml(deployment(max_age_ms=200.0)))
+        for answer in sound.answers:
+            writer.write_message(age(answer), answer.answer_ns)
+    texts = [violation.text for violation in judge_recording(open_recording(path)).verdicts["I2"].first]
+    assert texts[0] == "iq is 250.0 ms old, at most 200 are allowed"
+
+
+def test_an_answer_that_is_not_a_number_is_found_although_json_has_none(sound, tmp_path):
+    path = tmp_path / "flight.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        for answer in changed(sound.answers, 30, confidence=math.nan):
+            writer.write_message(answer, answer.answer_ns)
+    verdict = judge_recording(open_recording(path)).verdicts["I2"]
+    assert verdict.violations == 1
+    assert verdict.first[0].text.startswith("not readable: /classification")
+
+
+def test_a_recording_without_answers_is_refused_with_a_remedy(sound, tmp_path, capsys):
+    path = tmp_path / "flight.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        for event in events(two_sensors(), 1.0):
+            if event.header is not None:
+                writer.write_sensor(
+                    event.stream, event.header, encode_header(event.header), event.payload, event.log_ns
+                )
+    with pytest.raises(RecordingError, match="neither answers nor statuses"):
+        judge_recording(open_recording(path))
+    assert main(["judge", str(path)]) == 6
+    assert "uav-edge replay --exact" in capsys.readouterr().err
+
+
+def test_a_fault_of_a_stream_that_was_not_recorded_is_refused_with_the_list(faulty):
+    with pytest.raises(ConfigError, match="one of camera, radio"):
+        judge_recording(open_recording(faulty), [parse_fault("sonar:off@1s")])
+    assert main(["judge", str(faulty), "--fault", "sonar:off@1s"]) == 2
+    assert main(["judge", str(faulty), "--fault", "camera:off"]) == 2
+
+
+def test_a_deployment_that_cannot_be_read_leaves_the_defaults(sound, tmp_path, caplog):
+    path = tmp_path / "flight.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        writer.attach("flight.yaml", "application/yaml", b"streams: 7\n")
+        for answer in sound.answers:
+            writer.write_message(answer, answer.answer_ns)
+    assert judge_recording(open_recording(path)).has_held
+    assert "the limits that flew are not known" in caplog.text
