@@ -51,9 +51,11 @@ class FakeLane:
     def __init__(self, offered: list[Reason]) -> None:
         self.offered = offered
         self.served: list[int] = []
+        self.spare_ns: list[int] = []
 
     def serve(self, spare_ns: int) -> None:
         self.served.append(len(self.offered))
+        self.spare_ns.append(spare_ns)
 
     def practise(self, work) -> bool:
         work()
@@ -84,6 +86,14 @@ def test_all_that_waits_is_taken_in_before_inference_gets_its_turn():
 def test_a_flood_does_not_keep_inference_from_its_turn():
     stand = Stand([Reason.CRC] * 200)
     assert stand.lane.served == [RECEIVED_AT_ONCE + 1, 2 * RECEIVED_AT_ONCE + 2, 3 * RECEIVED_AT_ONCE + 3, 200]
+
+
+def test_a_receiver_that_was_behind_leaves_inference_to_others_for_a_while():
+    stand = Stand([Reason.CRC, None, Reason.CRC, Reason.CRC, None, *([Reason.CRC, None] * 40)])
+    behind = stand.lane.spare_ns.index(0)
+    assert stand.lane.spare_ns[:behind] == [10 * MS]
+    assert stand.lane.spare_ns[behind : behind + 32] == [0] * 32
+    assert stand.lane.spare_ns[behind + 32 :] == [10 * MS] * 9
 
 
 def test_without_rehearsal_it_sleeps_until_a_message_comes():

@@ -315,7 +315,7 @@ def test_a_view_on_a_payload_is_the_payload(pair):
 
 
 def test_a_queue_holds_what_comes_while_a_process_is_held_up() -> None:
-    assert [queue_length(rate_hz) for rate_hz in (1.0, 30.0, 937.5, 10_000.0)] == [64, 64, 234, 2500]
+    assert [queue_length(rate_hz) for rate_hz in (1.0, 30.0, 937.5, 10_000.0)] == [8, 8, 234, 2500]
     assert queue_length(937.5, held_s=1.0) == 938
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from edge.bench.feed import Closed, Feed, Messages, Open, Sent
 from edge.sources.stream import Pacer, StreamSender
 from edge.transport.messages import Classification, Kind, unpack
-from edge.transport.sockets import Subscriber
+from edge.transport.sockets import Publisher, Subscriber, queue_length
 from edge.transport.wire import Reason, decode_message
 from models.errors import LinkError
 from models.spec import IqRecipe
@@ -28,7 +29,11 @@ class Sender:
         streams = {stream.endpoint: stream for feed in feeds for stream in (feed.stream, feed.bare_stream)}
         senders = {
             endpoint: StreamSender(
-                endpoint, 1, max_message_bytes=stream.max_message_bytes, ring_slots=stream.ring_slots
+                endpoint,
+                1,
+                publisher=partial(Publisher, high_water_mark=queue_length(stream.rate_hz)),  # as a source does
+                max_message_bytes=stream.max_message_bytes,
+                ring_slots=stream.ring_slots,
             )
             for endpoint, stream in streams.items()
         }

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 RECEIVE_TIMEOUT_MS = 100
 RECEIVED_AT_ONCE = 64
 """Most messages that are taken in before inference gets its turn; as many as a socket keeps."""
+_STAYS_BEHIND = 32
+"""Messages for which a receiver that was behind does nothing but receive: else a socket fills while it infers, and what
+is kept in there is old."""
 _NS_PER_MS = 1_000_000
 
 Received = tuple[Header, Payload] | Reason
@@ -43,6 +46,8 @@ class Receiver:
         self._clock = clock
         self._cpu = stream.cpu
         self._period_ns = round(1e9 / stream.rate_hz)
+        self._behind = 0
+        """Messages until this thread infers again, since more than one was found waiting."""
         self._rehearsal = Rehearsal(self._period_ns) if stream.rehearse else None
 
     def run(self, inbox: Inbox, stop: threading.Event, practise: Callable[[], None]) -> None:
@@ -64,7 +69,8 @@ class Receiver:
                 more = RECEIVED_AT_ONCE
                 while more and self._receive(inbox, 0):  # what has come in meanwhile is newer
                     more -= 1
-                self._lane.serve(self._period_ns)
+                self._behind = _STAYS_BEHIND if more < RECEIVED_AT_ONCE else max(self._behind - 1, 0)
+                self._lane.serve(0 if self._behind else self._period_ns)
 
     def _receive(self, inbox: Inbox, timeout_ms: int) -> bool:
         """Take one message in; say whether one came."""

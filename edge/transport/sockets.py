@@ -26,6 +26,8 @@ HELD_S = 0.25
 """A busy board may stop a process for as long. 64 messages are 68 ms of 61.44 MS/s in 256 KiB, and on a machine with
 three times the work it could do, 27 of 3,751 were lost."""
 RECONNECT_AFTER_S = 0.5
+_SHORTEST_QUEUE = 8
+"""libzmq tells a sender in steps of half a queue that there is room again."""
 MAX_PARTS = 4
 """Kept of a received message; ours have two, so that more are refused whatever they hold."""
 _CHECK_PERIOD_S = 0.1
@@ -55,8 +57,11 @@ def check_endpoint(endpoint: str) -> None:
 
 
 def queue_length(rate_hz: float, held_s: float = HELD_S) -> int:
-    """Return how many messages of a stream a socket keeps while the process at either end is held up for `held_s`."""
-    return max(HIGH_WATER_MARK, round(rate_hz * held_s))
+    """Return how many messages of a stream a socket keeps while the process at either end is held up for `held_s`.
+
+    And no more: where more is sent than can be received, all that is kept is older by so much.
+    """
+    return max(_SHORTEST_QUEUE, round(rate_hz * held_s))
 
 
 class _Socket:
