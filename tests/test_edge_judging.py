@@ -247,7 +247,7 @@ def record(path, flight, sensed):
     """Write a recording of a flight's answers and statuses, of what sensors sent, and which deployment flew."""
     told = [(a.answer_ns, a) for a in flight.answers] + [(s.time_ns, s) for s in flight.statuses]
     told += [(event.log_ns, event) for event in sensed if event.header is not None]
-    with RecordingWriter(path, utc_offset_ns=0) as writer:
+    with RecordingWriter(path, utc_offset_ns=1_700_000_000 * S) as writer:
         writer.attach("flight.yaml", "application/yaml", dump_yaml(deployment()))
         for at_ns, message in sorted(told, key=lambda item: item[0]):
             if isinstance(message, Classification | PipelineStatus):

@@ -115,5 +115,6 @@ def _troubles(recording: Recording, config: FlightConfig | None, faults: Sequenc
         if name in recording.streams and not any(fault.befalls(name) for fault in faults):
             period_ns = 1e9 / max(recording.streams[name].rate_hz, 0.1)
             longest_ns = max(SHORTEST_SILENCE_NS, round(SILENT_PERIODS * period_ns))
-            found += gaps_of(name, streams, map(tuple, recording.arrivals(name).tolist()), longest_ns)
+            arrivals = ((at_ns - recording.utc_offset_ns, n) for at_ns, n in recording.arrivals(name).tolist())
+            found += gaps_of(name, streams, arrivals, longest_ns)
     return found

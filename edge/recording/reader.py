@@ -221,8 +221,8 @@ class Recording:
         return found
 
     def arrivals(self, stream: str) -> NDArray[np.int64]:
-        """Return (messages, 2): when each message of a stream was received, in ns, and its sequence number."""
-        return self._rows({stream}, None, None)[:, [0, 2]].astype(np.int64) - [self.utc_offset_ns, 0]
+        """Return (messages, 2): when each message of a stream was received, UTC in ns, and its sequence number."""
+        return self._rows({stream}, None, None)[:, [0, 2]].astype(np.int64)
 
     def event(self, place: int) -> Event:
         """Return one event by its place in the order of `events`, from 0; at the cost of reading its chunk.
