@@ -25,6 +25,10 @@ class DeviceError(OnboardError):
     exit_code = 4
 
 
+class NotBuiltError(DeviceError):
+    """A plan that the accelerator needs is not there yet; it may come."""
+
+
 class LinkError(OnboardError):
     """A socket or a MAVLink link cannot be opened."""
 

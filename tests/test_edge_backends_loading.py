@@ -18,7 +18,7 @@ from edge.backends.planned import PlanChoice, find_plans, opener, plans_of_this_
 from edge.backends.plans import PlanCache
 from edge.backends.trt import load_tensorrt
 from models.bundle import Bundle, open_bundle, shipped_bundle
-from models.errors import BundleError, DeviceError
+from models.errors import BundleError, DeviceError, NotBuiltError
 
 ORIN = DeviceFacts(compute_capability="8.7", gpu="Orin", sm_count=16, driver="540.4.0", l4t="36.4.3")
 PLATFORM = Platform(provider="tensorrt", version="10.3.0.30", facts=ORIN)
@@ -46,7 +46,7 @@ def test_the_plans_of_this_machine_are_found(choice, bundle):
 
 def test_every_plan_that_is_missing_is_named_with_what_to_type(choice):
     other = Platform(provider="tensorrt", version="10.16.2.10", facts=ORIN)
-    with pytest.raises(DeviceError) as refusal:
+    with pytest.raises(NotBuiltError) as refusal:
         find_plans(choice, other)
     lines = str(refusal.value).splitlines()
     assert [line.partition(": ")[0] for line in lines] == ["iq", "image", "fusion"]

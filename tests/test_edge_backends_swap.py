@@ -19,7 +19,7 @@ from edge.backends.swap import NOT_FINITE, HotSwap
 from edge.backends.trt import TrtDevice
 from edge.backends.worker import TrtSession, TrtWorker
 from models.bundle import FUSION, Bundle, open_bundle, shipped_bundle
-from models.errors import BundleError, DeviceError
+from models.errors import BundleError, DeviceError, NotBuiltError
 
 ROLES = ("iq", "image", FUSION)
 PATIENCE_S = 20.0
@@ -218,6 +218,38 @@ def test_where_there_is_no_accelerator_the_reason_is_told_and_onnx_runtime_flies
     wait_until(lambda: swap.flying.reason)
     assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", "expected TensorRT, found none")
     infer(swap.engines)
+
+
+def test_plans_that_are_built_in_flight_take_over_in_flight(swap, gpu, bundle, monkeypatch, caplog):
+    monkeypatch.setattr("edge.backends.swap.LOOK_AGAIN_S", 0.001)
+    asked, build = [], threading.Event()
+
+    def look(cancel):
+        asked.append(1)
+        if not build.is_set():
+            raise NotBuiltError("image: no plan")
+        return opener(gpu, bundle)(cancel)
+
+    swap.load_in_background(look)
+    wait_until(lambda: len(asked) > 3)
+    assert (swap.flying.backend, swap.flying.reason) == ("onnxruntime", "image: no plan")
+    assert caplog.text.count("image: no plan") == 1
+    build.set()
+    wait_until(lambda: swap.flying.backend == "tensorrt")
+    infer(swap.engines)
+
+
+def test_what_will_never_be_there_is_not_looked_for_again(swap, monkeypatch):
+    monkeypatch.setattr("edge.backends.swap.LOOK_AGAIN_S", 0.001)
+    asked = []
+
+    def absent(cancel):
+        asked.append(1)
+        raise DeviceError("expected TensorRT, found none")
+
+    swap.load_in_background(absent)
+    swap._loader.join()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("kind", [AttributeError, BufferError, ImportError, SystemError])

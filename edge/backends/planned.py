@@ -14,7 +14,7 @@ from edge.backends.swap import Opener
 from edge.backends.trt import load_tensorrt
 from edge.backends.worker import TrtWorker, open_tensorrt
 from models.bundle import Bundle
-from models.errors import DeviceError
+from models.errors import NotBuiltError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ def find_plans(choice: PlanChoice, platform: Platform) -> Plans:
     """Return the plan of every graph that flies, each verified.
 
     Raises:
-        DeviceError: one is missing or does not fit; the message says which, and how to build it.
+        NotBuiltError: one is missing or does not fit; the message says which, and how to build it.
         BundleError: there is no graph for TensorRT in the precision that is chosen.
         ConfigError: the options cannot be read.
     """
@@ -48,7 +48,7 @@ def find_plans(choice: PlanChoice, platform: Platform) -> Plans:
         else:
             plans[wanted.role], precisions[wanted.role] = found.plan, wanted.precision
     if reasons:
-        raise DeviceError("\n".join(reasons))
+        raise NotBuiltError("\n".join(reasons))
     return Plans(by_role=plans, precisions=precisions)
 
 

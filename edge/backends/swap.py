@@ -19,7 +19,7 @@ from edge.backends.cuda import GIVING_UP, UNFORESEEN
 from edge.backends.golden import check_fusion, check_golden
 from edge.backends.session import Engines, Session
 from models.bundle import FUSION, Bundle, Precision
-from models.errors import DeviceError, OnboardError
+from models.errors import DeviceError, NotBuiltError, OnboardError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ TENSORRT = "tensorrt"
 NOT_FINITE = "answers that are not finite, where those of ONNX Runtime are: look at the GPU's temperature and dmesg"
 LOADER = "load-tensorrt"
 """Name of the thread that loads in the background."""
+LOOK_AGAIN_S = 20.0
+"""For plans that are not built yet, while ONNX Runtime flies."""
 _RELEASE_S = 2.0
 
 
@@ -166,20 +168,28 @@ class HotSwap:
             log.info("%s takes over: %s", TENSORRT, accelerator.description)
 
     def load_in_background(self, open_accelerator: Opener) -> None:
-        """Do as `load`, in a thread; where it fails, `flying` says why."""
+        """Do as `load`, in a thread; where it fails, `flying` says why. What is not built yet is looked for again."""
 
         def attempt() -> None:
-            try:
-                self.load(open_accelerator)
-            except OnboardError as error:
-                if self._closing.is_set():
-                    log.info("%s is not loaded: %s", TENSORRT, str(error))
-                    return
-                self.flying = Flying(ONNX_RUNTIME, str(error), self._precisions)
-                log.warning("flying on with ONNX Runtime: %s", str(error))
+            while not self._attempt(open_accelerator) and not self._closing.wait(LOOK_AGAIN_S):
+                pass
 
         self._loader = threading.Thread(target=attempt, name=LOADER, daemon=True)
         self._loader.start()
+
+    def _attempt(self, open_accelerator: Opener) -> bool:
+        """Load, or tell why not; say whether that is final."""
+        try:
+            self.load(open_accelerator)
+        except OnboardError as error:
+            reason = str(error)
+            if self._closing.is_set():
+                log.info("%s is not loaded: %s", TENSORRT, reason)
+            elif reason != self.flying.reason:
+                self.flying = Flying(ONNX_RUNTIME, reason, self._precisions)
+                log.warning("flying on with ONNX Runtime: %s", reason)
+            return not isinstance(error, NotBuiltError)
+        return True
 
     def change_over(self, switch: SwitchedSession) -> Session:
         """Return the session that a graph flies on from now on; when the last has left, the accelerator is released."""
