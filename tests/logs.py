@@ -15,6 +15,32 @@ ULOG_FORMATS = (
     "uint8_t fix_type;",
 )
 
+GPS_KIND, ATTITUDE_KIND = 130, 131
+WEEK, WEEK_MS = 2200, 1_000_000
+
+
+def dataflash_format(kind: int, length: int, name: bytes, letters: bytes, columns: bytes) -> bytes:
+    return b"\xa3\x95\x80" + struct.pack("<BB4s16s64s", kind, length, name, letters, columns)
+
+
+def dataflash_gps(
+    time_s: float, altitude_m: float, status: int = 3, latitude_deg: float = 47.0, week: int = WEEK
+) -> bytes:
+    """Return a fix; the letter L is a latitude or longitude in 1e-7 degrees."""
+    fields = (round(time_s * 1e6), status, WEEK_MS, week, round(latitude_deg * 1e7), 85_000_000, altitude_m)
+    return b"\xa3\x95" + struct.pack("<BQBIHiif", GPS_KIND, *fields)
+
+
+def dataflash_attitude(time_s: float, roll_deg: float) -> bytes:
+    return b"\xa3\x95" + struct.pack("<BQfff", ATTITUDE_KIND, round(time_s * 1e6), roll_deg, 0.0, 90.0)
+
+
+def dataflash(messages: Sequence[bytes]) -> bytes:
+    head = dataflash_format(128, 89, b"FMT", b"BBnNZ", b"Type,Length,Name,Format,Columns")
+    head += dataflash_format(GPS_KIND, 30, b"GPS", b"QBIHLLf", b"TimeUS,Status,GMS,GWk,Lat,Lng,Alt")
+    head += dataflash_format(ATTITUDE_KIND, 23, b"ATT", b"Qfff", b"TimeUS,Roll,Pitch,Yaw")
+    return head + b"".join(messages)
+
 
 def _ulog_message(kind: str, content: bytes) -> bytes:
     return struct.pack("<HB", len(content), ord(kind)) + content
