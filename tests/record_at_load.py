@@ -11,15 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge.sources.stream import StreamSender
 
-WINDOW = np.random.default_rng(1).integers(-128, 127, (131_072, 2), dtype=np.int8)
-JPEG = b"\xff\xd8\xff" + np.random.default_rng(2).bytes(199_995) + b"\xff\xd9"
+WINDOWS = [np.random.default_rng(n).integers(-128, 127, (131_072, 2), dtype=np.int8) for n in range(4)]
+JPEGS = [b"\xff\xd8\xff" + np.random.default_rng(n).bytes(199_995) + b"\xff\xd9" for n in range(4)]
 RADIO_HZ, CAMERA_HZ = 100, 30
 PATIENCE_S = 20.0
 YAML = """
@@ -41,7 +41,14 @@ def _due(seconds: float) -> Iterator[tuple[float, str]]:
 _RATES = {"radio": RADIO_HZ, "camera": CAMERA_HZ}
 
 
-def send(folder: Path, seconds: float, slots: int) -> None:
+def send(
+    folder: Path,
+    seconds: float,
+    slots: int,
+    windows: Sequence[np.ndarray] = WINDOWS,
+    jpegs: Sequence[bytes] = JPEGS,
+    sample_rate_hz: float = 1e6,
+) -> None:
     """Send both streams for a while."""
     radio = StreamSender(f"ipc://{folder}/radio", 1, ring_slots=slots)
     camera = StreamSender(f"ipc://{folder}/camera", 2)
@@ -49,12 +56,12 @@ def send(folder: Path, seconds: float, slots: int) -> None:
     assert camera.wait_for_listeners(1, PATIENCE_S)
     print("sending", flush=True)
     begin_s = time.monotonic()
-    for due_s, name in _due(seconds):
+    for number, (due_s, name) in enumerate(_due(seconds)):
         time.sleep(max(begin_s + due_s - time.monotonic(), 0))
         if name == "radio":
-            radio.send_iq(WINDOW, time.monotonic_ns(), 1e6, 1e9)
+            radio.send_iq(windows[number % len(windows)], time.monotonic_ns(), sample_rate_hz, 1e9)
         else:
-            camera.send_encoded(JPEG, time.monotonic_ns())
+            camera.send_encoded(jpegs[number % len(jpegs)], time.monotonic_ns())
     print("sent", flush=True)
     sys.stdin.read()
     radio.close()

@@ -1,6 +1,8 @@
 """`uav-edge record`: every stream of a deployment, its results and poses, into files."""
 
 import argparse
+import contextlib
+import os
 import sys
 import threading
 from datetime import datetime, timezone
@@ -29,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.recording.recorder import Recorder
     from models.command_line import print_json
 
+    _let_others_go_first()
     stop = stop_on_signals()
     config = load_flight(args.config)
     wanted = config.recording or RecordingConfig(directory=".")
@@ -57,6 +60,12 @@ def run(args: argparse.Namespace) -> int:
         }
         print_json({"files": [str(path) for path in files.paths], "streams": streams})
     return 0
+
+
+def _let_others_go_first() -> None:
+    """Never take a core from a process that is at work: queues wait for the recorder, the pipeline's answers do not."""
+    with contextlib.suppress(OSError):  # where a container forbids it, it is the same recording
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _print_tallies(recorder: "Recorder") -> None:
