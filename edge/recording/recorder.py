@@ -44,6 +44,7 @@ class Tally:
 
     recorded: int = 0
     recorded_bytes: int = 0
+    """Of the payloads that were taken, also where a disk that was full lost them again."""
     lost: int = 0
     """Sent, but never received here: gaps in the sequence numbers of one epoch."""
     refused: Counter[str] = field(default_factory=Counter)
