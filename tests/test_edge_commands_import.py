@@ -123,7 +123,7 @@ def test_drift_is_reported_and_corrected_on_request(tmp_path: Path, capsys: pyte
     meta = _sigmf(tmp_path, "radio")
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"captures": captures}))
     plain, _ = _import(tmp_path, "--sigmf", meta)
-    assert _told(capsys)["slow_ppm"]["radio"] == pytest.approx(500, abs=2)
+    assert _told(capsys)["clock_ppm"]["radio"] == pytest.approx(-500, abs=2)
     corrected, _ = _import(tmp_path, "--sigmf", meta, "--correct-drift")
     spans_ns = [stream.last_ns - stream.first_ns for stream in (plain.streams["radio"], corrected.streams["radio"])]
     assert spans_ns[1] / spans_ns[0] == pytest.approx(1.0005, abs=2e-6)

@@ -126,7 +126,7 @@ def test_a_bare_file_of_any_length_is_read_or_refused(tmp_path_factory: pytest.T
     path = tmp_path_factory.mktemp("raw") / "r.cs16"
     path.write_bytes(bytes(size))
     source, refusal = outcome(lambda: radio_source(path, read_raw(path, 1e6)))
-    assert (source is None) == (size < 4 * 10_000)
+    assert (source is None) == (size < 4 * 8192)
     assert refusal.startswith(f"{path}: ") if source is None else source.span_ns == size // 4 * 1000
 
 

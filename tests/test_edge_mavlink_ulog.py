@@ -68,7 +68,8 @@ def test_a_log_without_a_usable_fix_is_refused(tmp_path: Path) -> None:
 def test_a_log_cut_off_anywhere_gives_what_is_there(tmp_path: Path) -> None:
     flight = _read(tmp_path, ulog(_flight())[:-10])
     assert len(flight.poses) == 4
-    assert flight.damage == {"bytes skipped": len(ulog_position(0, 0)) - 10}
+    attitude, position = ulog_attitude(0, (1.0, 0.0, 0.0, 0.0)), ulog_position(0, 0)
+    assert flight.damage == {"bytes skipped": len(attitude) + len(position) - 10}
 
 
 def test_a_damaged_place_is_told(tmp_path: Path) -> None:
@@ -79,6 +80,15 @@ def test_a_damaged_place_is_told(tmp_path: Path) -> None:
     assert list(flight.damage) == ["bytes skipped"]
     assert 40 <= flight.damage["bytes skipped"] <= 120
     assert 0 < len(flight.poses) < 40
+
+
+def test_a_damaged_length_does_not_hide_what_follows(tmp_path: Path) -> None:
+    data = bytearray(ulog(_flight(count=400)))
+    at = len(ulog([])) + 3 * len(b"".join(_flight(count=1)))
+    data[at + 1] ^= 0x10
+    flight = _read(tmp_path, bytes(data))
+    assert len(flight.poses) >= 399
+    assert 0 < flight.damage["bytes skipped"] < 200
 
 
 @pytest.mark.parametrize("data", [b"ULog\x01\x125", b"ULog\x01\x125\x01" + bytes(8)])

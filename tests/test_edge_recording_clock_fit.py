@@ -20,7 +20,7 @@ def _readings(ppm: float, count: int = 600, scatter_ms: float = 0.0) -> list[tup
 def test_a_clean_clock_is_measured_exactly(ppm: float) -> None:
     fit = fit_clock(_readings(ppm))
     assert fit is not None
-    assert fit.ppm == pytest.approx(ppm, abs=1e-3)
+    assert fit.ppm == pytest.approx(-ppm, abs=1e-3)
     assert (fit.readings, fit.span_s) == (600, 599.0)
 
 
@@ -29,7 +29,7 @@ def test_scatter_widens_the_error_that_is_told() -> None:
     assert fit is not None
     assert fit.scatter_ms == pytest.approx(5.0, rel=0.15)
     assert fit.error_ppm == pytest.approx(1.2, rel=0.2)
-    assert abs(fit.ppm - 40.0) < 3 * fit.error_ppm
+    assert abs(fit.ppm + 40.0) < 3 * fit.error_ppm
 
 
 def test_readings_that_waited_somewhere_do_not_bend_the_line() -> None:
@@ -37,7 +37,7 @@ def test_readings_that_waited_somewhere_do_not_bend_the_line() -> None:
     late = [(own + (2 * NS if n % 10 == 0 else 0), utc) for n, (own, utc) in enumerate(readings)]
     fit = fit_clock(late)
     assert fit is not None
-    assert fit.ppm == pytest.approx(40.0, abs=2.0)
+    assert fit.ppm == pytest.approx(-40.0, abs=2.0)
     assert fit.readings == pytest.approx(540, abs=6)
 
 

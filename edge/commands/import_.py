@@ -142,6 +142,6 @@ def _summary(
         "missing": missing,
         "origins": {part.name: part.origin for part in arranged.parts},
         "begin_s": {name: round(place.begin_ns / 1e9, 6) for name, place in arranged.places.items()},
-        "slow_ppm": {name: round(clock.ppm, 3) for name, clock in clocks.items()},
-        "slow_ppm_error": {name: round(clock.error_ppm, 3) for name, clock in clocks.items()},
+        "clock_ppm": {name: round(clock.ppm, 3) for name, clock in clocks.items()},
+        "clock_ppm_error": {name: round(clock.error_ppm, 3) for name, clock in clocks.items()},
     }

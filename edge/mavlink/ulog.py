@@ -5,11 +5,12 @@ import io
 import logging
 import math
 import struct
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from edge.mavlink.logged_flight import Fix, LoggedFlight, Series, angles, check_usable, true_poses
-from edge.mavlink.ulog_check import check_ulog
+from edge.mavlink.ulog_check import copy_sound
 from models.errors import DeviceError, RecordingError
 
 log = logging.getLogger(__name__)
@@ -70,11 +71,12 @@ def _topics(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     if size > MAX_LOG_BYTES:
         raise RecordingError(f"{path}: more than {MAX_LOG_BYTES} bytes: cut the log")
     ulog_class, exception = _library(path)
-    skipped = check_ulog(path)
     said = io.StringIO()
     try:
-        with path.open("rb") as file, contextlib.redirect_stdout(said):
-            read = ulog_class(file, message_name_filter_list=[_POSITION, _ATTITUDE, *_GPS])
+        with tempfile.TemporaryFile() as sound, contextlib.redirect_stdout(said):
+            skipped = copy_sound(path, sound)
+            sound.seek(0)
+            read = ulog_class(sound, message_name_filter_list=[_POSITION, _ATTITUDE, *_GPS])
         topics = {topic.name: dict(topic.data) for topic in reversed(read.data_list)}
         dropouts = len(read.dropouts)
     except (*_FAULTS, exception, OSError) as error:

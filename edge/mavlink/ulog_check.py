@@ -1,4 +1,4 @@
-"""What of a PX4 log (.ulg) belongs to no message, and whether its formats can be believed: pyulog says neither.
+"""Takes the sound messages out of a PX4 log (.ulg): pyulog gives up what follows damage until the log's next mark.
 
 Source: docs.px4.io, ULog file format.
 """
@@ -6,22 +6,27 @@ Source: docs.px4.io, ULog file format.
 import mmap
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from models.errors import RecordingError
 
 _HEAD_BYTES = 16
 _KINDS = frozenset(b"BFIMPQARDLCSO")
 _FORMAT_KIND = ord("F")
-_CHAIN = 3
+_COPIED = frozenset(b"FARDO")
+"""Formats, subscriptions, data and dropouts."""
+_CHAIN = 4
 """So many messages after each other are not there by chance."""
+_USUAL_BYTES = 512
+"""A damaged length that is longer would hide much."""
 _FIELD = re.compile(r"\s*(\w+)(?:\[(\d{1,9})\d*\])? ")
 _MOST_ELEMENTS = 1 << 16
 """A message has fewer bytes, and pyulog makes an object of each element."""
 _DEEPEST = 6
 
 
-def check_ulog(path: Path) -> int:
-    """Return how many bytes of a log belong to no message.
+def copy_sound(path: Path, into: BinaryIO) -> int:
+    """Write a log of the messages that follow each other without damage; return the bytes that belong to none.
 
     Raises:
         RecordingError: a format has more elements than a message has bytes.
@@ -30,10 +35,13 @@ def check_ulog(path: Path) -> int:
     formats: dict[str, list[tuple[str, int]]] = {}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         end = len(data)
+        into.write(data[:_HEAD_BYTES])
         while at < end:
-            size = _message_bytes(data, at, end)
+            size = _sound_bytes(data, at, end)
             if size and data[at + 2] == _FORMAT_KIND:
                 _take_format(data[at + 3 : at + size], formats)
+            if size and data[at + 2] in _COPIED:
+                into.write(data[at : at + size])
             if size:
                 at += size
                 continue
@@ -79,9 +87,15 @@ def _message_bytes(data: mmap.mmap, at: int, end: int) -> int:
     return size if at + size <= end else 0
 
 
-def _is_chain(data: mmap.mmap, at: int, end: int) -> bool:
-    """Say whether messages follow each other from here."""
-    for _ in range(_CHAIN):
+def _sound_bytes(data: mmap.mmap, at: int, end: int) -> int:
+    """Return the length of the message that begins here and has one behind it, 0 where there is none."""
+    size = _message_bytes(data, at, end)
+    return size if size and _is_chain(data, at, end, _CHAIN if size > _USUAL_BYTES else 2) else 0
+
+
+def _is_chain(data: mmap.mmap, at: int, end: int, links: int = _CHAIN) -> bool:
+    """Say whether so many messages follow each other from here, or up to the end."""
+    for _ in range(links):
         size = _message_bytes(data, at, end)
         if not size:
             return False

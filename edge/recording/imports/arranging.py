@@ -68,7 +68,7 @@ def arrange(sources: Sequence[Source], wishes: Wishes) -> Arranged:
 
 
 def _stretch(source: Source, wishes: Wishes) -> float:
-    return 1.0 + source.clock.ppm * 1e-6 if wishes.corrects_drift and source.clock is not None else 1.0
+    return 1.0 - source.clock.ppm * 1e-6 if wishes.corrects_drift and source.clock is not None else 1.0
 
 
 def _in_turn(sources: Sequence[Source], wishes: Wishes) -> dict[str, int]:

@@ -19,7 +19,7 @@ class ClockFit:
     """A clock against UTC."""
 
     ppm: float
-    """How many millionths faster UTC goes than the clock; above 0: the clock is slow."""
+    """How many millionths faster than UTC the clock goes; below 0: it is slow."""
     error_ppm: float
     """Standard error of `ppm`."""
     scatter_ms: float
@@ -29,7 +29,7 @@ class ClockFit:
 
     def __str__(self) -> str:
         return (
-            f"clock {-self.ppm:+.1f} ppm against UTC, +-{self.error_ppm:.1f}"
+            f"clock {self.ppm:+.1f} ppm against UTC, +-{self.error_ppm:.1f}"
             f" ({self.readings} readings in {self.span_s:.0f} s, +-{self.scatter_ms:.1f} ms)"
         )
 
@@ -59,7 +59,7 @@ def fit_clock(readings: Sequence[tuple[int, int]]) -> ClockFit | None:
     if spread <= 0 or abs(slope) * 1e6 > _MAX_PPM:
         return None
     return ClockFit(
-        ppm=slope * 1e6,
+        ppm=-slope * 1e6,
         error_ppm=scatter_s / spread * 1e6,
         scatter_ms=scatter_s * 1e3,
         readings=len(own_s),

@@ -79,6 +79,9 @@ def radio_source(path: Path, recording: SigmfRecording, rate_hz: float | None = 
         window, hop = window_and_hop(recording.sample_rate_hz, rate_hz)
     times = _times(path, recording)
     segments = _segments(recording, times.elapsed_ns)
+    if rate_hz is None:  # a short recording is one window
+        longest = max(segment.end - segment.first for segment in segments)
+        window = hop = max(MIN_WINDOW_SAMPLES, min(window, longest))
     starts = [range(segment.first, segment.end - window + 1, hop) for segment in segments]
     count = sum(map(len, starts))
     samples = len(recording.samples)
