@@ -6,7 +6,7 @@ from recorded import PERIOD_NS, write_flight
 
 from edge.cli import main
 from edge.recording.writer import RecordingWriter
-from edge.transport.messages import PipelineStatus
+from edge.transport.messages import PipelineStatus, RecorderStatus
 
 WINDOWS = 40
 
@@ -48,6 +48,19 @@ def test_info_of_a_recording_without_a_pipeline_names_no_model(
     assert "model:" not in out
     told = json.loads(out.splitlines()[-1])
     assert (told["model"], told["precisions"]) == ("", {})
+
+
+def test_info_tells_what_the_recorder_could_not_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RecordingWriter(tmp_path / "flight.mcap", utc_offset_ns=0) as writer:
+        for time_ns, pause in ((1, ""), (2, "1 MB free")):
+            status = RecorderStatus(
+                time_ns=time_ns, free_bytes=5, pause=pause, recorded={"radio": 9}, lost={"radio": 3, "camera": 1},
+                refused={"radio": 2},
+            )  # fmt: skip
+            writer.write_message(status, time_ns)
+    assert main(["info", str(tmp_path / "flight.mcap")]) == 0
+    told = "recorder, until then: 4 messages lost on the way, 2 refused, ended because 1 MB free"
+    assert told in capsys.readouterr().out
 
 
 def test_info_tells_what_a_cut_recording_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Round trips: what was written comes back, in order, also through a reader that is not ours."""
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from mcap.records import DataEnd
+from mcap.stream_reader import CRCValidationError, StreamReader
 from recorded import PERIOD_NS, START_NS, UTC_OFFSET_NS, decoded, iq_message, write_flight
 
 from edge.recording.reader import Event, open_recording
@@ -124,6 +127,19 @@ def test_other_programs_read_the_recording_with_its_index(tmp_path: Path) -> Non
     assert [message.sequence for message in messages] == list(range(100))
     assert messages[0].publish_time == START_NS + UTC_OFFSET_NS
     assert messages[0].log_time == START_NS + 1_000_000 + UTC_OFFSET_NS
+
+
+def test_checksums_over_data_and_index_are_those_of_a_library_that_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "flight.mcap"
+    with RecordingWriter(path, metadata={"pilot": "somebody"}) as writer:
+        writer.attach("flight.yaml", "application/yaml", b"bundle: x")
+        for sequence in range(40):
+            writer.write_sensor("radio", *iq_message(sequence, START_NS), START_NS + sequence)
+    data = path.read_bytes()
+    ends = [r for r in StreamReader(io.BytesIO(data), validate_crcs=True).records if isinstance(r, DataEnd)]
+    assert [end.data_section_crc != 0 for end in ends] == [True]
+    with pytest.raises(CRCValidationError):
+        list(StreamReader(io.BytesIO(data.replace(b"somebody", b"nobodies")), validate_crcs=True).records)
 
 
 def test_schemas_that_viewers_plot_have_no_references(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def _print_text(recording: "Recording") -> None:
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name, data in recording.attachments.items():
         console.print(f"attached: {name}, {len(data)} bytes", markup=False, highlight=False, soft_wrap=True)
-    for line in (f"damage: {recording.damage}", *gap_lines(recording)):
+    for line in (*_dropped(recording), f"damage: {recording.damage}", *gap_lines(recording)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -83,6 +83,18 @@ def _as_json(recording: "Recording") -> dict[str, Any]:
         "left_out": recording.left_out,
         "damage": damage_json(recording),
     }
+
+
+def _dropped(recording: "Recording") -> list[str]:
+    """Return what the recorder said last of what it could not record: a line, or none where it said nothing."""
+    from edge.transport.messages import Kind, RecorderStatus
+
+    status = recording.last_message(Kind.RECORDER)
+    if not isinstance(status, RecorderStatus):
+        return []
+    lost, refused = sum(status.lost.values()), sum(status.refused.values())
+    end = f", ended because {status.pause}" if status.pause else ""
+    return [f"recorder, until then: {lost} messages lost on the way, {refused} refused{end}"]
 
 
 def _model(recording: "Recording") -> tuple[str, dict[str, str]]:
