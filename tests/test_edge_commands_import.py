@@ -129,6 +129,25 @@ def test_drift_is_reported_and_corrected_on_request(tmp_path: Path, capsys: pyte
     assert spans_ns[1] / spans_ns[0] == pytest.approx(1.0005, abs=2e-6)
 
 
+def test_the_drift_between_two_sources_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    captures = [
+        {"core:sample_start": n * 200_000, "core:datetime": utc_text_ns(UTC_S * NS + round(n * 0.2 * 1.0005 * NS))}
+        for n in range(10)
+    ]
+    meta = _sigmf(tmp_path, "radio")
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"captures": captures}))
+    assert main(["import", str(tmp_path / "o.mcap"), "--sigmf", str(meta), "--pose", str(_tlog(tmp_path, 40))]) == 0
+    out = capsys.readouterr().out
+    assert "radio: clock -500.0 ppm against UTC" in out
+    assert "radio against flight: -500.0 ppm" in out
+
+
+def test_a_drift_that_is_not_certain_is_not_corrected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = _tlog(tmp_path, 40)
+    assert main(["import", str(tmp_path / "o.mcap"), "--pose", str(log), "--correct-drift"]) == 0
+    assert "too uncertain to be corrected" in capsys.readouterr().out
+
+
 def utc_text_ns(time_ns: int) -> str:
     return utc_text(time_ns).replace("Z", f"{time_ns % 1_000_000:06d}Z")
 
@@ -180,6 +199,7 @@ def test_sources_named_alike_are_told_apart_by_their_endings(
         (["--raw", "RAW", "--raw", "RAW", "--sample-rate", "1e6"], "two sources are named"),
         (["--raw", "RAW", "--sample-rate", "1e6", "--times", "exif"], "--times says when images were taken"),
         (["--images", "IMAGES", "--align", "utc"], "pictures does not tell its UTC: name it by --anchor pictures="),
+        (["--images", "IMAGES", "--correct-drift"], "no source carries both its own time and UTC"),
         (["--images", "IMAGES", "--anchor", "pictures=noon"], "--anchor pictures=noon: expected SOURCE=UTC"),
         (["--images", "IMAGES", "--anchor", "other=1700000000"], "expected SOURCE=UTC of one of pictures"),
         (["--images", "IMAGES", "--anchor", "pictures=1700000000", "--align", "begin"], "leave out --align begin"),

@@ -1,6 +1,7 @@
 """`uav-edge import`: one recording from parts that were never recorded together."""
 
 import argparse
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,9 +121,12 @@ def _print(
 ) -> None:
     for part in arranged.parts:
         print(f"{part.name}: {part.origin}")
-    for source in sources:
-        if source.clock is not None:
-            print(f"{source.name}: {source.clock}{', corrected' if args.correct_drift else ''}")
+    timed = [(source.name, source.clock) for source in sources if source.clock is not None]
+    for name, clock in timed:
+        fate = ", corrected" if clock.is_certain else ", too uncertain to be corrected"
+        print(f"{name}: {clock}{fate if args.correct_drift else ''}")
+    for (name, clock), (other, reference) in itertools.pairwise(timed):
+        print(f"{name} against {other}: {clock.against(reference)}")
     for name, count in missing.items():
         print(f"{name}: {count} could not be read: is the file whole?")
     print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))

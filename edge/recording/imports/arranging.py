@@ -40,9 +40,11 @@ def arrange(sources: Sequence[Source], wishes: Wishes) -> Arranged:
     """Return the parts of a flight; logs are cut to the time of the others.
 
     Raises:
-        ConfigError: a source has no UTC where it needs one, or they lie years apart.
+        ConfigError: a source has no UTC where it needs one, they lie years apart, or no clock is known to correct.
         RecordingError: a log has nothing in the time of the others.
     """
+    if wishes.corrects_drift and all(source.clock is None for source in sources):
+        raise ConfigError("--correct-drift: no source carries both its own time and UTC: leave it out")
     utc_ns = {source.name: wishes.anchors_ns.get(source.name, source.utc_ns) for source in sources}
     begins_ns, origin_ns = _by_utc(sources, utc_ns, wishes) if wishes.by_utc else (_in_turn(sources, wishes), None)
     stretches = {source.name: _stretch(source, wishes) for source in sources}
@@ -68,7 +70,10 @@ def arrange(sources: Sequence[Source], wishes: Wishes) -> Arranged:
 
 
 def _stretch(source: Source, wishes: Wishes) -> float:
-    return 1.0 - source.clock.ppm * 1e-6 if wishes.corrects_drift and source.clock is not None else 1.0
+    """Return what a source's time is stretched by; a drift that is not certain is left alone."""
+    if not wishes.corrects_drift or source.clock is None or not source.clock.is_certain:
+        return 1.0
+    return 1.0 - source.clock.ppm * 1e-6
 
 
 def _in_turn(sources: Sequence[Source], wishes: Wishes) -> dict[str, int]:

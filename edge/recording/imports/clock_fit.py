@@ -1,5 +1,6 @@
 """How fast a clock goes: a line through moments that two clocks were read at."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ MIN_READINGS = 8
 _ROUNDS = 4
 _OUTLIER = 4.0
 """Readings farther from the line than so many typical distances do not count: they waited somewhere."""
+_CERTAIN = 2.0
+"""Standard errors."""
 _MAX_PPM = 100_000.0
 _NORMAL_MAD = 1.4826
 
@@ -26,6 +29,15 @@ class ClockFit:
     """Typical distance of a reading from the line."""
     readings: int
     span_s: float
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is known at all that the clock is fast or slow."""
+        return abs(self.ppm) > _CERTAIN * self.error_ppm
+
+    def against(self, other: "ClockFit") -> str:
+        """Say how much faster this clock goes than another."""
+        return f"{self.ppm - other.ppm:+.1f} ppm, +-{math.hypot(self.error_ppm, other.error_ppm):.1f}"
 
     def __str__(self) -> str:
         return (
