@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from mcap.reader import make_reader
 from mcap.writer import Writer
 from recorded import START_NS, chunks_of, iq_message, with_chunk, write_flight
 
@@ -66,6 +67,10 @@ BAD_FILES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     "other schemas beside ours": (lambda f: _foreign({"/iq/radio": ("uav.Iq", OURS), "/tf": ("tf2", {})}), SOUND),
     "a newer format": (lambda f: _foreign({"/iq/radio": ("uav.Iq", {**OURS, "format": "99"})}), UNREADABLE),
     "a format that is no number": (lambda f: _foreign({"/a": ("uav.Iq", {**OURS, "format": "new"})}), UNREADABLE),
+    "a clock beyond all time": (
+        lambda f: _foreign({"/a": ("uav.Iq", {**OURS, "utc_offset_ns": "9" * 30})}),
+        UNREADABLE,
+    ),
     "a clock that is no number": (lambda f: _foreign({"/a": ("uav.Iq", {**OURS, "utc_offset_ns": "now"})}), UNREADABLE),
     "every of nothing": (lambda f: _foreign({"/a": ("uav.Iq", {**OURS, "every": "x"})}), UNREADABLE),
     "every of nought": (lambda f: _foreign({"/a": ("uav.Iq", {**OURS, "every": "0"})}), SOUND),
@@ -119,6 +124,35 @@ def test_time_that_goes_backwards_is_put_in_order_by_repair(tmp_path: Path) -> N
     repaired = open_recording(tmp_path / "out.mcap")
     assert repaired.steps_back() == {}
     assert [event.header.sequence for event in repaired.events() if event.header] == [3, 1, 2, 0]
+
+
+def test_what_a_file_says_of_itself_does_no_harm_to_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.mcap").write_bytes(_foreign({"/\x1b[2J\n" + "x" * 1000: ("\x1b]0;y\x07", {})}))
+    assert main(["recording", "check", str(tmp_path / "bad.mcap")]) == UNREADABLE
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert error.count("\n") == 1
+    assert len(error) < 500
+
+
+def _foreign_times(path: Path) -> list[int]:
+    with path.open("rb") as file:
+        return [message.log_time for _, _, message in make_reader(file).iter_messages()]
+
+
+def test_times_at_the_end_of_all_time_can_be_cut(tmp_path: Path) -> None:
+    with (tmp_path / "late.mcap").open("wb") as file:
+        writer = Writer(file)
+        writer.start()
+        channel = writer.register_channel("/iq/radio", "raw", writer.register_schema("uav.Iq", "", b""), OURS)
+        _, header_bytes, payload = iq_message(0, START_NS)
+        writer.add_message(channel, log_time=(1 << 64) - 2, data=header_bytes + payload, publish_time=0, sequence=0)
+        writer.finish()
+    command = ["recording", "cut", str(tmp_path / "late.mcap"), str(tmp_path / "out.mcap")]
+    assert main([*command, "--from", "0", "--to", "3e8"]) == SOUND
+    assert _foreign_times(tmp_path / "out.mcap") == [(1 << 63) - 1]  # the latest that is written
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from edge.recording import channels
 from edge.recording.chunk_reader import MESSAGE_TIMES_BYTES, Contents, read_contents, unpack_chunk
 from edge.recording.damage import Damage
-from edge.transport.messages import TOPICS, Kind, Message
+from edge.recording.identity import Channel, identify_all
+from edge.transport.messages import Kind, Message
 from edge.transport.wire import Header
 from models.errors import RecordingError
 
@@ -76,21 +77,6 @@ class Gap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Channel:
-    """What a channel of the file carries."""
-
-    kind: Kind
-    stream: str
-    utc_offset_ns: int
-    version: int
-    """Format in which its messages are stored."""
-    every: int
-    """One in so many messages was meant to be recorded."""
-    about: dict[str, str]
-    """Its metadata."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
     """One message as it lies in the file."""
 
@@ -110,7 +96,7 @@ class Recording:
         self._path = path
         self._contents = contents
         index = contents.index()
-        self._channels, self.left_out = _identify_all(path, contents, np.unique(index[:, 1]).tolist())
+        self._channels, self.left_out = identify_all(path, contents, np.unique(index[:, 1]).tolist())
         self._index = index[np.isin(index[:, 1], list(self._channels))] if self.left_out else index
         self.streams: dict[str, StreamSummary] = self._summarise()
         """By name, sensors and topics alike. `left_out`: channels that this program cannot read, and why."""
@@ -263,9 +249,9 @@ class Recording:
             numbers = [number for number, channel in self._channels.items() if channel.stream in streams]
             taken &= np.isin(index[:, 1], numbers)
         if begin_ns is not None:
-            taken &= times >= np.uint64(max(begin_ns + self.utc_offset_ns, 0))
+            taken &= times >= _uint64(begin_ns + self.utc_offset_ns)
         if end_ns is not None:
-            taken &= times < np.uint64(max(end_ns + self.utc_offset_ns, 0))
+            taken &= times < _uint64(end_ns + self.utc_offset_ns)
         return index[taken]
 
     def _chunk_times(self) -> tuple[dict[int, int], dict[int, int]]:
@@ -343,58 +329,7 @@ def open_recording(path: Path, watch: Callable[[int], None] = lambda _: None) ->
     return Recording(path, contents)
 
 
-def _identify_all(path: Path, contents: Contents, used: list[int]) -> tuple[dict[int, Channel], dict[str, str]]:
-    """Return the channels by number, and why others cannot be read; RecordingError where none can."""
-    known: dict[int, Channel] = {}
-    left_out: dict[str, str] = {}
-    for number in used:
-        try:
-            known[number] = _identify(path, contents, number)
-        except RecordingError as error:
-            if len(used) == 1:
-                raise
-            channel = contents.channels.get(number)
-            left_out[channel.topic[:80] if channel else f"channel {number}"] = str(error)
-    if left_out and not known:
-        raise RecordingError("\n".join(list(left_out.values())[:3]))
-    for reason in left_out.values():
-        log.warning("left out: %s", reason)
-    return known, left_out
-
-
-def _identify(path: Path, contents: Contents, number: int) -> Channel:
-    """Return what a channel carries; RecordingError where this program did not write it."""
-    channel = contents.channels.get(number)
-    schema = contents.schemas.get(channel.schema_id) if channel else None
-    if channel is None or schema is None:
-        raise RecordingError(f"{path}: channel {number} is not described in the file: record again")
-    about = channel.metadata
-    try:
-        version = int(about["format"])
-        utc_offset_ns = int(about["utc_offset_ns"])
-        every = max(int(about.get("every", "1")), 1)
-        kind_name, stream = about["kind"], about["stream"]
-    except (KeyError, ValueError) as error:
-        raise RecordingError(
-            f"{path}: channel {channel.topic} ({schema.name}) was not recorded by uav-edge:"
-            " compose a recording from such data with uav-edge import"
-        ) from error
-    if version > channels.FORMAT:
-        raise RecordingError(
-            f"{path}: written in format {version}, this program reads up to {channels.FORMAT}: update it"
-        )
-    kind = Kind.__members__.get(kind_name)
-    if kind is None or not channels.is_schema(kind, schema.name, version):
-        raise RecordingError(f"{path}: channel {channel.topic} has the unknown schema {schema.name}: update uav-edge")
-    if "{id}" in TOPICS[kind].channel and not channels.is_stream_name(stream):
-        raise RecordingError(
-            f"{path}: stream {stream[:80]!r}: expected a name of {channels.STREAM_NAME_RULE}: record again with one"
-        )
-    return Channel(
-        kind=kind,
-        stream=channels.stream_name(kind, stream),
-        utc_offset_ns=utc_offset_ns,
-        version=version,
-        every=every,
-        about=about,
-    )
+def _uint64(value: int) -> np.uint64:
+    """Return the nearest number that the index could hold, whatever times a file claims."""
+    nearest: np.uint64 = np.uint64(min(max(value, 0), (1 << 64) - 1))
+    return nearest
