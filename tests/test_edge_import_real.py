@@ -162,3 +162,15 @@ def test_a_real_radio_recording_with_a_bit_flipped_is_refused(
     meta.with_suffix(".sigmf-data").write_bytes(data)
     assert main(["import", str(tmp_path / "out.mcap"), "--sigmf", str(meta)]) == 6
     assert "the data were changed or damaged" in capsys.readouterr().err
+
+
+def test_the_track_of_real_frames_is_imported_beside_them(
+    tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared_data / "flights" / "brighton_beach"
+    options = ["--images", folder, "--times", folder / "telemetry.csv", "--pose", folder / "telemetry.csv"]
+    recording, told = _import(tmp_path, capsys, *options, "--align", "utc")
+    assert told["messages"] == {"camera": 18, "pose": 18}
+    images_ns = [event.header.capture_ns for event in recording.events() if event.header]
+    poses_ns = [event.message.capture_ns for event in recording.events() if isinstance(event.message, Pose)]
+    assert images_ns == poses_ns

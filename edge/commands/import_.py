@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pictures.add_argument(
         "--times", metavar="names|exif|CSV", help="when images were taken: by names, EXIF, or a table file,time"
     )
-    parser.add_argument("--pose", type=Path, metavar="LOG", help="ArduPilot .bin, PX4 .ulg, or .tlog with its MAVLink")
+    parser.add_argument("--pose", type=Path, metavar="LOG", help="ArduPilot .bin, PX4 .ulg, .tlog, or a track as .csv")
     add_time_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON on the last line")
 

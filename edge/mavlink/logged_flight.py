@@ -104,7 +104,7 @@ def true_poses(fixes: Sequence[Fix | None], attitudes: Series) -> tuple[tuple[Po
     before: Fix | None = None
     for n, fix in enumerate(fixes):
         reason = _refusal(fix, before) or _time_refusal(fix, fixes[n + 1] if n + 1 < len(fixes) else None, poses)
-        if fix is not None and fix.quality >= FIX_3D and not reason.startswith("time"):
+        if fix is not None and fix.quality >= FIX_3D and not reason.startswith(("time", "impossible")):
             before = fix
         if reason or fix is None:
             refused[reason] += 1

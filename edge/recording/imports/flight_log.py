@@ -11,18 +11,19 @@ from edge.mavlink.logged_flight import LoggedFlight
 from edge.recording.composition import MAVLINK, POSE, Moment, Packet, Part
 from edge.recording.imports.clock_fit import fit_clock
 from edge.recording.imports.source import NS_PER_S, Place, Source
+from edge.recording.imports.track_table import read_track
 from edge.transport.messages import Pose
 from models.errors import RecordingError
 
 
 def log_source(path: Path) -> Source:
-    """Return a log, from its first good fix on; a .tlog from its first frame on.
+    """Return a log or a table of a track (.csv), from its first good fix on; a .tlog from its first frame on.
 
     Raises:
         DeviceError: a library is not installed.
         RecordingError: not a log of a known kind, or without anything usable.
     """
-    flight = read_flight_log(path)
+    flight = _read(path)
     begin_ns, end_ns = flight.span_ns
     return Source(
         name=path.stem,
@@ -32,6 +33,10 @@ def log_source(path: Path) -> Source:
         clock=fit_clock(flight.readings),
         parts=lambda place: _parts(path, flight, place),
     )
+
+
+def _read(path: Path) -> LoggedFlight:
+    return read_track(path) if path.suffix.lower() == ".csv" else read_flight_log(path)
 
 
 def _parts(path: Path, flight: LoggedFlight, place: Place) -> list[Part]:
@@ -79,7 +84,7 @@ def stretched_pose_part(path: Path, begin_ns: int, end_ns: int, period_ns: int) 
     Raises:
         RecordingError: not a log, or without one usable fix.
     """
-    poses = read_flight_log(path).poses
+    poses = _read(path).poses
     if not poses:
         raise RecordingError(f"{path}: no usable GPS fix: take a log with 3D fixes")
     return _stretched(path, poses, range(begin_ns, end_ns, period_ns), end_ns)

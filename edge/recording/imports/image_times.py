@@ -1,17 +1,15 @@
 """When each image of a folder was taken: by its name, by its EXIF, or by a table."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge.recording.imports.exif import MAX_HEAD_BYTES, exif_utc
+from edge.recording.imports.table import TIME_COLUMNS, read_table
 from edge.recording.imports.utc import parse_utc, utc_in_name
 from models.errors import RecordingError
 
 NAMES, EXIF = "names", "exif"
-MAX_TABLE_BYTES = 64 << 20
 _FILE_COLUMNS = ("file", "filename", "image", "name")
-_TIME_COLUMNS = ("time", "utc", "timestamp", "datetime", "exif_time")
 
 
 def image_times(paths: Sequence[Path], by: str) -> dict[Path, int]:
@@ -30,7 +28,7 @@ def image_times(paths: Sequence[Path], by: str) -> dict[Path, int]:
         told = {path: exif_utc(_head(path)) for path in paths}
         wish = "JPEG files with DateTimeOriginal"
     else:
-        table = _read_table(Path(by))
+        table = _read_times(Path(by))
         told = {path: table.get(path.name, table.get(path.stem)) for path in paths}
         wish = f"rows of {by} with the names of these files"
     times = {path: time_ns for path, time_ns in told.items() if time_ns is not None}
@@ -47,33 +45,20 @@ def _head(path: Path) -> bytes:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _read_table(path: Path) -> dict[str, int]:
-    try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise RecordingError(f"{path}: more than {MAX_TABLE_BYTES} bytes: expected a table of files and times")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return _rows(path, csv.DictReader(file))
-    except OSError as error:
-        raise RecordingError(
-            f"{path}: cannot be read ({error.strerror}): expected {NAMES}, {EXIF}, or a CSV file"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RecordingError(f"{path}: not a CSV file ({error}): save the table as CSV in UTF-8") from error
-
-
-def _rows(path: Path, reader: "csv.DictReader[str]") -> dict[str, int]:
-    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-    file_column = next((columns[name] for name in _FILE_COLUMNS if name in columns), None)
-    time_column = next((columns[name] for name in _TIME_COLUMNS if name in columns), None)
+def _read_times(path: Path) -> dict[str, int]:
+    """Return the times of a table by the files' names."""
+    table = read_table(path, f"{NAMES}, {EXIF}, or a CSV file")
+    file_column, time_column = table.column(_FILE_COLUMNS), table.column(TIME_COLUMNS)
     if file_column is None or time_column is None:
-        raise RecordingError(f"{path}: expected a column file and a column time, found {', '.join(columns)[:200]!r}")
+        found = ", ".join(table.columns)[:200]
+        raise RecordingError(f"{path}: expected a column file and a column time, found {found!r}")
     times: dict[str, int] = {}
-    for row in reader:
-        text = row[time_column] or ""
+    for line, row in table.rows:
+        text = table.cell(row, time_column)
         time_ns = parse_utc(text)
         if time_ns is None:
             raise RecordingError(
-                f"{path}: line {reader.line_num}: {text[:40]!r} is no time: expected such as 2026-01-31T14:25:30.25Z"
+                f"{path}: line {line}: {text[:40]!r} is no time: expected such as 2026-01-31T14:25:30.25Z"
             )
-        times[(row[file_column] or "").strip()] = time_ns
+        times[table.cell(row, file_column)] = time_ns
     return times
