@@ -11,7 +11,7 @@ from edge.cli import main
 from edge.recording.reader import Recording, open_recording
 from edge.sources.sdr_file import MIN_WINDOW_SAMPLES
 from edge.sources.sigmf import read_sigmf
-from edge.transport.messages import Kind
+from edge.transport.messages import Kind, Pose
 
 NS = 1_000_000_000
 HOME_M = 581.1
