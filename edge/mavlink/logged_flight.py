@@ -40,6 +40,8 @@ class LoggedFlight:
     """What of the file was not usable, by reason."""
     span_ns: tuple[int, int] = (0, 0)
     """Of the log's clock: what is imported begins and ends with it."""
+    packet_times_us: Sequence[int] = ()
+    """When its MAVLink frames arrived, of the log's clock."""
     packets: Callable[[], Iterator[tuple[int, bytes]]] | None = None
     """Yields the MAVLink frames of the log with their times, in order; None where it has none."""
 

@@ -19,6 +19,15 @@ from edge.mavlink.logged_flight import Fix, LoggedFlight, Series, angles, true_p
 from models.errors import RecordingError
 
 _TIME_BYTES = 8
+_WANTED = frozenset(
+    {
+        ardupilotmega.MAVLINK_MSG_ID_SYSTEM_TIME,
+        ardupilotmega.MAVLINK_MSG_ID_GPS_RAW_INT,
+        ardupilotmega.MAVLINK_MSG_ID_ATTITUDE,
+        ardupilotmega.MAVLINK_MSG_ID_GLOBAL_POSITION_INT,
+    }
+)
+"""What tells the track."""
 _MESSAGES: dict[int, Any] = {**ardupilotmega.mavlink_map, **frames.MESSAGES}
 _SEARCH_BYTES = 1 << 16
 """A file without one frame in its first part is no such log."""
@@ -44,10 +53,8 @@ class _Track:
     last_boot_ms: int = -1
 
     def take(self, time_us: int, message: Any) -> None:
-        """Look at a frame's message."""
+        """Look at a message, one of those in _WANTED."""
         name = message.get_type()
-        if name not in ("GLOBAL_POSITION_INT", "ATTITUDE", "GPS_RAW_INT", "SYSTEM_TIME"):
-            return
         if self.system is None:
             self.system = message.get_srcSystem()
         if message.get_srcSystem() != self.system:
@@ -148,6 +155,7 @@ def _flight(
         damage={reason: count for reason, count in counts.items() if count},
         span_ns=(times_us[0] * _US, times_us[-1] * _US),
         packets=packets,
+        packet_times_us=times_us,
     )
 
 
@@ -188,7 +196,7 @@ def _sound_bytes(data: mmap.mmap, at: int) -> int:
 
 
 def _decode(decoder: Any, frame: bytes) -> Any | None:
-    if frames.message_id(frame) not in ardupilotmega.mavlink_map:
+    if frames.message_id(frame) not in _WANTED:
         return None
     try:
         return decoder.decode(bytearray(frame))

@@ -43,8 +43,7 @@ def _parts(path: Path, flight: LoggedFlight, place: Place) -> list[Part]:
     begin_ns = flight.span_ns[0]
     moved = [(place.at(pose.capture_ns - begin_ns), pose) for pose in flight.poses]
     kept = [msgspec.structs.replace(pose, capture_ns=at_ns) for at_ns, pose in moved if place.holds(at_ns)]
-    packets = () if flight.packets is None else _times(flight)
-    count = sum(place.holds(place.at(time_ns - begin_ns)) for time_ns in packets)
+    count = sum(place.holds(place.at(time_us * 1_000 - begin_ns)) for time_us in flight.packet_times_us)
     if not kept and not count:
         raise RecordingError(f"{path}: no pose in the time of the other sources: correct --offset or --anchor")
     reasons = [*flight.refused.items()]
@@ -65,10 +64,6 @@ def _parts(path: Path, flight: LoggedFlight, place: Place) -> list[Part]:
         end_ns = place.at(flight.span_ns[1] - begin_ns)
         parts.append(Part(name=MAVLINK, origin=origin, moments=_packets(flight, place), count=count, end_ns=end_ns))
     return parts
-
-
-def _times(flight: LoggedFlight) -> Iterator[int]:
-    return (time_ns for time_ns, _ in flight.packets()) if flight.packets is not None else iter(())
 
 
 def _packets(flight: LoggedFlight, place: Place) -> Iterator[Moment]:
