@@ -23,7 +23,7 @@ from edge.transport.inbox import open_inbox, payload_view
 from edge.transport.messages import Kind
 from edge.transport.sensors import decode_frame, newest_window
 from edge.transport.wire import Header, Reason, Stamp, decode_message, encode_array, encode_bytes
-from models.preprocess import preprocess
+from models.preprocess import Scratch, preprocess
 from models.spec import IqRecipe
 
 PARTS = ("transport", "preprocess", "infer", "fuse")
@@ -45,6 +45,7 @@ class FloorMeter:
         self._branch = engines.branches[feed.modality.name]
         self._fusion = engines.fusion
         self._feed = feed
+        self._scratch = Scratch()
         self._inbox = self._stack.enter_context(open_inbox(feed.bare_stream))
         messages = Messages(feed)
         self._messages = [_decoded(feed, messages.at(n)) for n in range(2)]
@@ -113,7 +114,7 @@ class FloorMeter:
             if isinstance(frame, Reason):
                 return
             data = frame
-        preprocess(data, recipe, self._branch.inputs["input"][0])
+        preprocess(data, recipe, self._branch.inputs["input"][0], self._scratch)
 
     def _repeat(self, part: str, work: Callable[[int], object], seconds: float) -> None:
         """Time a piece of work back to back; the first runs only bring caches up to speed."""
