@@ -104,7 +104,7 @@ def _read(path: Path, data: mmap.mmap) -> LoggedFlight:
         if not last_us - _REORDERED_US <= time_us:
             counts["frames whose time goes back"] += 1
             continue
-        if time_us - last_us > _MAX_GAP_US and not (next_us is None or 0 <= next_us - time_us <= _MAX_GAP_US):
+        if _is_leap(last_us, time_us, next_us):
             counts["frames of a wrong time"] += 1
             continue
         last_us = max(last_us, time_us)
@@ -116,6 +116,15 @@ def _read(path: Path, data: mmap.mmap) -> LoggedFlight:
     if not index:
         raise RecordingError(f"{path}: not one frame with a time that can be true: download it again")
     return _flight(path, track, index, times_us, counts)
+
+
+def _is_leap(last_us: int, time_us: int, next_us: int | None) -> bool:
+    """Say whether a time lies ahead of the one that follows, or far ahead of the last without one that agrees."""
+    if next_us is None:
+        return bool(last_us) and time_us - last_us > _MAX_GAP_US
+    if last_us <= next_us < time_us - _REORDERED_US:
+        return True
+    return time_us - last_us > _MAX_GAP_US and not 0 <= next_us - time_us <= _MAX_GAP_US
 
 
 def _flight(
