@@ -9,10 +9,12 @@ import zstandard
 from mcap.writer import Writer
 from recorded import PERIOD_NS, START_NS, chunks_of, iq_message, opened, with_chunk, write_flight
 
+from edge.cli import main
+from edge.recording import channels
 from edge.recording.checksums import combined
 from edge.recording.reader import open_recording
 from edge.recording.writer import RecordingWriter
-from edge.transport.messages import Truth
+from edge.transport.messages import Kind, Truth
 from models.errors import RecordingError
 
 OURS = {"format": "1", "utc_offset_ns": "0", "kind": "IQ", "stream": "radio"}
@@ -122,3 +124,30 @@ def test_checksum_of_two_stretches_is_that_of_the_whole(lengths: tuple[int, int]
     first, second = (bytes(range(256)) * (length // 256 + 1) for length in lengths)
     first, second = first[: lengths[0]], second[: lengths[1]]
     assert combined(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(first + second)
+
+
+@pytest.mark.parametrize("data", [b'{"label": "\xff\xfe"}', b"[" * 100_000, b"\xff"], ids=["text", "depth", "byte"])
+def test_message_that_is_no_message_is_one_kind_of_error(data: bytes) -> None:
+    for kind in (Kind.TRUTH, Kind.POSE, Kind.CLASSIFICATION, Kind.STATUS):
+        with pytest.raises(RecordingError, match="not what its schema says"):
+            channels.decode_message(kind, memoryview(data))
+    with pytest.raises(RecordingError, match="not what its schema says"):
+        channels.decode_sensor(Kind.ENCODED_FRAME, memoryview(data), version=1)
+
+
+def test_message_that_cannot_be_put_on_another_clock_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "odd.mcap").open("wb") as file:
+        writer = Writer(file)
+        writer.start()
+        about = {"format": "2", "utc_offset_ns": "0", "kind": "TRUTH", "stream": ""}
+        channel = writer.register_channel("/truth", "json", writer.register_schema("uav.Truth", "", b""), about)
+        for number, data in enumerate((b'{"capture_ns": 1, "class_id": 0, "label": "a"}', b"{}")):
+            writer.add_message(channel, log_time=number, data=data, publish_time=0, sequence=number)
+        writer.finish()
+    command = ["recording", "merge", str(tmp_path / "out.mcap"), str(tmp_path / "odd.mcap")]
+    assert main([*command, "--clock-offset", "odd=1"]) == 1
+    assert "truth: 1 messages hold nothing usable: left out" in capsys.readouterr().out
+    assert open_recording(tmp_path / "out.mcap").event_count == 1
+    assert main(command) == 0  # as they are, they can be copied

@@ -118,3 +118,13 @@ def test_only_a_class_is_an_answer() -> None:
 def test_every_kind_has_one_row_in_the_topic_table() -> None:
     assert set(TOPICS) == set(Kind)
     assert all(TOPICS[kind].kind == kind for kind in Kind)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [pack(Truth(capture_ns=1, class_id=0, label="lake")).replace(b"lake", b"\xff\xfe\xfd\xfc"), b"\x91" * 100_000],
+    ids=["text that is none", "endless depth"],
+)
+def test_what_the_decoder_does_not_call_its_own_error_is_refused_as_well(data: bytes) -> None:
+    with pytest.raises(InputError, match="not a Truth"):
+        unpack(data, Truth)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from edge.commands.recording_inputs import add_topics, exit_code, open_shown, print_lost, seconds, written_json
+from edge.commands.recording_inputs import add_topics, open_shown, seconds, tell
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,6 @@ def run(args: argparse.Namespace) -> int:
     """Copy the part; exit 1 when the recording was damaged, wherever that was."""
     from edge.operations.progress import progress_bar
     from edge.recording.copying import Source, copy
-    from models.command_line import print_json
     from models.errors import ConfigError
 
     recording = open_shown(args.recording)
@@ -34,9 +33,5 @@ def run(args: argparse.Namespace) -> int:
     if not count and not (args.topics or set()) - set(recording.streams):
         raise ConfigError(f"{args.recording}: nothing in this part: it lasts {recording.duration_ns / 1e9:.3f} s")
     with progress_bar("cutting", count) as watch:
-        written = copy(args.out, [source], streams=args.topics, watch=watch)
-    print_lost(recording)
-    print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
-    if args.json:
-        print_json(written_json(args.out, written, [recording]))
-    return exit_code([recording])
+        copied = copy(args.out, [source], streams=args.topics, watch=watch)
+    return tell(args, copied, [recording])

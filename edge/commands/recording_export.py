@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from edge.commands.recording_inputs import add_topics, exit_code, open_shown, print_lost, written_json
+from edge.commands.recording_inputs import add_topics, open_shown, tell
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,18 +20,10 @@ def run(args: argparse.Namespace) -> int:
     """Export; exit 1 when the recording was damaged, or messages were unusable."""
     from edge.operations.progress import progress_bar
     from edge.recording.exports.flight import Wishes, export
-    from models.command_line import print_json
 
     recording = open_shown(args.recording)
     wishes = Wishes(streams=args.topics, table_format=args.tables, is_video=args.video)
     count = recording.count(args.topics)
     with progress_bar("exporting", count) as watch:
         done = export(recording, args.out, wishes, watch)
-    print_lost(recording)
-    print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in done.written.items()))
-    for stream, number in done.skipped.items():
-        print(f"{stream}: {number} messages hold nothing usable: left out")
-    if args.json:
-        told = written_json(args.out, dict(done.written), [recording])
-        print_json({**told, "skipped": dict(done.skipped)})
-    return 1 if done.skipped else exit_code([recording])
+    return tell(args, done, [recording])

@@ -2,9 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge.recording.copying import Copied
+    from edge.recording.exports.flight import Exported
     from edge.recording.reader import Recording
 
 MAX_SECONDS = 3e8
@@ -45,17 +47,21 @@ def print_lost(recording: "Recording") -> None:
             print(f"{recording.path}: {line}")
 
 
-def written_json(out: Path, written: dict[str, int], recordings: "list[Recording]") -> dict[str, Any]:
-    """Return what was written, and how damaged its origins were, as values for JSON."""
+def tell(args: argparse.Namespace, done: "Copied | Exported", recordings: "list[Recording]") -> int:
+    """Print what was written to `args.out`, what was left out and lost before; return 1 if anything was, else 0."""
     from edge.recording.damage_text import damage_json
+    from models.command_line import print_json
 
-    damage = {str(recording.path): damage_json(recording) for recording in recordings}
-    return {"path": str(out), "messages": written, "damage": damage}
-
-
-def exit_code(recordings: "list[Recording]") -> int:
-    """Return 1 where something was lost before we came."""
-    return int(any(recording.damage.is_damaged for recording in recordings))
+    for recording in recordings:
+        print_lost(recording)
+    for stream, count in done.skipped.items():
+        print(f"{stream}: {count} messages hold nothing usable: left out")
+    print(f"{args.out}: " + (", ".join(f"{count} {name}" for name, count in done.written.items()) or "nothing"))
+    if args.json:
+        damage = {str(recording.path): damage_json(recording) for recording in recordings}
+        counts = {"messages": dict(done.written), "skipped": dict(done.skipped)}
+        print_json({"path": str(args.out), **counts, "damage": damage})
+    return int(bool(done.skipped) or any(recording.damage.is_damaged for recording in recordings))
 
 
 def seconds(text: str) -> float:

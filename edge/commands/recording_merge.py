@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from edge.commands.recording_inputs import add_topics, exit_code, open_shown, print_lost, seconds, written_json
+from edge.commands.recording_inputs import add_topics, open_shown, seconds, tell
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +25,14 @@ def run(args: argparse.Namespace) -> int:
     """Merge; exit 1 when one of the recordings was damaged."""
     from edge.operations.progress import progress_bar
     from edge.recording.copying import Source, copy
-    from models.command_line import print_json
 
     offsets = _offsets(args)
     sources = [
         Source(recording=open_shown(path), clock_offset_ns=offsets.get(path.stem, 0)) for path in args.recordings
     ]
-    recordings = [source.recording for source in sources]
     with progress_bar("merging", sum(source.count(args.topics) for source in sources)) as watch:
-        written = copy(args.out, sources, streams=args.topics, watch=watch)
-    for recording in recordings:
-        print_lost(recording)
-    print(f"{args.out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
-    if args.json:
-        print_json(written_json(args.out, written, recordings))
-    return exit_code(recordings)
+        copied = copy(args.out, sources, streams=args.topics, watch=watch)
+    return tell(args, copied, [source.recording for source in sources])
 
 
 def _offsets(args: argparse.Namespace) -> dict[str, int]:

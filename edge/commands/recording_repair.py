@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from edge.commands.recording_inputs import open_shown, print_lost, written_json
+from edge.commands.recording_inputs import open_shown, tell
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +17,10 @@ def run(args: argparse.Namespace) -> int:
     """Save what can be read, and say what is lost."""
     from edge.operations.progress import progress_bar
     from edge.recording.copying import Source, copy
-    from models.command_line import print_json
 
     recording = open_shown(args.recording)
     metadata = {"repaired": str(recording.damage)} if recording.damage.is_damaged else {}
     with progress_bar("saving", recording.event_count) as watch:
-        written = copy(args.out, [Source(recording=recording)], metadata=metadata, watch=watch)
-    print_lost(recording)
-    print(f"{args.out}: {sum(written.values())} messages saved")
-    if args.json:
-        print_json(written_json(args.out, written, [recording]))
+        copied = copy(args.out, [Source(recording=recording)], metadata=metadata, watch=watch)
+    tell(args, copied, [recording])
     return 0

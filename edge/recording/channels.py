@@ -180,7 +180,7 @@ def _decode_image(kind: Kind, data: memoryview, version: int) -> tuple[bytes, by
         if version > 1:
             return decode_image(kind, data)
         image = _OLD_IMAGE_DECODER.decode(data)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordingError(f"{kind.name} message is not what its schema says ({error})") from error
     return image.header, image.data
 
@@ -188,7 +188,7 @@ def _decode_image(kind: Kind, data: memoryview, version: int) -> tuple[bytes, by
 def _decode(kind: Kind, data: memoryview) -> Any:
     try:
         return _DECODERS[kind].decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
         raise RecordingError(f"{kind.name} message is not what its schema says ({error})") from error
 
 

@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.recording import channels
@@ -12,7 +12,7 @@ from edge.recording.disk import replacing
 from edge.recording.reader import Recording, Stored
 from edge.recording.shifting import shifted
 from edge.recording.writer import RecordingWriter
-from models.errors import ConfigError
+from models.errors import ConfigError, RecordingError
 
 OVERLAP_NS = 100_000_000
 """By so much the parts of one flight may overlap: its threads change files one after the other."""
@@ -39,6 +39,15 @@ class Source:
         return self.recording.stored(streams, self.begin_ns, self.end_ns)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copied:
+    """What became of the messages, by stream."""
+
+    written: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    """They had to be put on another clock, and are not what their channel says."""
+
+
 def copy(
     out: Path,
     sources: Sequence[Source],
@@ -46,22 +55,22 @@ def copy(
     streams: Collection[str] | None = None,
     metadata: dict[str, str] | None = None,
     watch: Callable[[int], None] = lambda _: None,
-) -> dict[str, int]:
-    """Write one recording from others, on the clock of the first; return the number of messages by stream.
+) -> Copied:
+    """Write one recording from others, on the clock of the first; return what was written.
 
     Args:
         out: file to write; replaced only when complete.
         sources: what it is made of.
         streams: what is copied, by name; None: everything.
         metadata: texts to add to those of the sources.
-        watch: told how many messages are written.
+        watch: told how many messages are done.
     Raises:
         ConfigError: no source has such a stream, or two have the same one at the same time.
-        RecordingError: a message cannot be read, or the file not be written.
+        RecordingError: the file cannot be written.
     """
     _check(sources, streams)
     utc_offset_ns = sources[0].recording.utc_offset_ns
-    written: Counter[str] = Counter()
+    copied = Copied()
     every = {name: summary.every for source in reversed(sources) for name, summary in source.recording.streams.items()}
     with (
         replacing(out) as temporary,
@@ -72,11 +81,21 @@ def copy(
         for name, data in _attachments(sources).items():
             writer.attach(name, "application/octet-stream", data)
         parts = [zip(source.stored(streams), itertools.repeat(source)) for source in sources]
-        for stored, source in heapq.merge(*parts, key=_time):
-            writer.write_stored(shifted(stored, source.clock_offset_ns, utc_offset_ns))
-            written[stored.channel.stream] += 1
-            watch(written.total())
-    return dict(written)
+        for done, (stored, source) in enumerate(heapq.merge(*parts, key=_time), 1):
+            moved = _moved(stored, source, utc_offset_ns)
+            if moved is not None:
+                writer.write_stored(moved)
+            (copied.skipped if moved is None else copied.written)[stored.channel.stream] += 1
+            watch(done)
+    return copied
+
+
+def _moved(stored: Stored, source: Source, utc_offset_ns: int) -> Stored | None:
+    """Return a message as it is written, None where it is none."""
+    try:
+        return shifted(stored, source.clock_offset_ns, utc_offset_ns)
+    except RecordingError:
+        return None
 
 
 def _time(part: tuple[Stored, Source]) -> int:

@@ -248,6 +248,6 @@ def unpack(payload: bytes | memoryview, into: type[M]) -> M:
     """
     try:
         message: M = _DECODERS[into].decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is no UTF-8
         raise InputError(f"not a {into.__name__}: {error}") from error
     return message

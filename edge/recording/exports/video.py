@@ -11,8 +11,8 @@ from models.errors import DeviceError, RecordingError
 from models.preprocess import opencv
 
 CODEC = "mp4v"
-DEFAULT_FPS = 25.0
-"""Of a video of one frame."""
+DEFAULT_FPS, MIN_FPS, MAX_FPS = 25.0, 0.1, 1000.0
+"""Of a video of one frame, or of a rate that no video has."""
 
 
 def write_video(task: Task) -> None:
@@ -46,7 +46,8 @@ def write_video(task: Task) -> None:
 
 def _open(task: Task, path: str, width: int, height: int) -> Any:
     cv2 = opencv()
-    fps = task.recording.streams[task.stream].rate_hz or DEFAULT_FPS
+    rate_hz = task.recording.streams[task.stream].rate_hz
+    fps = rate_hz if MIN_FPS <= rate_hz <= MAX_FPS else DEFAULT_FPS
     video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*CODEC), fps, (width, height))
     if not video.isOpened():
         raise DeviceError(f"OpenCV cannot write {CODEC} of {width} x {height}: export images instead")
