@@ -161,6 +161,23 @@ def test_images_at_the_times_of_a_table(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1 left out (no time)" in _told(capsys)["origins"]["camera"]
 
 
+def test_what_was_exported_is_imported_again_at_the_same_times(tmp_path: Path) -> None:
+    radio = _sigmf(tmp_path, "radio", utc_text((UTC_S + 2) * NS))
+    images = _images(tmp_path, f"{UTC_S + 3}.5.png", f"{UTC_S + 4}.png")
+    sources = ["--sigmf", radio, "--images", images, "--times", "names", "--pose", _tlog(tmp_path), "--align", "utc"]
+    first, _ = _import(tmp_path, *sources)
+    out = tmp_path / "exported"
+    assert main(["recording", "export", str(tmp_path / "out.mcap"), str(out)]) == 0
+    again = ["--sigmf", out / "radio.sigmf-meta", "--images", out / "camera", "--times", out / "camera.csv"]
+    second, _ = _import(tmp_path, *again, "--pose", out / "pose.csv", "--align", "utc")
+    assert second.metadata["utc_offset_ns"] == first.metadata["utc_offset_ns"]
+    for name in ("radio", "camera", "pose"):
+        spans = [
+            (one.streams[name].count, one.streams[name].first_ns, one.streams[name].last_ns) for one in (first, second)
+        ]
+        assert spans[0] == spans[1]
+
+
 def test_a_video_that_ends_early_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2 = pytest.importorskip("cv2")
     path = tmp_path / "clip.avi"

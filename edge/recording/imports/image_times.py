@@ -1,7 +1,7 @@
 """When each image of a folder was taken: by its name, by its EXIF, or by a table."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from edge.recording.imports.exif import MAX_HEAD_BYTES, exif_utc
 from edge.recording.imports.table import TIME_COLUMNS, read_table
@@ -60,5 +60,5 @@ def _read_times(path: Path) -> dict[str, int]:
             raise RecordingError(
                 f"{path}: line {line}: {text[:40]!r} is no time: expected such as 2026-01-31T14:25:30.25Z"
             )
-        times[table.cell(row, file_column)] = time_ns
+        times[PurePath(table.cell(row, file_column)).name] = time_ns
     return times
