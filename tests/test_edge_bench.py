@@ -141,13 +141,15 @@ def test_a_closed_loop_sends_one_message_for_each_answer(tmp_path) -> None:
     with Publisher(results) as publisher, Feeder((feed,), results) as feeder, Subscriber(feed.endpoint) as inbox:
         await_idle(feeder)
         feeder.start(Closed(names=("one",), seconds=30.0, most=3))
-        received = 0
+        received, begun_ns = 0, []
         while feeder.is_busy:
             if inbox.receive(20) is not None:
                 received += 1
+                begun_ns.append(time.monotonic_ns())
                 publisher.send(answer(received))
     assert feeder.last.messages == {"one": received}
     assert received >= 4, "three turns, and at least one to join"
+    assert begun_ns[0] < feeder.last.begun_ns < begun_ns[-1]
 
 
 def answer(sequence: int) -> Any:

@@ -35,6 +35,8 @@ def test_a_report_is_no_worse_than_itself() -> None:
         ({"latencies": (latency(from_send=spread([2.2] * 900 + [9.0] * 100)),)}, "image paced: p99 over p50"),
         ({"latencies": (latency(from_send=spread([3.0] * 1000)),)}, "image paced: p50, ms"),
         ({"latencies": (latency(fused_share=0.8),)}, "image paced: share fused"),
+        ({"latencies": (latency(fused_share=0.0),)}, "image paced: share fused"),
+        ({"latencies": (latency(cpu_ms_per_result=1.3),)}, "image paced: CPU ms a result"),
         ({"overloads": (overload(throughput_share=0.8),)}, "image overload x 3: share of the maximum"),
         ({"overloads": (overload(age_share=1.3),)}, "image overload x 3: age over its limit"),
         ({"overloads": (overload(rss_end_mib=90.0),)}, "image overload x 3: growth of memory"),

@@ -131,10 +131,13 @@ def _of_latency(one: Latency) -> Iterator[Figure]:
         yield _ratio(f"{name}: ratio to the floor", one.ratio)
     if sent.p50 and sent.p99 is not None:
         yield Figure(name=f"{name}: p99 over p50", value=sent.p99 / sent.p50, better="lower", tolerance=TAIL)
-    if one.fused_share:
+    if one.fused_share is not None:
         yield Figure(name=f"{name}: share fused", value=one.fused_share, better="higher", tolerance=SHARE)
     if sent.p50 is not None:
         yield Figure(name=f"{name}: p50, ms", value=sent.p50, better="lower", tolerance=TIME, is_time=True)
+    for what, cost in (("CPU ms a result", one.cpu_ms_per_result), ("J a result", one.joules_per_result)):
+        if cost is not None:
+            yield Figure(name=f"{name}: {what}", value=cost, better="lower", tolerance=TIME, is_time=True)
 
 
 def _ratio(name: str, ratio: Ratio) -> Figure:

@@ -101,6 +101,8 @@ class Sent:
 
     messages: dict[str, int] = field(default_factory=dict)
     """By feed."""
+    begun_ns: int = 0
+    """When measuring began; a closed loop first sends single messages until it hears answers."""
     seconds: float = 0.0
     unanswered: int = 0
     """Closed loop: turns without an answer within a second."""

@@ -48,7 +48,7 @@ class Turn:
     order: Open | Closed
     sent: Sent
     answers: Sequence[Classification]
-    """Those that a message caused."""
+    """Those that a message caused since measuring began."""
     cpu_s: float
     """Of the pipeline's process."""
     joules: float | None
@@ -143,7 +143,9 @@ class Rig:
         if not (isinstance(order, Open) and order.is_bare):
             for name, count in self.feeder.last.messages.items():
                 self.sent[self.feeds[name].modality.name] += count
-        answers = [answer for answer in self._observer.answers if "total" in answer.latency_ms]
+        begun_ns = self.feeder.last.begun_ns
+        caused = (answer for answer in self._observer.answers if "total" in answer.latency_ms)
+        answers = [answer for answer in caused if answer.answer_ns >= begun_ns]
         joules = energy.total_j if energy is not None else None
         return Turn(order=order, sent=self.feeder.last, answers=answers, cpu_s=cpu_s, joules=joules)
 

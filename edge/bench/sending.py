@@ -61,7 +61,8 @@ class Sender:
             name = min(due_ns, key=due_ns.__getitem__)
             now_due_ns = due_ns[name]
             if now_due_ns >= end_ns and all(counts.values()):
-                return Sent(messages=counts, seconds=max((pacer.now_ns() - start_ns) / 1e9, order.seconds))
+                seconds = max((pacer.now_ns() - start_ns) / 1e9, order.seconds)
+                return Sent(messages=counts, begun_ns=start_ns, seconds=seconds)
             self._streams[name].capture(order.samples, is_bare=order.is_bare)
             pacer.wait_until(now_due_ns)
             self._streams[name].send(now_due_ns, is_bare=order.is_bare)
@@ -87,7 +88,12 @@ class Sender:
             seconds = (time.monotonic_ns() - started_ns) / 1e9
             while waiting and _await_answer(results, _ANSWER_TIMEOUT_MS):
                 waiting -= 1
-        return Sent(messages=dict.fromkeys(order.names, turns), seconds=seconds, unanswered=unanswered + waiting)
+        return Sent(
+            messages=dict.fromkeys(order.names, turns),
+            begun_ns=started_ns,
+            seconds=seconds,
+            unanswered=unanswered + waiting,
+        )
 
     def _send_turn(self, order: Closed) -> None:
         for name in order.names:
