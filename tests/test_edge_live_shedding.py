@@ -34,6 +34,23 @@ def test_frames_are_left_out_while_the_board_is_hot_and_everybody_is_told(tmp_pa
     assert {record.levelno for record in caplog.records if "shedding" in record.getMessage()} == {logging.WARNING}
 
 
+def test_nothing_is_rehearsed_while_the_board_is_hot(tmp_path, monkeypatch):
+    heat: list[str] = [WHY]
+    rig = LiveRig(tmp_path, {"radio": "iq", "camera": "image"}, heat=lambda: heat[0] if heat else "")
+    rig.feed(lambda rig: rig.statuses[-1].load.level > 0)
+    rehearsed: list[str] = []
+    for name, branch in rig.pipeline._branches.items():
+        monkeypatch.setattr(branch, "rehearse", lambda name=name: rehearsed.append(name))
+    rig.pipeline._practise("radio")
+    assert rehearsed == []
+    heat.clear()
+    rig.feed(lambda rig: rig.statuses[-1].load.level == 0)
+    rig.pipeline._practise("radio")
+    assert rehearsed == ["radio"]
+    rig.end()
+    rig.close()
+
+
 def test_a_deployment_that_forbids_it_sheds_nothing_on_a_hot_board(tmp_path):
     rig = LiveRig(tmp_path, {"radio": "iq", "camera": "image"}, heat=lambda: WHY, shedding="off")
     told = len(rig.statuses)

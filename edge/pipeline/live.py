@@ -164,7 +164,10 @@ class LivePipeline:
             self._scheduler.receive(stream, message, now_ns)
 
     def _practise(self, stream: str) -> None:
-        """Compute what the stream's last message made the pipeline compute, to no effect."""
+        """Compute what the stream's last message made the pipeline compute, to no effect; not while load is shed."""
+        with self._lock:
+            if self._scheduler.load.level:
+                return
         self._branches[stream].rehearse()
         if self._last is None or not self._publishing.acquire(blocking=False):
             return
