@@ -28,6 +28,11 @@ def test_random_faults_break_no_promise(block):
     assert not broken, [random_faults.command(seed, random_faults.shortened(seed)) for seed in broken]
 
 
+def test_where_nothing_is_answered_the_next_status_tells_of_a_fault():
+    """A camera gets stuck while the radio is off, and the last answer holds for a second."""
+    assert random_faults.broken(5283) == []
+
+
 @pytest.mark.slow
 def test_many_random_faults_break_no_promise():
     assert random_faults.main(["200", "--first", "100000"]) == 0

@@ -124,7 +124,7 @@ class Judge:
 
     def _judge_seen(self, trouble: Trouble) -> None:
         self._verdicts["I3"].judged += 1
-        if trouble.is_seen_in_time():
+        if trouble.is_seen_in_time(self._last_ns):
             return
         at_ns = trouble.hidden_ns or trouble.start_ns + SEEN_WITHIN_NS
         used = f"{trouble.stream} is used" if trouble.hidden_ns else "neither answer nor status says so"

@@ -69,11 +69,16 @@ class Trouble:
         elif status.time_ns > self.end_ns and stream.state == LIVE:
             self.used_ns = self.used_ns or status.time_ns
 
-    def is_seen_in_time(self) -> bool:
-        """Say whether it was seen soon, in an answer, or, of one stream among several, in a status."""
-        if self.hidden_ns is not None or self.seen_ns is None:
+    def is_seen_in_time(self, until_ns: int) -> bool:
+        """Say whether no answer used the stream for too long, and the next answer or status told of it.
+
+        Args:
+            until_ns: the flight's end; a trouble too short for a status need not be seen where nothing is answered.
+        """
+        if self.hidden_ns is not None:
             return False
-        return self.seen_ns - self.start_ns <= _may_take_ns(self.is_alone)
+        seen_ns = self.seen_ns if self.seen_ns is not None else min(self.end_ns, until_ns)
+        return seen_ns - self.start_ns <= SEEN_WITHIN_NS + STATUS_LATE_NS
 
     def is_used_in_time(self) -> bool:
         """Say whether the stream was used again soon after the end."""
@@ -135,15 +140,10 @@ def _trouble(what: str, stream: str, streams: Mapping[str, str], start_ns: int, 
         modality=streams[stream],
         start_ns=start_ns,
         end_ns=end_ns,
-        is_shown=end_ns - start_ns > _may_take_ns(is_alone),
+        is_shown=end_ns - start_ns > (SEEN_WITHIN_NS if is_alone else SEEN_WITHIN_NS + STATUS_LATE_NS),
         is_over=True,
         is_alone=is_alone,
     )
-
-
-def _may_take_ns(is_alone: bool) -> int:
-    """Return when a trouble must have been seen at the latest: in an answer, or in the status after it."""
-    return SEEN_WITHIN_NS if is_alone else SEEN_WITHIN_NS + STATUS_LATE_NS
 
 
 def _span(fault: Fault, begin_ns: int, rate: float) -> tuple[int, float]:
