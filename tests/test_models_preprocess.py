@@ -238,3 +238,8 @@ def test_a_scratch_changes_nothing_and_forgets_frames_of_ever_new_sizes():
         np.testing.assert_array_equal(fresh, kept)
     assert len(scratch._arrays) <= MOST_SHAPES
     assert scratch.array(3, 4) is scratch.array(3, 4)
+
+
+def test_opencv_has_one_thread_whatever_others_told_it() -> None:
+    opencv().setNumThreads(3)
+    assert opencv().getNumThreads() == 1
