@@ -14,7 +14,7 @@ from edge.clock import VirtualClock
 from edge.config import PipelineConfig, StreamConfig
 from edge.pipeline.alignment import Feature
 from edge.pipeline.branch import Branch
-from edge.pipeline.framing import TIME_TOLERANCE_NS, Framing, Gathered
+from edge.pipeline.framing import HOST_TOLERANCE_NS, TIME_TOLERANCE_NS, Framing, Gathered
 from edge.pipeline.scheduler import Scheduler
 from edge.transport.messages import Kind
 from edge.transport.ring import MIN_SLOTS, Loan, RingReader, RingWriter
@@ -152,6 +152,15 @@ def test_times_of_the_host_may_jitter() -> None:
     window = frames.gather(*radio.message(40, flags=FLAG_HOST_TIME, capture_ns=late_ns))
     assert first_and_last(window) == (16, 79)
     assert window[0].capture_ns == late_ns - (WINDOW - 40) * 1000
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_source_with_times_of_the_host_that_paused_begins_a_new_window(sign: int) -> None:
+    radio, frames = Radio(), framing()
+    frames.gather(*radio.message(40, flags=FLAG_HOST_TIME))
+    later_ns = START_NS + 40_000 + sign * (HOST_TOLERANCE_NS + 1)
+    fate = frames.gather(*radio.message(40, flags=FLAG_HOST_TIME, capture_ns=later_ns))[1]
+    assert fate is Gathered.RESTARTED
 
 
 def test_sequence_numbers_may_wrap() -> None:

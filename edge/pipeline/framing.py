@@ -11,8 +11,10 @@ from edge.transport.wire import FLAG_CRC, FLAG_HOST_TIME, FLAG_RING, Header
 from models.spec import IqRecipe
 
 TIME_TOLERANCE_NS = 1_000_000
-"""Messages that follow each other by their numbers are this close by their capture times, too, unless those are the
-host's, which jitter."""
+"""Messages that follow each other by their numbers are this close by their capture times, too."""
+HOST_TOLERANCE_NS = 250_000_000
+"""The same for times of the host, which jitter by as long as a busy board holds a process up. A source that paused for
+longer goes on with samples of another moment, which the old ones would make stale."""
 BLOCK_WINDOWS = 4
 """A row holds as many windows, so that at most a third of the samples move again to the start of the next row."""
 _SEQUENCE_SPAN = 1 << 32
@@ -86,7 +88,8 @@ class Framing:
         if header.centre_hz != last.centre_hz:
             return False
         expected_ns = last.capture_ns + round(last.dim0 / last.sample_rate_hz * _NS_PER_S)
-        return bool(header.flags & FLAG_HOST_TIME) or abs(header.capture_ns - expected_ns) <= TIME_TOLERANCE_NS
+        tolerance_ns = HOST_TOLERANCE_NS if header.flags & FLAG_HOST_TIME else TIME_TOLERANCE_NS
+        return abs(header.capture_ns - expected_ns) <= tolerance_ns
 
     def _begin(self, header: Header) -> None:
         """Forget what was kept, and make room for samples of another type."""
