@@ -1,13 +1,16 @@
 """The most that can be answered, and what counts as kept up under more than that."""
 
+import io
 from types import SimpleNamespace
 
 import msgspec
 import pytest
-from benched import classification, ledger
+from benched import classification, ledger, overload, report
+from rich.console import Console
 
 from edge.bench.feed import Closed, Open, Sent
 from edge.bench.rig import Turn
+from edge.bench.text import print_bench
 from edge.bench.throughput import measure_offline, measure_overload
 
 CLOSED_PER_S = 100.0
@@ -72,3 +75,11 @@ def test_a_time_without_answers_is_throughput_that_is_missing(answering: float, 
     found = measure_overload(FakeRig(answering), "image", 3.0, MOST_PER_S, 60.0)
     assert found.throughput_share == pytest.approx(share, rel=0.01)
     assert found.is_exact
+
+
+def test_the_table_tells_what_share_of_the_most_was_answered() -> None:
+    text = io.StringIO()
+    load = overload(throughput_share=0.87)
+    print_bench(report(overloads=(load,)), Console(file=text, width=200))
+    row = next(line for line in text.getvalue().splitlines() if "image x3" in line)
+    assert "0.87" in row

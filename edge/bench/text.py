@@ -139,7 +139,7 @@ def _stage_table(latencies: Iterable[Latency]) -> Table:
 
 
 def _overload_table(overloads: Iterable[Overload]) -> Table:
-    heads = ("offered", "most", "results", "age p50", "p99", "share", "lost", "RSS MiB", "exact")
+    heads = ("offered", "most", "results", "of most", "age p50", "p99", "share", "lost", "RSS MiB", "exact")
     title = "overload: messages a second; age of results in ms, and its share of one period and the inference"
     table = _table(title, ("path",), heads)
     for one in overloads:
@@ -148,6 +148,7 @@ def _overload_table(overloads: Iterable[Overload]) -> Table:
             number(one.offered_per_s, 0),
             number(one.maximum_per_s, 0),
             number(one.results_per_s, 0),
+            number(one.throughput_share, 2),
             number(one.age.p50, 1),
             number(one.age.p99, 1),
             number(one.age_share, 2),
