@@ -47,6 +47,21 @@ class _PresentStderr(logging.Handler):
         print(self.format(record), file=sys.stderr, flush=True)
 
 
+def add_group(parser: argparse.ArgumentParser, commands: dict[str, tuple[str, str]]) -> None:
+    """Give a command commands of its own, each a module as `run_command_line` takes it; `run_group` runs the chosen."""
+    choices = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (path, text) in commands.items():
+        subparser = choices.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        module = importlib.import_module(path)
+        module.configure(subparser)
+        subparser.set_defaults(run_of_group=module.run)
+
+
+def run_group(args: argparse.Namespace) -> int:
+    """Run the command that was chosen from a group."""
+    return int(args.run_of_group(args))
+
+
 def run_command_line(
     program: str, about: str, commands: dict[str, tuple[str, str]], argv: Sequence[str] | None = None
 ) -> int:

@@ -1,9 +1,8 @@
 """`uav-calibrate bundle`: what becomes of a bundle after its export, until it flies."""
 
 import argparse
-import importlib
 
-from models.command_line import EXIT_CODES
+from models.command_line import add_group, run_group
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("calibration.commands.bundle_build", "a base bundle and a work folder become a new bundle"),
@@ -19,14 +18,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the commands with their arguments."""
-    choices = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (path, text) in COMMANDS.items():
-        subparser = choices.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
-        module = importlib.import_module(path)
-        module.configure(subparser)
-        subparser.set_defaults(run_bundle_command=module.run)
+    add_group(parser, COMMANDS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command that was chosen."""
-    return int(args.run_bundle_command(args))
+    return run_group(args)

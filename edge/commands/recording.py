@@ -1,9 +1,8 @@
 """`uav-edge recording`: what can be done with a recording besides flying it."""
 
 import argparse
-import importlib
 
-from models.command_line import EXIT_CODES
+from models.command_line import add_group, run_group
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("edge.commands.info", "what a recording holds, and what of it is damaged"),
@@ -17,14 +16,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the commands with their arguments."""
-    choices = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (path, text) in COMMANDS.items():
-        subparser = choices.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
-        module = importlib.import_module(path)
-        module.configure(subparser)
-        subparser.set_defaults(run_recording_command=module.run)
+    add_group(parser, COMMANDS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command that was chosen."""
-    return int(args.run_recording_command(args))
+    return run_group(args)
