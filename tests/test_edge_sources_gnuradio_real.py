@@ -153,7 +153,7 @@ def test_every_sample_of_a_push_sink_arrives_as_it_was_with_the_times_of_the_rad
     before = [n for n, at in enumerate(first) if at < 800_000]
     captured = np.array([header.capture_ns for header in headers])
     expected = first / RATE_HZ * 1e9
-    assert np.ptp((captured - expected)[before[5:]]) < 100e6
+    assert np.ptp((captured - expected)[before[5:]]) < 400e6  # of 800 ms: a busy machine may stop a process for long
     skipped = np.diff([header.sequence for header in headers])
     assert skipped.tolist() == [26 if at == 800_000 else 1 for at in first[1:]]
 
