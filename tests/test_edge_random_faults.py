@@ -33,6 +33,10 @@ def test_where_nothing_is_answered_the_next_status_tells_of_a_fault():
     assert random_faults.broken(5283) == []
 
 
+def test_a_repeated_sound_frame_may_stand_for_a_wrong_one_until_it_is_called_frozen():
+    assert random_faults.broken(100_092) == []
+
+
 @pytest.mark.slow
 def test_many_random_faults_break_no_promise():
     assert random_faults.main(["200", "--first", "100000"]) == 0

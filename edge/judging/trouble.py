@@ -100,10 +100,12 @@ def troubles_of(faults: Sequence[Fault], streams: Mapping[str, str], begin_ns: i
         windows = [_span(fault, begin_ns, rate) for fault in own]
         for fault, (start_ns, end_ns) in zip(own, windows, strict=True):
             others = [(other, span) for other, span in zip(own, windows, strict=True) if other is not fault]
-            is_alone = not any(span[0] <= end_ns and span[1] >= start_ns for _, span in others)
+            beside = {other.kind for other, span in others if span[0] <= end_ns and span[1] >= start_ns}
             after = [span for _, span in others if span[0] < end_ns + NOMINAL_WITHIN_NS and span[1] > end_ns]
             trouble = _trouble(str(fault), stream, streams, start_ns, end_ns)
-            silences = fault.kind in _SILENCING and (is_alone or fault.kind != STUCK)  # others may hide repetitions
+            # Others may hide repetitions, and a repeated sound message may stand for what others would have spoiled.
+            is_hidden = bool(beside) if fault.kind == STUCK else STUCK in beside
+            silences = fault.kind in _SILENCING and not is_hidden
             trouble.is_shown, trouble.is_over = trouble.is_shown and silences, not after
             found.append(trouble)
     return found
