@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Record until SIGTERM, Ctrl-C or the time is over; say what was recorded, and what was lost."""
+    _let_others_go_first()  # before the imports, which start threads of their own
     from edge.config import RecordingConfig, load_flight
     from edge.operations.signals import stop_on_signals
     from edge.recording.flight_facts import about_flight
@@ -31,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
     from edge.recording.recorder import Recorder
     from models.command_line import print_json
 
-    _let_others_go_first()
     stop = stop_on_signals()
     config = load_flight(args.config)
     wanted = config.recording or RecordingConfig(directory=".")
