@@ -214,7 +214,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         for part in range(3):
             _write(files, 16 * part, 16)
             files.tend()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # ZeroMQ closes those of earlier tests when it likes
 
 
 def _deployment(tmp_path: Path, bundle: Path) -> tuple[FlightConfig, Path]:
