@@ -67,7 +67,7 @@ class StreamConfig(_Config, frozen=True, kw_only=True):
     rehearse: bool = False
     """Compute once more on the last message just before the next one is due, which then finds warm caches.
 
-    A third less latency for twice the computing, where a source keeps time: see docs/benchmark.md.
+    Up to a quarter less latency for up to twice the computing, where a source keeps time: see docs/benchmark.md.
     """
 
     def __post_init__(self) -> None:
