@@ -8,7 +8,7 @@ import pytest
 from edge.cli import main
 from edge.faults.fault import parse_fault
 from edge.faults.injector import FaultPlan
-from edge.operations.replays import LiveOptions, fly_live
+from edge.operations.live_replay import LiveOptions, fly_live
 from edge.recording.reader import open_recording
 from edge.recording.synthetic import write_synthetic_flight
 from edge.sources.synthetic import SyntheticFlight

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
-from edge.operations.replays import LiveOptions, fly_live
+from edge.operations.live_replay import LiveOptions, fly_live
 from edge.recording.reader import open_recording
 from edge.recording.synthetic import write_synthetic_flight
 from edge.recording.writer import RecordingWriter

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge.cli import main
-from edge.operations.replays import LiveOptions, fly_exact, fly_live
+from edge.operations.live_replay import LiveOptions, fly_live
+from edge.operations.replays import fly_exact
 from edge.operations.report import write_report
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of

@@ -8,7 +8,7 @@ from mavlink_samples import answer
 from selfchecking import flown_as_asked
 
 from edge.backends.planned import PlanChoice
-from edge.operations.replays import LiveOptions
+from edge.operations.live_replay import LiveOptions
 from edge.selfcheck.flying import fly_on
 from edge.transport.messages import StreamAccounting
 from models.bundle import Bundle, open_bundle, shipped_bundle

@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Synthesize a flight, replay it in real time through all processes, receive it by MAVLink, and report."""
     from edge.mavlink.ground import GroundStation
+    from edge.operations.live_replay import LiveOptions, fly_live
     from edge.operations.progress import progress_bar
-    from edge.operations.replays import LiveOptions, fly_live
     from edge.operations.report import write_report
     from edge.operations.summary_text import print_summary
     from edge.recording.reader import open_recording

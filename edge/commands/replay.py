@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
     from edge.faults.fault import parse_fault
     from edge.faults.injector import FaultPlan
+    from edge.operations.live_replay import LiveOptions, fly_live
     from edge.operations.progress import progress_bar
-    from edge.operations.replays import LiveOptions, fly_exact, fly_live
+    from edge.operations.replays import fly_exact
     from edge.operations.report import write_report
     from edge.operations.summary_text import print_summary
     from edge.recording.reader import open_recording

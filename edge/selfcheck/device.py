@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edge.backends.planned import PlanChoice
 from edge.operations.board import Board, read_board, throttled_between
 from edge.operations.board_power import Energy, PowerMeter
-from edge.operations.replays import fly_live
+from edge.operations.live_replay import fly_live
 from edge.selfcheck.flying import Backend, Flight, Fly, fly_on
 from edge.selfcheck.gpu import Found, Gpu, find_gpu, try_gpu
 from edge.selfcheck.line import Line, judged, line_of_error

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from edge.backends.planned import PlanChoice
 from edge.operations.board_power import Energy, PowerMeter
 from edge.operations.flown import Flown
-from edge.operations.replays import LiveOptions, fly_live
+from edge.operations.live_replay import LiveOptions, fly_live
 from edge.recording.reader import Recording, open_recording
 from edge.recording.synthetic import write_synthetic_flight
 from edge.selfcheck.line import Line, judged, line_of_error
