@@ -10,7 +10,7 @@ import pytest
 
 from edge.cli import main
 from edge.operations.live_replay import LiveOptions, fly_live
-from edge.operations.replays import fly_exact
+from edge.operations.replays import ExactOptions, fly_exact
 from edge.operations.report import write_report
 from edge.recording.reader import open_recording
 from edge.recording.replay import streams_of
@@ -133,7 +133,7 @@ def test_live_and_exact_replay_fly_the_precision_that_is_asked_for(flight, tmp_p
     recording = open_recording(flight)
     expected = {**FP32, "iq": "int8"}
     assert fly_exact(recording, bundle).summary()["precisions"] == FP32
-    exact = fly_exact(recording, bundle, precision="int8")
+    exact = fly_exact(recording, bundle, ExactOptions(precision="int8"))
     assert exact.summary()["precisions"] == expected
     write_report(tmp_path / "report.html", exact)
     assert "Graphs: iq int8, image fp32, fusion fp32" in (tmp_path / "report.html").read_text()

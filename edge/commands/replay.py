@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.faults.injector import FaultPlan
     from edge.operations.live_replay import LiveOptions, fly_live
     from edge.operations.progress import progress_bar
-    from edge.operations.replays import fly_exact
+    from edge.operations.replays import ExactOptions, fly_exact
     from edge.operations.report import write_report
     from edge.operations.summary_text import print_summary
     from edge.recording.reader import open_recording
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     started_s = time.monotonic()
     if args.exact:
         with progress_bar("replay", recording.event_count) as watch:
-            flown = fly_exact(recording, bundle, watch, args.precision, plan)
+            flown = fly_exact(recording, bundle, ExactOptions(precision=args.precision, plan=plan), watch)
     else:
         options = LiveOptions(
             rate=args.rate,

@@ -1,6 +1,7 @@
 """A recorded flight flown again exactly, on a virtual clock, and who judges it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.backends.select import PrecisionChoice
@@ -17,28 +18,38 @@ from edge.transport.truths import TruthTimeline
 from models.bundle import Bundle
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExactOptions:
+    """How to replay on a virtual clock."""
+
+    precision: PrecisionChoice = "auto"
+    """Of the graphs that fly."""
+    plan: FaultPlan = NO_FAULTS
+    """Faults that befall it."""
+
+
 def fly_exact(
     recording: Recording,
     bundle: Bundle,
+    options: ExactOptions | None = None,
     watch: Callable[[int], None] = lambda _: None,
-    precision: PrecisionChoice = "auto",
-    plan: FaultPlan = NO_FAULTS,
 ) -> Flown:
     """Replay on a virtual clock, in this thread, and judge it.
 
     Args:
         recording: the flight.
         bundle: the model to fly with.
+        options: of the graphs, and what befalls it.
         watch: told the number of events done, for a progress bar.
-        precision: of the graphs that fly.
-        plan: faults that befall it.
     Raises:
         ConfigError: the recording's streams do not fit the model, or a fault does not fit them.
         BundleError: a graph fails its self-test, or there is none of the precision.
     """
+    options = options or ExactOptions()
+    plan = options.plan
     streams = streams_of(recording, bundle.spec, Path("/nowhere"))
     check_faults(plan.faults, streams, is_live=False)
-    config = PipelineConfig(precision=precision)
+    config = PipelineConfig(precision=options.precision)
     replay = ExactReplay(bundle, streams, config, recording.start_ns)
     judge = judge_of(streams, config, plan, recording.start_ns)
     truths = TruthTimeline()
