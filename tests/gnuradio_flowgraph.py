@@ -1,7 +1,8 @@
 """A flowgraph of GNU Radio that sends numbered samples; run by the system's Python, which has GNU Radio.
 
 Sample n has I = n % 256 and Q = n // 256 % 256 minus 128 each, so that it fits every type and repeats after PERIOD.
-It says READY once its sink is bound, starts at the first line of its input, and ends at the second.
+It says READY once its sink is bound, starts at the first line of its input, and stops at the second: it then tells how
+many samples its sink took, and ends with its input.
 """
 
 import argparse
@@ -77,7 +78,8 @@ def main():
         item = TYPES[args.kind] if items == 1 else (TYPES[args.kind], items)
         chain.append(RadioTags(item, args.rate, args.retuned_at, args.overflow_at))
     sink = zeromq.push_sink if args.sink == "push" else zeromq.pub_sink
-    chain.append(sink(item_bytes, items, args.endpoint, 100, args.tags))
+    sink = sink(item_bytes, items, args.endpoint, 100, args.tags)
+    chain.append(sink)
     flowgraph.connect(*chain)
     print("READY", flush=True)
     sys.stdin.readline()
@@ -85,6 +87,8 @@ def main():
     sys.stdin.readline()
     flowgraph.stop()
     flowgraph.wait()
+    print("SENT", sink.nitems_read(0), flush=True)
+    sys.stdin.read()  # a sink that is closed drops what it has not sent yet
 
 
 main()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gnuradio_at_rate import PERIOD, PYTHON, Flowgraph, measure
 from numpy.typing import NDArray
 
 from edge.clock import SystemClock
@@ -18,9 +19,6 @@ from edge.sources.stream import Pacer, StreamSender
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_HOST_TIME, Header, Reason, as_array, decode_message
 
-PYTHON = "/usr/bin/python3"
-FLOWGRAPH = Path(__file__).with_name("gnuradio_flowgraph.py")
-PERIOD = 65_536
 RATE_HZ = 2_000_000
 BLOCK = 20_000
 TIMEOUT_S = 30.0
@@ -34,33 +32,6 @@ def _gnuradio() -> None:
         pytest.skip(f"needs GNU Radio of the system, and there is no {PYTHON}")
     if found.returncode:
         pytest.skip(f"needs GNU Radio of the system: {PYTHON} has no gnuradio (apt install gnuradio)")
-
-
-class Flowgraph:
-    """A flowgraph in a process of its own, its sink bound."""
-
-    def __init__(self, endpoint: str, *options: str) -> None:
-        command = [PYTHON, str(FLOWGRAPH), "--endpoint", endpoint, "--rate", str(RATE_HZ), *options]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip().endswith("READY")
-
-    def stop(self) -> None:
-        self._process.communicate("stop\n", timeout=TIMEOUT_S)
-
-    def start(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("start\n")
-        self._process.stdin.flush()
-
-    def __enter__(self) -> "Flowgraph":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
 
 
 class Listener:
@@ -133,7 +104,7 @@ def test_every_sample_of_a_push_sink_arrives_as_it_was_with_the_times_of_the_rad
     options = ("--sink", "push", "--tags", "--kind", kind, "--retuned-at", "500000", "--overflow-at", "800000")
     with (
         listening(tmp_path, sink="push", sample_type=kind) as listener,
-        Flowgraph(f"ipc://{tmp_path}/gnuradio", "--samples", "1000000", *options) as flowgraph,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", RATE_HZ, "--samples", "1000000", *options) as flowgraph,
     ):
         flowgraph.start()
         listener.hear(1_000_000)
@@ -161,7 +132,7 @@ def test_every_sample_of_a_push_sink_arrives_as_it_was_with_the_times_of_the_rad
 def test_what_a_pub_sink_lost_is_known_to_the_sample(tmp_path: Path) -> None:
     with (
         listening(tmp_path) as listener,
-        Flowgraph(f"ipc://{tmp_path}/gnuradio", "--sink", "pub", "--tags") as flowgraph,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", RATE_HZ, "--sink", "pub", "--tags") as flowgraph,
     ):
         flowgraph.start()
         listener.hear(2_000_000)
@@ -176,7 +147,7 @@ def test_what_a_pub_sink_lost_is_known_to_the_sample(tmp_path: Path) -> None:
 def test_without_tags_samples_come_in_their_order_with_the_times_of_the_host(tmp_path: Path) -> None:
     with (
         listening(tmp_path, tags=False, sink="push") as listener,
-        Flowgraph(f"ipc://{tmp_path}/gnuradio", "--sink", "push", "--samples", "300000") as flowgraph,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", RATE_HZ, "--sink", "push", "--samples", "300000") as flowgraph,
     ):
         flowgraph.start()
         listener.hear(300_000)
@@ -191,10 +162,17 @@ def test_a_flowgraph_that_is_started_again_goes_on_as_a_new_epoch(tmp_path: Path
     with listening(tmp_path, sink="push") as listener:
         for n in (1, 2):
             with Flowgraph(
-                f"ipc://{tmp_path}/gnuradio", "--sink", "push", "--tags", "--samples", "200000"
+                f"ipc://{tmp_path}/gnuradio", RATE_HZ, "--sink", "push", "--tags", "--samples", "200000"
             ) as flowgraph:
                 flowgraph.start()
                 listener.hear(n * 200_000)
                 flowgraph.stop()
     assert (listener.counts.restarts, listener.counts.lost, listener.counts.balanced) == (1, 0, True)
     assert len({header.epoch for header, _ in listener.messages}) == 2
+
+
+def test_sink_source_and_pipeline_agree_on_every_sample(tmp_path: Path) -> None:
+    found = measure(tmp_path, 1_000_000, 0.5, "int16")
+    assert found["agrees"] == {"sink": True, "source": True, "pipeline": True, "numbers": True}
+    assert found["sent"] > 0
+    assert found["refused"] == 0

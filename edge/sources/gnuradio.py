@@ -45,6 +45,8 @@ class SampleAccounting:
     received: int = 0
     lost: int = 0
     """Missing in the count of the sink: sent by the flowgraph, never received. Without tags nobody knows."""
+    joined_at: int = 0
+    """Offset of the first sample that ever came: the flowgraph sent those before it to nobody. Without tags 0."""
     span: int = 0
     """From the first sample's offset to the last one's, over all starts of the flowgraph."""
     lost_by_radio: int = 0
@@ -148,6 +150,8 @@ class GnuRadioStream:
             self._sender.restart()
             self.counts.restarts += 1
             self._warn(now_ns, "the flowgraph was started again")
+        else:
+            self.counts.joined_at = offset
         self._started = True
         self._spans, self._begun = self.counts.span, offset
         self._clock = SampleClock(self._source.sample_rate_hz)
@@ -234,8 +238,9 @@ def play_gnuradio(source: GnuRadioSource, rate_hz: float, sender: StreamSender, 
     stream.flush()
     counts = stream.counts
     log.info(
-        "%s: %d samples received and %d lost of %d, in %d messages, %d refused; %d lost by the radio, %d restarts",
-        *(source.endpoint, counts.received, counts.lost, counts.span, counts.messages),
+        "%s: %d samples received and %d lost of %d from number %d on, in %d messages, %d refused;"
+        " %d lost by the radio, %d restarts",
+        *(source.endpoint, counts.received, counts.lost, counts.span, counts.joined_at, counts.messages),
         *(sum(counts.rejected.values()), counts.lost_by_radio, counts.restarts),
     )
     return counts
