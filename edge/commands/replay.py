@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.commands.engines import add_engines, check_engines
 from edge.commands.precision import add_precision
+from edge.commands.replay_part import add_part, part_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR.uavb", help="the model to fly with")
     add_precision(parser)
     add_engines(parser)
+    add_part(parser)
     parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
     parser.add_argument(
         "--rate",
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     plan = FaultPlan(faults=tuple(parse_fault(text) for text in args.fault), seed=args.fault_seed)
     check_writable(args.results, args.report)
     bundle = open_bundle(args.bundle)
-    recording = open_recording(args.recording)
+    recording = part_of(open_recording(args.recording), args)
     started_s = time.monotonic()
     if args.exact:
         with progress_bar("replay", recording.event_count) as watch:

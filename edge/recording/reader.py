@@ -1,8 +1,10 @@
 """Opens recorded flights, also those that a crash or a bad disk cut short, and plays their events back in order."""
 
 import collections
+import copy
+import dataclasses
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +18,7 @@ from edge.recording.damage import Damage
 from edge.recording.identity import Channel, identify_all
 from edge.transport.messages import Kind, Message
 from edge.transport.wire import Header
-from models.errors import RecordingError
+from models.errors import ConfigError, RecordingError
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +142,44 @@ class Recording:
     def event_count(self) -> int:
         """How many events `events` yields."""
         return len(self._index)
+
+    def part(self, begin_ns: int | None, end_ns: int | None) -> "Recording":
+        """Return what was received from `begin_ns` on, before `end_ns`, as a recording; its damage is the whole file's.
+
+        Raises:
+            ConfigError: nothing was.
+        """
+        part = copy.copy(self)
+        part._index = self._rows(None, begin_ns, end_ns)
+        if not len(part._index):
+            raise ConfigError(f"{self.path}: nothing in this part: it lasts {self.duration_ns / 1e9:.3f} s")
+        held = set(np.unique(part._index[:, 1]).tolist())
+        part._channels = {number: channel for number, channel in self._channels.items() if number in held}
+        part.streams = part._summarise()
+        return part
+
+    def renamed(self, names: Mapping[str, str]) -> "Recording":
+        """Return the recording with other names of sensors' streams, by their old ones.
+
+        Raises:
+            ConfigError: there is no such stream, the name is none for a stream, or two would have the same.
+        """
+        sensors = [name for name, stream in self.streams.items() if stream.modality]
+        for old, new in names.items():
+            if old not in sensors:
+                raise ConfigError(f"{self.path}: no stream {old}: it has {', '.join(sensors) or 'none'}")
+            if not channels.is_stream_name(new):
+                raise ConfigError(f"stream {new!r}: expected {channels.STREAM_NAME_RULE}")
+        called = collections.Counter(names.get(name, name) for name in sensors)
+        for new in (new for new, count in called.items() if count > 1):
+            raise ConfigError(f"{self.path}: two streams would be called {new}: rename the other one as well")
+        other = copy.copy(self)
+        other._channels = {
+            number: dataclasses.replace(channel, stream=names.get(channel.stream, channel.stream))
+            for number, channel in self._channels.items()
+        }
+        other.streams = other._summarise()
+        return other
 
     def events(self, streams: Collection[str] | None = None) -> Iterator[Event]:
         """Yield every event, or those of some streams, ordered by time of reception, then channel, then sequence.
