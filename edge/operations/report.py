@@ -1,7 +1,5 @@
 """A flight on one page that opens offline: accuracy, timeline, weights, latency, and where every message went."""
 
-import colorsys
-import string
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.backends.select import precisions_text
+from edge.operations import report_parts as page
 from edge.operations import report_svg as svg
 from edge.operations.flown import Flown, LoadChange
 from edge.operations.report_series import (
@@ -27,15 +26,12 @@ from edge.operations.report_series import (
 )
 from edge.operations.report_svg import Ink
 from edge.transport.messages import Classification, StreamAccounting
-from models.errors import RecordingError
 
-_TEMPLATE = Path(__file__).with_name("report_page.html")
-_CLASS_COLOURS = ("#7fb2e5", "#f2b263", "#5cc0a0", "#e9a3c0", "#c3cf5a", "#b49be0", "#f0d977", "#8fd3e8")
 _MODALITY_COLOURS = ("#3f7cc4", "#e08a3c", "#4ba67c", "#a869b8")
 _REASON_COLOURS = ("#d98f5c", "#a7a3c9", "#c96f7b", "#8fa9a0", "#c9b458", "#7f9cc0")
 _STAGE_COLOURS = ("#8aa1c4", "#d9b95b", "#67b3a3", "#4474bd", "#b184c9")
 _FATE_COLOURS = ("#5aa77b", "#9fb0c0", "#e0a84a", "#c9b458", "#6fa8c9", "#d4615b", "#a68fd0")
-_PRESENT, _NOTHING = "#5aa77b", "#8d949b"
+_PRESENT = "#5aa77b"
 _LISTED_CLASSES = 24
 _LEAST_ANSWERS = 10
 """Sensors that caused fewer answers together are listed in the table of latencies, but not drawn."""
@@ -51,7 +47,7 @@ def write_report(path: Path, flown: Flown) -> None:
     answers = list(flown.answers)
     times = timeline(answers)
     names = [modality.name for modality in answers[0].modalities] if answers else []
-    sensors = [Ink(colour=_cycle(_MODALITY_COLOURS, n), text=name) for n, name in enumerate(names)]
+    sensors = [Ink(colour=page.cycle(_MODALITY_COLOURS, n), text=name) for n, name in enumerate(names)]
     sections = [
         _headline(flown, answers, times),
         _accuracy(flown, sensors),
@@ -61,15 +57,7 @@ def write_report(path: Path, flown: Flown) -> None:
         _accounting(flown.streams),
         _loads(flown.loads),
     ]
-    page = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
-    body = "\n".join(section for section in sections if section)
-    text = page.substitute(title=escape(f"{flown.title} - flight report"), body=body)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecordingError(
-            f"{path}: the report cannot be written ({error.strerror}): name a file in a folder that exists"
-        ) from error
+    page.write_page(path, f"{flown.title} - flight report", sections)
 
 
 def _headline(flown: Flown, answers: Sequence[Classification], times: Timeline) -> str:
@@ -78,37 +66,34 @@ def _headline(flown: Flown, answers: Sequence[Classification], times: Timeline) 
     accuracy = flown.summary()["accuracy"]
     messages = sum(stream.received for stream in flown.streams.values())
     facts = [
-        (_share(accuracy), "answers right"),
-        (_number(len(answers)), f"answers, {rate_hz:.1f} a second"),
+        (page.share(accuracy), "answers right"),
+        (page.number(len(answers)), f"answers, {rate_hz:.1f} a second"),
         (f"{np.median(totals):.2f} ms" if totals else "-", "median from message to answer"),
-        (_number(messages), "sensor messages received"),
+        (page.number(messages), "sensor messages received"),
     ]
-    cards = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts)
     model = (
         f"Model {flown.model or 'unknown'}, {len(flown.labels)} classes: {', '.join(flown.labels[:_LISTED_CLASSES])}"
     )
     more = ", …" if len(flown.labels) > _LISTED_CLASSES else ""
     more += f". Graphs: {precisions_text(flown.precisions)}" if flown.precisions else ""
-    return (
-        f'<header><h1>{escape(flown.title)}</h1><p class="about">{escape(model + more)}</p></header>'
-        f'<div class="facts">{cards}</div>'
-    )
+    return page.headline(flown.title, model + more, facts)
 
 
 def _accuracy(flown: Flown, sensors: Sequence[Ink]) -> str:
     summary = flown.summary()
     if summary["accuracy"] is None:
-        return _section("Accuracy", "The truth of this flight is not known, so nothing is scored.", "")
+        return page.section("Accuracy", "The truth of this flight is not known, so nothing is scored.", "")
     rows = [_measured("fused", "", summary["accuracy"], "var(--good)")]
     for sensor in sensors:
         share = summary.get(f"accuracy_{sensor.text}")
         if share is not None:
             rows.append(_measured(sensor.text, "alone", share, sensor.colour))
     note = (
-        f"Share of right answers among the {_number(summary['scored'])} whose truth is known; NO_DATA counts as wrong."
+        f"Share of right answers among the {page.number(summary['scored'])} whose truth is known; NO_DATA counts as"
+        " wrong."
         " A sensor alone is judged on the answers that it took part in."
     )
-    return _section("Accuracy", note, "".join(rows))
+    return page.section("Accuracy", note, "".join(rows))
 
 
 def _measured(name: str, what: str, share: float, colour: str) -> str:
@@ -120,51 +105,53 @@ def _measured(name: str, what: str, share: float, colour: str) -> str:
 def _timeline(flown: Flown, answers: Sequence[Classification], times: Timeline, names: Sequence[str]) -> str:
     title = "What was seen, against the truth"
     if not answers:
-        return _section(title, "There was not a single answer.", "")
+        return page.section(title, "There was not a single answer.", "")
     truths = truth_keys(answers, flown.truths)
     lanes: dict[str, list[int | None]] = {"fused": [answer.class_id for answer in answers]}
     lanes |= {f"{name} alone": alone_keys(answers, name) for name in names}
-    inks = _class_inks(flown.labels)
+    inks = page.class_inks(flown.labels)
     for key in {key for keys in (truths, *lanes.values()) for key in keys} - set(inks) - {None}:
-        inks[key] = Ink(colour=_NOTHING, text=f"class {key}")
+        inks[key] = Ink(colour=page.NOTHING, text=f"class {key}")
     rows = []
     if any(truth is not None for truth in truths):
-        rows.append(_row("<b>truth</b>", svg.strip(runs(times, truths), times.duration_s, inks, _STRIP_PX, "truth")))
+        rows.append(
+            page.row("<b>truth</b>", svg.strip(runs(times, truths), times.duration_s, inks, _STRIP_PX, "truth"))
+        )
     for name, keys in lanes.items():
         rows.append(
-            _row(f"<b>{escape(name)}</b>", svg.strip(runs(times, keys), times.duration_s, inks, _STRIP_PX, name))
+            page.row(f"<b>{escape(name)}</b>", svg.strip(runs(times, keys), times.duration_s, inks, _STRIP_PX, name))
         )
         wrong = errors(times, keys, truths)
-        rows.append(_row("", svg.marks(wrong, times.duration_s, _ERRORS_PX, f"{name} wrong"), "errors"))
-    rows.append(_row("", svg.axis(svg.ticks_of_time(times.duration_s))))
+        rows.append(page.row("", svg.marks(wrong, times.duration_s, _ERRORS_PX, f"{name} wrong"), "errors"))
+    rows.append(page.row("", svg.axis(svg.ticks_of_time(times.duration_s))))
     rows.append(svg.legend(_listed(inks, (truths, *lanes.values()))))
     note = (
         "Each lane shows one opinion over time. A red mark below a lane is where it contradicts the truth; where there"
         " are too many answers to tell them apart, it is as long as their share of wrong ones."
     )
-    return _section(title, note, "".join(rows))
+    return page.section(title, note, "".join(rows))
 
 
 def _weights(answers: Sequence[Classification], times: Timeline, sensors: Sequence[Ink]) -> str:
     if not answers:
         return ""
-    span_s, clock = times.duration_s, _row("", svg.axis(svg.ticks_of_time(times.duration_s)))
+    span_s, clock = times.duration_s, page.row("", svg.axis(svg.ticks_of_time(times.duration_s)))
     names = [sensor.text for sensor in sensors]
     weights = column_means(times, modality_values(answers, names, "weight"))
     entropies = column_means(times, modality_values(answers, names, "entropy"))
     reasons = {name: reason_keys(answers, name) for name in names}
     inks = _reason_inks(reasons.values())
     masks = [
-        _row(f"<b>{escape(name)}</b>", svg.strip(runs(times, keys), span_s, inks, _STRIP_PX, f"state of {name}"))
+        page.row(f"<b>{escape(name)}</b>", svg.strip(runs(times, keys), span_s, inks, _STRIP_PX, f"state of {name}"))
         for name, keys in reasons.items()
     ]
-    return _section(
+    return page.section(
         "Which sensor counted",
         "IEMF gives more weight to the sensor whose own answer is more certain; a sensor that is absent has none.",
         svg.legend(sensors)
-        + _row("<b>weight</b><br>share of each sensor", svg.area(*weights, span_s, sensors))
+        + page.row("<b>weight</b><br>share of each sensor", svg.area(*weights, span_s, sensors))
         + clock
-        + _row("<b>entropy</b><br>0 is certain", svg.lines(*entropies, span_s, sensors))
+        + page.row("<b>entropy</b><br>0 is certain", svg.lines(*entropies, span_s, sensors))
         + clock
         + "<h3>Present or absent, and why</h3>"
         + "".join(masks)
@@ -176,10 +163,10 @@ def _weights(answers: Sequence[Classification], times: Timeline, sensors: Sequen
 def _latency(answers: Sequence[Classification]) -> str:
     groups = latencies(answers)
     if not groups:
-        return _section("Latency", "No answer had data in it, so there is no latency.", "")
+        return page.section("Latency", "No answer had data in it, so there is no latency.", "")
     stages = [Ink(colour=colour, text=stage) for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True)]
     drawn = {name: group for name, group in groups.items() if len(group["total"]) >= _LEAST_ANSWERS} or groups
-    curves = {name: Ink(colour=_cycle(_MODALITY_COLOURS, n), text=name) for n, name in enumerate(drawn)}
+    curves = {name: Ink(colour=page.cycle(_MODALITY_COLOURS, n), text=name) for n, name in enumerate(drawn)}
     widest_ms = max(sum(float(np.median(stages_ms[stage])) for stage in STAGES) for stages_ms in drawn.values())
     waterfall = [_waterfall(name, stages_ms, widest_ms, stages) for name, stages_ms in drawn.items()]
     totals = {name: stages_ms["total"] for name, stages_ms in drawn.items()}
@@ -190,15 +177,15 @@ def _latency(answers: Sequence[Classification]) -> str:
     body = (
         svg.legend(stages)
         + "".join(waterfall)
-        + _table(
+        + page.table(
             ("sensors", "answers", "p50", "p90", "p99", "max", *(f"{stage} p50" for stage in STAGES)),
             [_latency_cells(name, stages_ms) for name, stages_ms in groups.items()],
         )
         + "<h3>How often at most how long</h3>"
         + svg.legend(curves.values())
-        + _row("<b>answers</b><br>at or below", svg.cumulative(totals, curves))
+        + page.row("<b>answers</b><br>at or below", svg.cumulative(totals, curves))
     )
-    return _section("Latency", note, body)
+    return page.section("Latency", note, body)
 
 
 def _waterfall(name: str, stages_ms: Mapping[str, NDArray[np.float64]], widest_ms: float, inks: Sequence[Ink]) -> str:
@@ -215,12 +202,12 @@ def _waterfall(name: str, stages_ms: Mapping[str, NDArray[np.float64]], widest_m
 def _latency_cells(name: str, stages_ms: Mapping[str, NDArray[np.float64]]) -> list[str]:
     totals = stages_ms["total"]
     percentiles = [f"{np.percentile(totals, q):.2f}" for q in (50, 90, 99, 100)]
-    return [name, _number(len(totals)), *percentiles, *(f"{np.median(stages_ms[stage]):.3f}" for stage in STAGES)]
+    return [name, page.number(len(totals)), *percentiles, *(f"{np.median(stages_ms[stage]):.3f}" for stage in STAGES)]
 
 
 def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     if not streams:
-        return _section("Where every message went", "The pipeline never published its accounting.", "")
+        return page.section("Where every message went", "The pipeline never published its accounting.", "")
     inks = [
         Ink(colour=colour, text=text)
         for text, colour in zip(
@@ -233,27 +220,29 @@ def _accounting(streams: Mapping[str, StreamAccounting]) -> str:
     for name, stream in streams.items():
         fates = _fates(stream)
         parts = [(n, Ink(colour=ink.colour, text=f"{ink.text} {n}")) for n, ink in zip(fates, inks, strict=True)]
-        terms = " + ".join(map(_number, fates))
+        terms = " + ".join(map(page.number, fates))
         verdict = (
             '<span class="good">✓ balanced</span>' if stream.balanced else '<span class="bad">✗ not balanced</span>'
         )
-        equation = f'<p class="equation">{_number(stream.received)} = {terms} {verdict}</p>'
-        body.append(_row(f"<b>{escape(name)}</b>", svg.bar(parts, float(max(sum(fates), stream.received))) + equation))
+        equation = f'<p class="equation">{page.number(stream.received)} = {terms} {verdict}</p>'
+        body.append(
+            page.row(f"<b>{escape(name)}</b>", svg.bar(parts, float(max(sum(fates), stream.received))) + equation)
+        )
     reasons = [
-        [name, reason, _number(count), _share(count / max(stream.received, 1))]
+        [name, reason, page.number(count), page.share(count / max(stream.received, 1))]
         for name, stream in streams.items()
         for reason, count in _drops(stream).items()
     ]
     columns = ("stream", "received", *(ink.text for ink in inks), "lost before arrival", "state at the end")
-    body.append(_table(columns, [_stream_cells(name, stream) for name, stream in streams.items()]))
-    table = _table(("stream", "reason", "messages", "of received"), reasons)
+    body.append(page.table(columns, [_stream_cells(name, stream) for name, stream in streams.items()]))
+    table = page.table(("stream", "reason", "messages", "of received"), reasons)
     body.append("<h3>Drops by reason</h3>" + (table if reasons else '<p class="about">Nothing was dropped.</p>'))
     note = (
         "received = processed + superseded + dropped late + shed + gathered + rejected + in flight, exactly, for every"
         " stream."
         " Gathered: shorter than the model's window, and joined with later ones."
     )
-    return _section("Where every message went", note, "".join(body))
+    return page.section("Where every message went", note, "".join(body))
 
 
 def _loads(loads: Sequence[LoadChange]) -> str:
@@ -261,7 +250,7 @@ def _loads(loads: Sequence[LoadChange]) -> str:
         return ""
     rows = [[f"{one.after_s:.1f} s", one.name or "nothing any more", one.why] for one in loads]
     note = "When the board could not do it all, this was left out on arrival. Times are since the first status."
-    return _section("What was shed", note, _table(("from", "shed", "why"), rows))
+    return page.section("What was shed", note, page.table(("from", "shed", "why"), rows))
 
 
 def _fates(stream: StreamAccounting) -> tuple[int, ...]:
@@ -284,56 +273,16 @@ def _drops(stream: StreamAccounting) -> dict[str, int]:
 
 def _stream_cells(name: str, stream: StreamAccounting) -> list[str]:
     counts = (stream.received, *_fates(stream), stream.lost_transport)
-    return [name, *map(_number, counts), stream.state]
-
-
-def _class_inks(labels: Sequence[str]) -> dict[Hashable, Ink]:
-    """Return how each class is painted; -1 is an absent answer."""
-    inks: dict[Hashable, Ink] = {-1: Ink(colour=_NOTHING, text="no data")}
-    for n, label in enumerate(labels):
-        if len(labels) <= len(_CLASS_COLOURS):
-            colour = _CLASS_COLOURS[n]
-        else:
-            red, green, blue = colorsys.hls_to_rgb(n * 0.618034 % 1.0, 0.62 + 0.14 * (n % 2), 0.55)
-            colour = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
-        inks[n] = Ink(colour=colour, text=label)
-    return inks
+    return [name, *map(page.number, counts), stream.state]
 
 
 def _reason_inks(lanes: Iterable[Sequence[str | None]]) -> dict[Hashable, Ink]:
     found = sorted({reason for lane in lanes for reason in lane if reason})
     inks: dict[Hashable, Ink] = {"": Ink(colour=_PRESENT, text="present")}
-    return inks | {reason: Ink(colour=_cycle(_REASON_COLOURS, n), text=reason) for n, reason in enumerate(found)}
+    return inks | {reason: Ink(colour=page.cycle(_REASON_COLOURS, n), text=reason) for n, reason in enumerate(found)}
 
 
 def _listed(inks: Mapping[Hashable, Ink], lanes: Iterable[Sequence[int | None]]) -> list[Ink]:
     """Return the inks that occur, in class order, at most _LISTED_CLASSES."""
     used = {key for lane in lanes for key in lane}
     return [ink for key, ink in inks.items() if key in used][:_LISTED_CLASSES]
-
-
-def _section(title: str, note: str, body: str) -> str:
-    return f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{body}</section>'
-
-
-def _row(label: str, drawn: str, kind: str = "") -> str:
-    """Return a picture with its label; `label` is HTML."""
-    return f'<div class="row {kind}"><div class="what">{label}</div><div>{drawn}</div></div>'
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _cycle(colours: Sequence[str], n: int) -> str:
-    return colours[n % len(colours)]
-
-
-def _share(share: float | None) -> str:
-    return f"{share:.1%}" if share is not None else "-"
-
-
-def _number(count: int) -> str:
-    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
