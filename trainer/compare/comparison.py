@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from models.errors import InputError
+from models.workers import in_processes, on_cluster
+from trainer.compare.carrying import carry_out
 from trainer.compare.plan import (
     CompareConfig,
     Run,
@@ -17,7 +19,6 @@ from trainer.compare.plan import (
     tuning_runs,
 )
 from trainer.compare.records import Record, read_record, write_record
-from trainer.compare.workers import in_processes, on_cluster
 from trainer.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -95,4 +96,6 @@ class Comparison:
 def _carried_out(tasks: Sequence[Task], workers: int, cluster: str | None) -> Iterator[Record]:
     if not tasks:
         return iter(())
-    return in_processes(tasks, min(workers, len(tasks))) if cluster is None else on_cluster(tasks, cluster)
+    if cluster is not None:
+        return on_cluster(carry_out, tasks, cluster)
+    return in_processes(carry_out, tasks, min(workers, len(tasks)))
