@@ -175,5 +175,6 @@ def test_a_live_sensor_that_fails_hides_none_of_the_others(rig, name, fault, sta
     used = streams_of(rig, 30, {name: fault})
     assert all(name not in streams for streams in used)
     assert all(modality.mask == 1.0 for answer in rig.answers[before:] for modality in answer.modalities)
-    assert {other: rig.stream(other).state for other in others} == dict.fromkeys(others, "live")
+    # A machine that stands still for a moment makes any of them late: each is live again with its next message.
+    rig.feed(lambda rig: all(rig.stream(other).state == "live" for other in others), {name: fault})
     assert {other: rig.stream(other).rejected for other in others} == rejected
