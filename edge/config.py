@@ -199,10 +199,16 @@ class GnuRadioSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="
     """pub loses samples when this machine is too busy; push holds the flowgraph up instead."""
     sample_type: Literal["complex64", "int16", "int8", "uint8"] = "complex64"
     """Item of the sink: complex, or I and Q as an item of two integers (vlen 2)."""
+    queue_ms: float = 250.0
+    """Samples of so long a time may wait for this machine; where more do, all that wait are thrown away, counted.
+
+    Of a push sink none are: it waits for them to be taken.
+    """
 
     def __post_init__(self) -> None:
         _local(self.endpoint)
         _require(self.sample_rate_hz > 0, f"sample_rate_hz is {self.sample_rate_hz}: expected above 0")
+        _require(10 <= self.queue_ms <= 10_000, f"queue_ms is {self.queue_ms}: expected 10 to 10000")
 
 
 SourceConfig = SyntheticSource | CameraSource | SdrFileSource | SoapySource | GnuRadioSource

@@ -2,7 +2,8 @@
 
 The flowgraph numbers its samples and tells how many its sink took. `uav-edge source` receives them, in a process of its
 own, and here stands the pipeline: it takes every block and looks at the numbers at its ends. Each sample is accounted
-for where sink, source and pipeline agree: sent = before it joined + received + lost, and what it received came through.
+for where sink, source and pipeline agree: sent = before it joined + received + lost, and what it received came
+through, but for stale ones.
 Needs GNU Radio of the system: apt install gnuradio.
 """
 
@@ -38,7 +39,8 @@ sources:
   - {{kind: gnuradio, stream: radio, endpoint: "ipc://{folder}/gnuradio", sample_rate_hz: {rate}, sample_type: {kind}}}
 """
 TOLD = re.compile(
-    r"(\d+) samples received and (\d+) lost of (\d+) from number (\d+) on, in (\d+) messages, (\d+) refused"
+    r"(\d+) samples received and (\d+) lost of (\d+) from number (\d+) on, in (\d+) messages, (\d+) refused;"
+    r" (\d+) thrown away"
 )
 
 
@@ -174,18 +176,19 @@ def account(sent: int, told: str, pipeline: Pipeline, core_share: dict[str, floa
     """Compare what flowgraph, source and pipeline know."""
     found = TOLD.search(told)
     assert found is not None, told
-    received, lost, span, joined_at, messages, refused = (int(number) for number in found.groups())
+    received, lost, span, joined_at, messages, refused, stale = (int(number) for number in found.groups())
     agrees = {
         "sink": sent == joined_at + received + lost,
         "source": received + lost == span,
-        "pipeline": pipeline.samples == received,
-        "numbers": pipeline.torn + pipeline.overwritten == 0 and pipeline.missing % PERIOD == lost % PERIOD,
+        "pipeline": pipeline.samples == received - stale,
+        "numbers": pipeline.torn + pipeline.overwritten == 0 and pipeline.missing % PERIOD == (lost + stale) % PERIOD,
     }
     return {
         "sent": sent,
         "before_joining": joined_at,
         "received": received,
         "lost": lost,
+        "stale": stale,
         "came_through": pipeline.samples,
         "blocks_missing": pipeline.missing_blocks,
         "blocks_overwritten": pipeline.overwritten,

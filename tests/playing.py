@@ -1,7 +1,7 @@
 """What tests of sources share: a publisher that keeps what it is given, and a pacer whose time passes at once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +21,11 @@ Received = list[tuple[Header, Buffer]]
 class KeptMessages:
     """Stands in for a Publisher, without a socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, holds: Callable[[Sequence[Buffer]], None] | None = None) -> None:
+        """Take what to do with each message first, such as to wait."""
         self.messages: Received = []
         self.waited_for = 0
+        self._holds = holds
 
     def __call__(self, endpoint: str) -> Publisher:
         return cast(Publisher, self)
@@ -32,6 +34,8 @@ class KeptMessages:
         message = decode_message([bytes(part) for part in parts])
         if isinstance(message, Reason):
             raise AssertionError(message)
+        if self._holds is not None:
+            self._holds(parts)
         self.messages.append(message)
 
     def wait_for_listeners(self, count: int, timeout_s: float) -> bool:
@@ -60,7 +64,9 @@ def virtual_pacer(clock: VirtualClock, *, limit_s: float | None = None) -> Pacer
     return Pacer(threading.Event(), limit_s=limit_s, clock=clock, sleep=sleep)
 
 
-def kept_sender(clock: VirtualClock, **options: Any) -> tuple[StreamSender, Received]:
+def kept_sender(
+    clock: VirtualClock, *, holds: Callable[[Sequence[Buffer]], None] | None = None, **options: Any
+) -> tuple[StreamSender, Received]:
     """Return a sender and the list that its messages come to."""
-    kept = KeptMessages()
+    kept = KeptMessages(holds)
     return StreamSender("ipc:///unused", 7, clock=clock, publisher=kept, **options), kept.messages

@@ -3,6 +3,8 @@
 import logging
 import re
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from hypothesis import strategies as st
 from playing import Received, kept_sender
 from test_edge_sources_process import TIMEOUT_S, start, write_flight
 
-from edge.clock import VirtualClock
+from edge.clock import SystemClock, VirtualClock
 from edge.config import FlightConfig, GnuRadioSource
-from edge.sources.device_time import MAX_DRIFT
-from edge.sources.gnuradio import LARGEST_GAP_S, GnuRadioStream
+from edge.sources.device_time import MAX_DRIFT, SETTLING_NS
+from edge.sources.gnuradio import LARGEST_GAP_S, GnuRadioStream, play_gnuradio
 from edge.sources.sample_clock import BEHIND_NS
+from edge.sources.stream import Pacer
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_HOST_TIME, Reason, as_array, decode_message
 
@@ -101,7 +104,19 @@ def test_the_time_of_a_block_follows_the_radio_and_not_the_arrival() -> None:
     for n in range(1, 10):
         receiver.take(message(n * 500, 500), START_NS + (n + 1) * 500 * NS + (n % 3) * MS)
     assert captured(sent) == pytest.approx([n * BLOCK * NS for n in range(5)], abs=DRIFT * 5 * MS)
-    assert all(header.flags & FLAG_HOST_TIME == 0 for header, _ in sent)
+
+
+def test_times_are_marked_as_the_hosts_while_a_flowgraph_sends_what_it_kept_before_anybody_listened() -> None:
+    receiver, sent = stream()
+    kept, blocks = 130, SETTLING_NS // MS + 260
+    receiver.take(message(0, BLOCK, (0, "rx_time", sink.time(0.25))), START_NS + kept * MS)
+    for n in range(1, blocks):
+        receiver.take(message(n * BLOCK, BLOCK), START_NS + max(kept * MS, (n + 1) * BLOCK * NS))
+    marked = [bool(header.flags & FLAG_HOST_TIME) for header, _ in sent]
+    assert marked == [True] * marked.count(True) + [False] * marked.count(False)
+    assert kept + SETTLING_NS // MS - 2 <= marked.count(True) <= kept + SETTLING_NS // MS + 2
+    times = [at - n * BLOCK * NS for n, at in enumerate(captured(sent))][marked.count(True) :]
+    assert max(times) <= DRIFT * blocks * MS
 
 
 def test_without_a_time_tag_the_count_of_samples_is_the_clock_and_is_marked_as_the_hosts() -> None:
@@ -236,6 +251,69 @@ def test_samples_behind_a_key_of_subscription_are_taken() -> None:
     assert numbers(sent) == [[0, 999]]
 
 
+def test_stale_samples_are_counted_and_leave_a_gap_as_long_as_they_are() -> None:
+    receiver, sent = stream()
+    receiver.take(message(0, 1500), START_NS)
+    receiver.take(message(1500, 1200), START_NS + 300 * MS, is_stale=True)
+    receiver.take(message(2700, 1300, (3000, "rx_freq", sink.double(2e9))), START_NS + 300 * MS, is_stale=True)
+    receiver.take(message(4000, 1000), START_NS + 300 * MS)
+    assert numbers(sent) == [[0, 999], [1000, 1499], [4000, 4999]]
+    assert [header.sequence for header, _ in sent] == [0, 1, 5]
+    assert sent[-1][0].centre_hz == 2e9
+    counts = receiver.counts
+    assert (counts.received, counts.stale, counts.sent, counts.lost, counts.balanced) == (5000, 2500, 2500, 0, True)
+
+
+def test_a_backlog_of_seconds_moves_no_clock() -> None:
+    receiver, sent = stream()
+    receiver.take(message(0, 1000, (0, "rx_time", sink.time(0.25))), START_NS + 1000 * NS)
+    for n in range(1, 20):
+        receiver.take(message(n * 1000, 1000), START_NS + 2 * BEHIND_NS, is_stale=True)
+    receiver.take(message(2_000_000, 1000), START_NS + 2_001_000 * NS)
+    assert receiver.counts.clock_steps == 0
+    assert captured(sent) == pytest.approx([0, 2_000_000 * NS], abs=DRIFT * 2001 * MS)
+
+
+def test_without_tags_stale_samples_are_counted_too() -> None:
+    receiver, sent = stream(tags=False)
+    receiver.take([sink.samples(0, 1000)], START_NS)
+    receiver.take([sink.samples(1000, 1500)], START_NS + MS, is_stale=True)
+    receiver.take([sink.samples(2500, 1000)], START_NS + 2 * MS)
+    assert numbers(sent) == [[0, 999], [2500, 3499]]
+    assert [header.sequence for header, _ in sent] == [0, 3]
+    assert (receiver.counts.stale, receiver.counts.balanced) == (1500, True)
+
+
+def test_a_source_that_was_held_up_throws_away_what_waits_and_accounts_for_it() -> None:
+    held, goes_on, went_on = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up(_: object) -> None:
+        (went_on if held.is_set() else held).set()
+        assert goes_on.wait(TIMEOUT_S)
+
+    sender, sent = kept_sender(VirtualClock(), holds=hold_up)
+    stop, endpoint = threading.Event(), "inproc://held-up-flowgraph"
+    source = GnuRadioSource(stream="r", endpoint=endpoint, sample_rate_hz=RATE_HZ, queue_ms=20)
+    with Publisher(endpoint, high_water_mark=0) as flowgraph, ThreadPoolExecutor(1) as threads:
+        playing = threads.submit(play_gnuradio, source, RATE_HZ / BLOCK, sender, Pacer(stop, clock=SystemClock()))
+        assert flowgraph.wait_for_listeners(1, TIMEOUT_S)
+        flowgraph.send(message(0, BLOCK))
+        assert held.wait(TIMEOUT_S)
+        for n in range(1, 101):
+            flowgraph.send(message(n * BLOCK, BLOCK))
+        goes_on.set()
+        n = 101
+        while not went_on.wait(0.01):
+            flowgraph.send(message(n * BLOCK, BLOCK))
+            n += 1
+        stop.set()
+        counts = playing.result(TIMEOUT_S)
+    assert counts.stale >= 100 * BLOCK
+    assert (counts.lost, counts.balanced) == (0, True)
+    assert numbers(sent)[1][0] == counts.stale + BLOCK
+    assert sent[1][0].sequence == 1 + counts.stale // BLOCK
+
+
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
@@ -279,6 +357,13 @@ def test_integer_samples_keep_their_type(kind: str, dtype: type[np.integer[Any]]
 def test_an_endpoint_beyond_this_machine_is_refused() -> None:
     source = {"stream": "r", "kind": "gnuradio", "endpoint": "tcp://192.168.1.2:5555", "sample_rate_hz": 1}
     with pytest.raises(msgspec.ValidationError, match="expected ipc"):
+        msgspec.convert(source, GnuRadioSource)
+
+
+@pytest.mark.parametrize("queue_ms", [0, 9, 10_001, -1])
+def test_a_queue_of_no_use_is_refused(queue_ms: float) -> None:
+    source = {"stream": "r", "kind": "gnuradio", "endpoint": "ipc:///run/r", "sample_rate_hz": 1, "queue_ms": queue_ms}
+    with pytest.raises(msgspec.ValidationError, match="expected 10 to 10000"):
         msgspec.convert(source, GnuRadioSource)
 
 

@@ -22,6 +22,11 @@ from edge.transport.wire import FLAG_HOST_TIME, Header, Reason, as_array, decode
 RATE_HZ = 2_000_000
 BLOCK = 20_000
 TIMEOUT_S = 30.0
+SETTLED_BLOCKS = 20
+STRAY_NS = 10e6
+"""Of the radio's times on the board's clock, beyond what the least delay of blocks moves by: a message's delay counts
+when it is heard, up to a block, 10 ms, before the block leaves. On a machine with three times the work it could do,
+0.3 ms were the most in 14 flights."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,11 +58,19 @@ class Listener:
         """Wait until so many samples have come in all."""
         heard = sum(len(block) for _, block in self.messages)
         while heard < samples:
-            parts = self._subscriber.receive(round(TIMEOUT_S * 1000))
-            message = decode_message(parts or [])
-            assert not isinstance(message, Reason), message
-            self.messages.append((message[0], as_array(*message).copy()))
-            heard += len(self.messages[-1][1])
+            heard += len(self._hear_one()[1])
+
+    def hear_radios_time(self, blocks: int) -> None:
+        """Wait for so many blocks whose times are the radio's."""
+        while blocks:
+            blocks -= not self._hear_one()[0].flags & FLAG_HOST_TIME
+
+    def _hear_one(self) -> tuple[Header, NDArray[Any]]:
+        parts = self._subscriber.receive(round(TIMEOUT_S * 1000))
+        message = decode_message(parts or [])
+        assert not isinstance(message, Reason), message
+        self.messages.append((message[0], as_array(*message).copy()))
+        return self.messages[-1]
 
     def stop(self) -> None:
         self._stop.set()
@@ -99,34 +112,45 @@ def gaps(listener: Listener) -> list[int]:
     return found
 
 
+def strays_and_least_delays(
+    headers: list[Header], first: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what blocks' capture times, and the earliest departures so far, differ by from the count of samples."""
+    after = first + [header.dim0 for header in headers]
+    captured = np.array([header.capture_ns for header in headers]) - first / RATE_HZ * 1e9
+    left = np.array([header.send_ns for header in headers]) - after / RATE_HZ * 1e9
+    return captured, np.minimum.accumulate(left)
+
+
 @pytest.mark.parametrize("kind", ["complex64", "int16", "int8"])
 def test_every_sample_of_a_push_sink_arrives_as_it_was_with_the_times_of_the_radio(tmp_path: Path, kind: str) -> None:
-    options = ("--sink", "push", "--tags", "--kind", kind, "--retuned-at", "500000", "--overflow-at", "800000")
+    options = ("--sink", "push", "--tags", "--kind", kind, "--retuned-at", "500000", "--overflow-at", "200000")
     with (
         listening(tmp_path, sink="push", sample_type=kind) as listener,
-        Flowgraph(f"ipc://{tmp_path}/gnuradio", RATE_HZ, "--samples", "1000000", *options) as flowgraph,
+        Flowgraph(f"ipc://{tmp_path}/gnuradio", RATE_HZ, *options) as flowgraph,
     ):
         flowgraph.start()
         listener.hear(1_000_000)
-        flowgraph.stop()
+        listener.hear_radios_time(SETTLED_BLOCKS)
+        sent = flowgraph.stop()
+        listener.hear(sent)
     assert set(gaps(listener)) == {0}
     counts = listener.counts
-    assert (counts.received, counts.lost, counts.span, counts.sent) == (1_000_000, 0, 1_000_000, 1_000_000)
+    assert (counts.received, counts.lost, counts.span, counts.sent, counts.stale) == (sent, 0, sent, sent, 0)
     assert (counts.lost_by_radio, counts.restarts, dict(counts.rejected)) == (RATE_HZ // 4, 0, {})
 
     headers = [header for header, _ in listener.messages]
     assert numbers(listener.messages[0][1])[0] == 0
-    assert {header.flags & FLAG_HOST_TIME for header in headers} == {0}
     first = np.cumsum([0] + [header.dim0 for header in headers])[:-1]
-    assert {500_000, 800_000} <= set(first.tolist())
+    assert {200_000, 500_000} <= set(first.tolist())
     assert {header.centre_hz for header, n in zip(headers, first, strict=True) if n < 500_000} == {2.4e9}
     assert {header.centre_hz for header, n in zip(headers, first, strict=True) if n >= 500_000} == {2.401e9}
-    before = [n for n, at in enumerate(first) if at < 800_000]
-    captured = np.array([header.capture_ns for header in headers])
-    expected = first / RATE_HZ * 1e9
-    assert np.ptp((captured - expected)[before[5:]]) < 400e6  # of 800 ms: a busy machine may stop a process for long
+    stray, least = strays_and_least_delays(headers, first)
+    is_radios = np.array([not header.flags & FLAG_HOST_TIME for header in headers])
+    fell_behind = counts.clock_steps > 0  # by a second, as where a busy machine gives the flowgraph no time
+    assert fell_behind or np.ptp(stray[is_radios]) < STRAY_NS + np.ptp(least[is_radios])
     skipped = np.diff([header.sequence for header in headers])
-    assert skipped.tolist() == [26 if at == 800_000 else 1 for at in first[1:]]
+    assert skipped.tolist() == [26 if at == 200_000 else 1 for at in first[1:]]
 
 
 def test_what_a_pub_sink_lost_is_known_to_the_sample(tmp_path: Path) -> None:

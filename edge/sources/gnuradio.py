@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import GnuRadioSource
+from edge.sources.backlog import Backlog
 from edge.sources.sample_clock import SampleClock
 from edge.sources.stream import Pacer, StreamSender
 from edge.transport.block_pool import BlockPool
@@ -25,19 +26,22 @@ log = logging.getLogger(__name__)
 
 RECEIVE_TIMEOUT_MS = 100
 """After so long without samples what there is of a block leaves as it is."""
-HIGH_WATER_MARK = 1000
-"""Messages kept while this process is held up; as many as GNU Radio keeps on its side."""
+LEAST_QUEUE = 1000
+"""Messages kept while this process is held up, however few samples are in them; GNU Radio keeps as many on its side."""
+MESSAGE_BYTES = 32 << 10
+"""GNU Radio's messages are rarely shorter where it has much to send."""
 LARGEST_GAP_S = 3600
 """An offset further ahead is of another flowgraph."""
 LARGEST_RATE_HZ = 1e11
 _NS_PER_S = 1_000_000_000
 _DTYPES = {"complex64": np.float32, "int16": np.int16, "int8": np.int8, "uint8": np.uint8}
+SAMPLE_BYTES = {name: 2 * np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()}
 _RADIO_TAGS = ("rx_time", "rx_rate", "rx_freq")
 
 
 @dataclass(slots=True)
 class SampleAccounting:
-    """What became of the samples of a flowgraph: `received + lost = span`, exactly, and all received ones are sent."""
+    """What became of the samples of a flowgraph: `received + lost = span` and `sent + stale = received`, exactly."""
 
     messages: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
@@ -51,6 +55,8 @@ class SampleAccounting:
     """From the first sample's offset to the last one's, over all starts of the flowgraph."""
     lost_by_radio: int = 0
     """Missing in the time stamps of the radio: an overflow before the flowgraph."""
+    stale: int = 0
+    """Received, and thrown away because more than `queue_ms` waited with them."""
     restarts: int = 0
     clock_steps: int = 0
     """How often the radio's time was set anew, or its samples fell behind the board's clock."""
@@ -59,7 +65,7 @@ class SampleAccounting:
     @property
     def balanced(self) -> bool:
         """Whether every sample is accounted for, once the last block has left."""
-        return self.received + self.lost == self.span and self.sent == self.received
+        return self.received + self.lost == self.span and self.sent + self.stale == self.received
 
 
 class GnuRadioStream:
@@ -70,7 +76,7 @@ class GnuRadioStream:
         self._source = source
         self._sender = sender
         self._dtype = np.dtype(_DTYPES[source.sample_type])
-        self._sample_bytes = 2 * self._dtype.itemsize
+        self._sample_bytes = SAMPLE_BYTES[source.sample_type]
         self._block_samples = max(1, round(source.sample_rate_hz / rate_hz))
         self._pool = BlockPool(self._block_samples * self._sample_bytes)
         self._block: NDArray[np.uint8] | None = None
@@ -87,10 +93,15 @@ class GnuRadioStream:
         self._clock = SampleClock(source.sample_rate_hz)
         self._centre_hz = source.centre_hz
         self._captured_ns = 0
+        self._skipped = 0
+        """Stale samples before the next one that is sent."""
         self._warned_ns = -_NS_PER_S
 
-    def take(self, parts: Sequence[memoryview | bytes], now_ns: int) -> None:
-        """Take in one message: the samples, perhaps behind a key that subscriptions are chosen by."""
+    def take(self, parts: Sequence[memoryview | bytes], now_ns: int, *, is_stale: bool = False) -> None:
+        """Take in one message: the samples, perhaps behind a key that subscriptions are chosen by.
+
+        Of a stale one the samples are only counted; its tags hold for those that come after it.
+        """
         self.counts.messages += 1
         header, samples = self._decode(parts)
         if isinstance(header, Reason):
@@ -98,15 +109,16 @@ class GnuRadioStream:
             self._warn(now_ns, f"message refused: {header}: do tags and sample_type say what the sink sends?")
             return
         self._follow(header.offset, now_ns)
+        append = self._skip if is_stale else self._append
         message = memoryview(parts[-1])[header.payload_at :]
         begin, end = header.offset, header.offset + samples
         for tag in sorted(header.tags, key=_offset):
             if tag.key in _RADIO_TAGS and begin <= tag.offset < end:
                 size = (tag.offset - begin) * self._sample_bytes
-                self._append(message[:size], end, now_ns)
+                append(message[:size], end, now_ns)
                 message, begin = message[size:], tag.offset
                 self._apply(tag, now_ns)
-        self._append(message, end, now_ns)
+        append(message, end, now_ns)
         self.counts.received += samples
         self.counts.span = self._spans + self._next - self._begun
 
@@ -115,7 +127,7 @@ class GnuRadioStream:
         if self._block is None or not self._filled:
             return
         samples = self._block[: self._filled].view(self._dtype).reshape(-1, 2)
-        self._sender.flags = 0 if self._clock.has_time else FLAG_HOST_TIME
+        self._sender.flags = 0 if self._clock.follows_radio else FLAG_HOST_TIME
         self._captured_ns = max(self._clock.host_ns(self._first), self._captured_ns)
         self._sender.send_iq(samples, self._captured_ns, self._clock.rate_hz, self._centre_hz)
         self.counts.sent += len(samples)
@@ -153,6 +165,7 @@ class GnuRadioStream:
         else:
             self.counts.joined_at = offset
         self._started = True
+        self._skipped = 0
         self._spans, self._begun = self.counts.span, offset
         self._clock = SampleClock(self._source.sample_rate_hz)
         self._centre_hz, self._captured_ns = self._source.centre_hz, 0
@@ -162,8 +175,20 @@ class GnuRadioStream:
         self.flush()
         self._sender.note_loss(math.ceil(samples / self._block_samples))
 
+    def _skip(self, data: memoryview, _: int, now_ns: int) -> None:
+        """Count samples that come too late, instead of copying them."""
+        samples = len(data) // self._sample_bytes
+        self.flush()
+        self._skipped += samples
+        self.counts.stale += samples
+        self._next += samples
+        self._warn(now_ns, f"{self.counts.stale} samples thrown away so far, too old: is this machine too busy?")
+
     def _append(self, data: memoryview, message_end: int, now_ns: int) -> None:
         """Copy samples that follow what was copied before, and send each block that is full."""
+        if self._skipped and data:
+            skipped, self._skipped = self._skipped, 0
+            self._lose(skipped)
         end = self._next + len(data) // self._sample_bytes
         if not self._source.tags:
             self._clock.arrived(message_end, now_ns)
@@ -228,19 +253,23 @@ def play_gnuradio(source: GnuRadioSource, rate_hz: float, sender: StreamSender, 
         pacer: says when to end.
     """
     stream = GnuRadioStream(source, rate_hz, sender)
-    with Subscriber(source.endpoint, high_water_mark=HIGH_WATER_MARK, pulls=source.sink == "push") as subscriber:
+    waits = source.sink == "push"
+    limit_bytes = round(source.queue_ms * 1e-3 * source.sample_rate_hz * SAMPLE_BYTES[source.sample_type])
+    kept = max(LEAST_QUEUE, limit_bytes // MESSAGE_BYTES)
+    with Subscriber(source.endpoint, high_water_mark=kept, pulls=waits) as subscriber:
+        backlog = Backlog(subscriber, None if waits else limit_bytes)
         while not pacer.is_over:
-            parts = subscriber.receive(RECEIVE_TIMEOUT_MS)
-            if parts is None:
+            message = backlog.receive(RECEIVE_TIMEOUT_MS)
+            if message is None:
                 stream.flush()
             else:
-                stream.take(parts, pacer.now_ns())
+                stream.take(message[0], pacer.now_ns(), is_stale=message[1])
     stream.flush()
     counts = stream.counts
     log.info(
         "%s: %d samples received and %d lost of %d from number %d on, in %d messages, %d refused;"
-        " %d lost by the radio, %d restarts",
+        " %d thrown away, too old; %d lost by the radio, %d restarts",
         *(source.endpoint, counts.received, counts.lost, counts.span, counts.joined_at, counts.messages),
-        *(sum(counts.rejected.values()), counts.lost_by_radio, counts.restarts),
+        *(sum(counts.rejected.values()), counts.stale, counts.lost_by_radio, counts.restarts),
     )
     return counts

@@ -23,6 +23,11 @@ class SampleClock:
         self._device = DeviceTime()
         self._shift_ns = 0
 
+    @property
+    def follows_radio(self) -> bool:
+        """Whether times are the radio's, and their way to the board's clock is known as well as it can be."""
+        return self.has_time and self._device.is_settled
+
     def host_ns(self, offset: int) -> int:
         """Return when a sample was captured, on the board's clock."""
         return self._device_ns(offset) + self._shift_ns
@@ -45,9 +50,10 @@ class SampleClock:
         self._offset, self._ns = end, now_ns
 
     def change_rate(self, offset: int, rate_hz: float) -> None:
-        """Count in another rate from a sample on."""
+        """Count in another rate from a sample on; delays that were told by the old one are forgotten."""
         self._offset, self._ns = offset, self._device_ns(offset)
         self.rate_hz = rate_hz
+        self._device = DeviceTime()
 
     def missing(self, offset: int, device_ns: int) -> int | None:
         """Return how many samples the radio lost before the one that it gives this time; None: its time begins anew."""

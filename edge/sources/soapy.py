@@ -125,7 +125,7 @@ class SoapyRadio:
                 raise DeviceError(f"radio {self._name!r}: {self._soapy.errToStr(result.ret)}: was it unplugged?")
             elif now_ns - heard_ns > SILENCE_NS:
                 raise DeviceError(f"radio {self._name!r}: no samples for {SILENCE_NS / _NS_PER_S:.0f} s: replug it")
-        return Block(out[:done], end_ns, has_time)
+        return Block(out[:done], end_ns, has_time and self._time.is_settled)
 
     def close(self) -> None:
         """Stop the stream."""
