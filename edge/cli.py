@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("edge.commands.info", "show what a recording holds, and what of it is damaged"),
     "recording": ("edge.commands.recording", "check, repair, cut, merge and export recordings"),
     "replay": ("edge.commands.replay", "replay a recording through the pipeline, live or exact"),
+    "regress": ("edge.commands.regress", "recorded flights with a new model, held against an old one"),
     "judge": ("edge.commands.judge", "whether a recorded flight kept what is promised of every flight"),
     "selfcheck": ("edge.commands.selfcheck", "check this installation, and with --device its GPU, plans and times"),
     "bench": ("edge.commands.bench", "measure latency in real processes, beside the floor of this machine"),

@@ -46,8 +46,13 @@ class Timeline:
 
 
 def timeline(answers: Sequence[Classification]) -> Timeline:
-    """Return when each answer stood."""
-    captures = np.maximum.accumulate(np.array([answer.capture_ns for answer in answers], np.int64))
+    """Return when each answer stood, from the first one on."""
+    return stood(np.array([answer.capture_ns for answer in answers], np.int64))
+
+
+def stood(capture_ns: NDArray[np.int64]) -> Timeline:
+    """Return when answers stood that were captured at these times, (answers,)."""
+    captures = np.maximum.accumulate(capture_ns)
     if not len(captures):
         return Timeline(starts_s=np.zeros(0), ends_s=np.zeros(0))
     starts_s = (captures - captures[0]) / 1e9

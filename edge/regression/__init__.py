@@ -1,0 +1,1 @@
+"""`uav-edge regress`: the same flights flown with two models, held against each other."""
