@@ -72,7 +72,13 @@ def test_an_unknown_stream_or_kind_is_refused_with_the_list(text):
         check_faults([parse_fault(text)], {"camera", "radio"}, is_live=True)
     assert "one of camera, radio" in str(refused.value)
     listed = ("off", "stuck", "garbage", "wrong", "slow", "delayed", "intermittent", "clock:jump", "link:loss")
-    assert all(name in str(refused.value) for name in (*listed, "process:kill"))
+    assert all(name in str(refused.value) for name in (*listed, "process:kill", "disk:full"))
+
+
+def test_a_disk_is_full_only_where_there_is_a_recorder():
+    with pytest.raises(ConfigError, match="uav-edge run --fault"):
+        check_faults([parse_fault("disk:full@1s")], {"camera"}, is_live=True)
+    check_faults([parse_fault("disk:full@1s")], {"camera"}, is_live=True, is_recorded=True)
 
 
 def test_a_process_is_killed_in_live_replay_alone():

@@ -12,7 +12,7 @@ from edge.mavlink import codec
 from edge.mavlink.codec import Flag
 from edge.mavlink.publisher import Publisher
 from edge.mavlink.status_text import StatusTexts
-from edge.transport.messages import Kind, Load, RecorderStatus, pack
+from edge.transport.messages import Injected, Kind, Load, RecorderStatus, pack
 from edge.transport.wire import FLAG_REPLAY, Stamp, encode_bytes
 
 MS = 1_000_000
@@ -377,3 +377,14 @@ def test_the_ground_hears_when_a_flight_is_not_recorded_any_more(flight: Flight)
 
 def test_nothing_is_said_of_a_recorder_that_nobody_heard(flight: Flight) -> None:
     assert [text for _, text in flight.wait(20).texts() if "record" in text] == []
+
+
+def test_a_flight_with_injected_faults_says_every_half_minute_that_it_is_a_test(flight: Flight) -> None:
+    injected = Injected(faults=("camera:stuck@10s+5s", "process:kill@20s"))
+    for _ in range(61):
+        flight.publisher.on_status(samples.status(injected=injected), flight.now_ns)
+        flight.wait(1)
+
+    told = [text for _, text in flight.texts() if "TEST" in text]
+    assert told == ["FUSION: TEST, injected: camera:stuck, process:kill"] * 3
+    assert not [text for _, text in Flight().hear_steadily(3).texts() if "TEST" in text]

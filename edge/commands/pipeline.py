@@ -28,11 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without-gpu", action="store_true", help="fly on ONNX Runtime alone: how `run` starts it again after a crash"
     )
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="how `run --fault` tells of its faults")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fly until SIGTERM or SIGINT; exit 1 when a thread fails, so that a supervisor can start afresh."""
     from edge.config import load_flight
+    from edge.faults.orders import Orders
     from edge.operations.heat import HeatWatch
     from edge.operations.memory import keep_freed_memory
     from edge.operations.signals import stop_on_signals
@@ -50,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         _check_plan_options(config)
     parts = after_crash(config, bundle) if args.without_gpu else (config, bundle)
     pipeline = partial(LivePipeline, heat=HeatWatch())(*parts)
+    if args.faults is not None:
+        pipeline.injected = Orders(args.faults).injected
     start(pipeline)
     gc.collect()
     gc.freeze()  # what is loaded now stays until the end: the collector need not look through it in flight

@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
     parser.add_argument("--out", type=Path, metavar="FILE.mcap", help="file (default: by time in recording.directory)")
     parser.add_argument("--seconds", type=float, metavar="N", help="end after so long (default: on SIGTERM or Ctrl-C)")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="how `run --fault` tells of its faults")
     parser.add_argument("--json", action="store_true", help="print what was recorded as JSON on the last line")
 
 
@@ -26,16 +27,22 @@ def run(args: argparse.Namespace) -> int:
     """Record until SIGTERM, Ctrl-C or the time is over; say what was recorded, and what was lost."""
     _let_others_go_first()  # before the imports, which start threads of their own
     from edge.config import RecordingConfig, load_flight
+    from edge.faults.full_disk import FullDisk
+    from edge.faults.orders import Orders
     from edge.operations.signals import stop_on_signals
     from edge.recording.flight_facts import about_flight
     from edge.recording.flight_files import FlightFiles
     from edge.recording.recorder import Recorder
+    from edge.transport.messages import NOTHING_INJECTED
     from models.command_line import print_json
 
     stop = stop_on_signals()
     config = load_flight(args.config)
     wanted = config.recording or RecordingConfig(directory=".")
-    with FlightFiles(args.out or _path(config, args.config), wanted, about_flight(config, args.config)) as files:
+    orders = Orders(args.faults) if args.faults is not None else None
+    injected = orders.injected() if orders is not None else NOTHING_INJECTED
+    about, first = about_flight(config, args.config, injected), args.out or first_path(config, args.config)
+    with FlightFiles(first, wanted, about) as files:
         recorder = Recorder(config, files)
         if args.seconds is not None:
             timer = threading.Timer(args.seconds, stop.set)
@@ -44,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         where = files.paths[0] if files.paths else f"nothing yet: {files.pause}"
         print(f"recording to {where}", file=sys.stderr, flush=True)
         try:
-            recorder.run(stop)
+            with FullDisk(orders) if orders is not None else contextlib.nullcontext():
+                recorder.run(stop)
         finally:
             _print_tallies(recorder)
     if args.json:
@@ -76,7 +84,13 @@ def _print_tallies(recorder: "Recorder") -> None:
         print(f"{name}: {tally.recorded} messages recorded, {megabytes:.1f} MB, {tally.lost} lost{refused}{left_out}")
 
 
-def _path(config: "FlightConfig", config_path: Path) -> Path:
+def first_path(config: "FlightConfig", config_path: Path) -> Path:
+    """Return the name of a recording that begins now; its folder is made when absent.
+
+    Raises:
+        ConfigError: the deployment says no folder.
+        RecordingError: it cannot be made.
+    """
     from models.errors import ConfigError, RecordingError
 
     if config.recording is None:

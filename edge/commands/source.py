@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from models.errors import ConfigError
 if TYPE_CHECKING:
     from edge.config import FlightConfig, SourceConfig
     from edge.sources.stream import Pacer, StreamSender
+    from edge.transport.sockets import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
     parser.add_argument("--stream", required=True, metavar="NAME", help="feed this stream of the deployment")
     parser.add_argument("--seconds", type=float, metavar="N", help="end after so long, to try a sensor out")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="how `run --fault` tells of its faults")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.config import load_flight
     from edge.operations.signals import stop_on_signals
     from edge.sources.stream import Pacer, StreamSender
-    from edge.transport.sockets import Publisher, queue_length
+    from edge.transport.sockets import queue_length
 
     stop = stop_on_signals()
     config = load_flight(args.config)
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     sender = StreamSender(
         stream.endpoint,
         stream_id,
-        publisher=partial(Publisher, high_water_mark=queue_length(stream.rate_hz)),
+        publisher=partial(_publisher(args), high_water_mark=queue_length(stream.rate_hz)),
         max_message_bytes=stream.max_message_bytes,
         ring_slots=stream.ring_slots,
     )
@@ -53,6 +56,18 @@ def run(args: argparse.Namespace) -> int:
         sender.close()
     log.info("%s: %d messages sent, %d of them late", args.stream, sender.sent, pacer.late)
     return 0
+
+
+def _publisher(args: argparse.Namespace) -> "Callable[..., Publisher]":
+    """Return what makes the socket of a source, to which faults befall what they are told to."""
+    from edge.transport.sockets import Publisher
+
+    if args.faults is None:
+        return Publisher
+    from edge.faults.orders import Orders
+    from edge.faults.sending import FaultyPublisher
+
+    return partial(FaultyPublisher, stream=args.stream, orders=Orders(args.faults))
 
 
 def _choose(config: "FlightConfig", stream: str, path: Path) -> "SourceConfig":

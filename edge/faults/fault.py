@@ -24,9 +24,9 @@ OTHER_FAULTS = {
     CLOCK_JUMP: "the capture times of all sensors are 0.4 to 10 s ahead or behind",
     LINK_LOSS: "no pose comes from the autopilot",
     PROCESS_KILL: "the pipeline's process is killed, live only; without a duration",
+    DISK_FULL: "the recorder can write nothing, in `uav-edge run` only",
 }
 """What can befall the rest."""
-_ELSEWHERE = {DISK_FULL: "a replay writes no recording; what a recorder does then is in docs/recordings.md"}
 _FAULT = re.compile(r"([A-Za-z0-9_.-]{1,64}):([a-z]+)@(\d{1,9}(?:\.\d{1,9})?)s(?:\+(\d{1,9}(?:\.\d{1,9})?)s)?")
 _NS_PER_S = 1_000_000_000
 
@@ -68,6 +68,11 @@ class Fault:
             return start_ns, None
         return start_ns, start_ns + round(self.duration_s / rate * _NS_PER_S)
 
+    def is_on(self, now_ns: int, begin_ns: int) -> bool:
+        """Say whether it lasts at a time of a flight that begins at `begin_ns`."""
+        start_ns, end_ns = self.window_ns(begin_ns)
+        return now_ns >= start_ns and (end_ns is None or now_ns < end_ns)
+
 
 def parse_fault(text: str) -> Fault:
     """Return the fault that a text names, such as `camera:stuck@10s+5s`; without `+5s` it lasts to the end.
@@ -92,13 +97,16 @@ def parse_fault(text: str) -> Fault:
     return fault
 
 
-def check_faults(faults: Sequence[Fault], streams: Collection[str], *, is_live: bool) -> None:
-    """Refuse faults that cannot befall a replay.
+def check_faults(
+    faults: Sequence[Fault], streams: Collection[str], *, is_live: bool, is_recorded: bool = False
+) -> None:
+    """Refuse faults that cannot befall a flight.
 
     Args:
         faults: as named.
-        streams: sensor streams of the recording.
+        streams: its sensor streams.
         is_live: whether real processes fly it.
+        is_recorded: whether a recorder is among them.
     Raises:
         ConfigError: a stream or kind is not known; the message lists those that are.
     """
@@ -107,8 +115,13 @@ def check_faults(faults: Sequence[Fault], streams: Collection[str], *, is_live: 
             continue
         if fault.name == PROCESS_KILL and not is_live:
             raise ConfigError(f"fault {fault}: exact replay has no process to kill: leave out --exact")
+        if fault.name == DISK_FULL and not is_recorded:
+            raise ConfigError(
+                f"fault {fault}: a replay writes no recording: let it befall a flight, uav-edge run --fault"
+                f"\n{known_faults(streams)}"
+            )
         if fault.name not in OTHER_FAULTS:
-            raise ConfigError(f"fault {fault}: {_ELSEWHERE.get(fault.name, 'not known')}\n{known_faults(streams)}")
+            raise ConfigError(f"fault {fault}: not known\n{known_faults(streams)}")
 
 
 def known_faults(streams: Collection[str]) -> str:

@@ -14,6 +14,8 @@ AGE_TOLERANCE_MS = 0.01
 TOLERANCE_NS = 250_000_000
 """That a message may be late itself."""
 STATUS_GAP_NS = 2_500_000_000
+STATUS_PERIOD_NS = NS_PER_S
+"""The last status before a pipeline is killed may be as old."""
 RESTART_NS = 3 * NS_PER_S
 """In which a pipeline that was killed answers again."""
 START_NS = 200_000_000
@@ -101,7 +103,8 @@ class Judge:
                 if came < was:
                     self._violate("I1", now_ns, f"{name}: {count} fell from {was} to {came}")
         if before is not None:
-            self._judge_pause("status", before.time_ns, now_ns, RESTART_NS if has_restarted else STATUS_GAP_NS)
+            limit_ns = RESTART_NS + STATUS_PERIOD_NS if has_restarted else STATUS_GAP_NS
+            self._judge_pause("status", before.time_ns, now_ns, limit_ns)
         for trouble in self._troubles:
             trouble.note_status(status)
 

@@ -1,16 +1,27 @@
 """A recorded flight, judged by the answers, the statuses and the sensor streams in it."""
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from edge.config import FlightConfig, PipelineConfig
-from edge.faults.fault import Fault, check_faults
+from edge.faults.fault import Fault, check_faults, parse_fault
 from edge.judging.judge import Judge, Terms, quiet_ns
-from edge.judging.trouble import Trouble, gaps_of, troubles_of
+from edge.judging.trouble import (
+    NOMINAL_WITHIN_NS,
+    SEEN_WITHIN_NS,
+    STATUS_LATE_NS,
+    Trouble,
+    gaps_of,
+    troubles_of,
+)
 from edge.judging.verdict import Judgement
 from edge.recording import channels
+from edge.recording.flight_facts import FAULTS_FILE
 from edge.recording.reader import Recording, Stored
-from edge.transport.messages import TOPICS, Classification, Kind, PipelineStatus
+from edge.transport.messages import TOPICS, Classification, Injected, Kind, PipelineStatus
 from models.errors import ConfigError, RecordingError
 from models.schema import parse_yaml
 
@@ -26,34 +37,75 @@ _JUDGED = tuple(channels.stream_name(kind, "") for kind in (Kind.CLASSIFICATION,
 def judge_recording(
     recording: Recording, faults: Sequence[Fault] = (), watch: Callable[[int], None] = lambda _: None
 ) -> Judgement:
-    """Return whether a recorded flight kept what is promised.
+    """Return whether a flight in one file kept what is promised, as `judge_flight`."""
+    return judge_flight([recording], faults, watch)
+
+
+def judge_flight(
+    parts: Sequence[Recording], faults: Sequence[Fault] = (), watch: Callable[[int], None] = lambda _: None
+) -> Judgement:
+    """Return whether a recorded flight kept what is promised of every flight.
 
     Args:
-        recording: with answers and statuses in it.
-        faults: that are known to have befallen it; silences of its streams are found without.
+        parts: files of one flight, in any order, with answers and statuses in them.
+        faults: that are known to have befallen it; those that were injected, and silences of its streams, are found
+            without.
         watch: told the number of messages done, for a progress bar (see `judged_count`).
     Raises:
-        ConfigError: it has no such stream as a fault says.
+        ConfigError: it has no such stream as a fault says, or there is no file.
         RecordingError: neither answers nor statuses are in it.
     """
-    sensors = [name for name, stream in recording.streams.items() if stream.modality]
-    check_faults(faults, sensors, is_live=True)
-    if not judged_count(recording):
+    parts = sorted(parts, key=lambda part: part.start_ns)
+    if not parts:
+        raise ConfigError("nothing to judge: expected a recording")
+    if not any(judged_count(part) for part in parts):
         raise RecordingError(
-            f"{recording.path}: neither answers nor statuses in it: expected the recording of a flight, made by"
+            f"{parts[0].path}: neither answers nor statuses in it: expected the recording of a flight, made by"
             " `uav-edge run` or `uav-edge record`; or judge the model on it: `uav-edge replay --exact`"
         )
-    config = _deployment(recording)
-    terms = _terms(recording, config)
-    judge = Judge(terms, _troubles(recording, config, faults))
-    pardons = [gap.end_ns for gap in recording.gaps() if gap.end_ns is not None]
-    for done, stored in enumerate(recording.stored(_JUDGED), 1):
-        at_ns = stored.log_time_ns - stored.channel.utc_offset_ns
-        while pardons and pardons[0] <= at_ns:
-            judge.pardon(pardons.pop(0))
-        _tell(judge, stored, at_ns)
-        watch(done)
+    begin_ns, faults = _known(parts, faults)
+    sensors = {name for part in parts for name, stream in part.streams.items() if stream.modality}
+    check_faults(faults, sensors, is_live=True, is_recorded=True)
+    config = _deployment(parts[0])
+    unseen = _unseen(parts)
+    troubles = [trouble for part in parts for trouble in _silences(part, config, faults)]
+    troubles += troubles_of(faults, _fed(parts, config), begin_ns)
+    judge = Judge(_terms(parts, config, begin_ns), [_as_far_as_seen(trouble, unseen) for trouble in troubles])
+    done = 0
+    for part in parts:
+        for stored in part.stored(_JUDGED):
+            at_ns = stored.log_time_ns - stored.channel.utc_offset_ns
+            while unseen and unseen[0][1] <= at_ns:
+                judge.pardon(unseen.pop(0)[1])
+            _tell(judge, stored, at_ns)
+            done += 1
+            watch(done)
     return judge.judgement()
+
+
+def _known(parts: Sequence[Recording], faults: Sequence[Fault]) -> tuple[int, Sequence[Fault]]:
+    """Return when the flight began, and its faults: those that somebody names, or else those that were injected."""
+    start_ns = parts[0].start_ns
+    injected = injected_into(parts)
+    if injected is None or faults:
+        return start_ns, faults
+    if not injected.begin_ns:
+        log.warning("faults were injected, but no status is recorded that says when: they are judged as silences alone")
+        return start_ns, ()
+    return injected.begin_ns, [parse_fault(text) for text in injected.faults]
+
+
+def injected_into(parts: Sequence[Recording]) -> Injected | None:
+    """Return the faults that were injected into a recorded flight on purpose; None where it was a real one."""
+    attached = next((part.attachments[FAULTS_FILE] for part in parts if FAULTS_FILE in part.attachments), None)
+    for part in reversed(parts):
+        status = part.last_message(Kind.STATUS)
+        if isinstance(status, PipelineStatus) and status.injected.faults:
+            return status.injected
+    try:
+        return msgspec.json.decode(attached, type=Injected) if attached is not None else None
+    except msgspec.MsgspecError as error:
+        raise RecordingError(f"{parts[0].path}: {FAULTS_FILE} is not what it should be ({error})") from error
 
 
 def judged_count(recording: Recording) -> int:
@@ -86,35 +138,60 @@ def _deployment(recording: Recording) -> FlightConfig | None:
         return None
 
 
-def _terms(recording: Recording, config: FlightConfig | None) -> Terms:
+def _terms(parts: Sequence[Recording], config: FlightConfig | None, begin_ns: int) -> Terms:
     pipeline = config.pipeline if config is not None else PipelineConfig()
     if config is not None:
         rates_hz = [stream.rate_hz for stream in config.streams.values()]
     else:
-        rates_hz = [stream.rate_hz for stream in recording.streams.values() if stream.modality]
+        rates_hz = [stream.rate_hz for part in parts for stream in part.streams.values() if stream.modality]
     slowest_hz = max(min(rates_hz, default=1.0), 0.1)
     return Terms(
-        begin_ns=recording.start_ns,
+        begin_ns=begin_ns,
         max_age_ms=pipeline.max_age_ms,
         quiet_ns=quiet_ns(slowest_hz, pipeline.silent_after_periods),
     )
 
 
-def _troubles(recording: Recording, config: FlightConfig | None, faults: Sequence[Fault]) -> list[Trouble]:
-    """Return the troubles that are named, and the silences of other streams."""
-    answer = recording.last_message(Kind.CLASSIFICATION)
-    if not isinstance(answer, Classification):
-        return []
-    fed = {name: stream.modality for name, stream in recording.streams.items() if stream.modality}
+def _fed(parts: Sequence[Recording], config: FlightConfig | None) -> dict[str, str]:
+    """Return the streams that answers can tell of, with their modalities."""
+    fed = {name: stream.modality for part in parts for name, stream in part.streams.items() if stream.modality}
     if config is not None:
         fed = {name: stream.modality for name, stream in config.streams.items()}
-    known = {modality.name for modality in answer.modalities}
-    streams = {name: modality for name, modality in fed.items() if modality in known}
-    found = troubles_of(faults, streams, recording.start_ns)
+    answers = [part.last_message(Kind.CLASSIFICATION) for part in parts]
+    known = {one.name for answer in answers if isinstance(answer, Classification) for one in answer.modalities}
+    return {name: modality for name, modality in fed.items() if modality in known}
+
+
+def _silences(part: Recording, config: FlightConfig | None, faults: Sequence[Fault]) -> list[Trouble]:
+    """Return the silences of streams of which no fault is known."""
+    streams = _fed([part], config)
+    found = []
     for name in streams:
-        if name in recording.streams and not any(fault.befalls(name) for fault in faults):
-            period_ns = 1e9 / max(recording.streams[name].rate_hz, 0.1)
+        if name in part.streams and not any(fault.befalls(name) for fault in faults):
+            period_ns = 1e9 / max(part.streams[name].rate_hz, 0.1)
             longest_ns = max(SHORTEST_SILENCE_NS, round(SILENT_PERIODS * period_ns))
-            arrivals = ((at_ns - recording.utc_offset_ns, n) for at_ns, n in recording.arrivals(name).tolist())
+            arrivals = ((at_ns - part.utc_offset_ns, n) for at_ns, n in part.arrivals(name).tolist())
             found += gaps_of(name, streams, arrivals, longest_ns)
     return found
+
+
+def _unseen(parts: Sequence[Recording]) -> list[tuple[int, int]]:
+    """Return from when to when nothing is recorded: damage, and what lies between two files."""
+    found = []
+    for part in parts:
+        for gap in part.gaps():
+            if gap.end_ns is not None:
+                found.append((gap.begin_ns if gap.begin_ns is not None else part.start_ns, gap.end_ns))
+    for before, after in itertools.pairwise(parts):
+        found.append((before.start_ns + before.duration_ns, after.start_ns))
+    return sorted(found, key=lambda span: span[1])
+
+
+def _as_far_as_seen(trouble: Trouble, unseen: Sequence[tuple[int, int]]) -> Trouble:
+    """Return a trouble of which nothing must be seen where nothing is recorded."""
+    for begin_ns, end_ns in unseen:
+        if begin_ns < trouble.start_ns + SEEN_WITHIN_NS + STATUS_LATE_NS and end_ns > trouble.start_ns:
+            trouble.is_shown = False
+        if begin_ns < trouble.end_ns + NOMINAL_WITHIN_NS and end_ns > trouble.end_ns:
+            trouble.is_over = False
+    return trouble

@@ -25,7 +25,7 @@ from edge.pipeline.receiver import RECEIVE_TIMEOUT_MS, Received, Receiver
 from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
 from edge.pipeline.shedding import open_shedder
 from edge.transport.inbox import open_inbox
-from edge.transport.messages import Kind, Load, PipelineStatus, Pose, pack, unpack
+from edge.transport.messages import Injected, Kind, Load, PipelineStatus, Pose, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
 from models.bundle import Bundle
@@ -75,6 +75,8 @@ class LivePipeline:
         shedder = open_shedder(spec.modalities, config.streams, config.pipeline, start_ns)
         self._scheduler = Scheduler(spec.modality_names, config.streams, config.pipeline, start_ns, shedder)
         self._heat = heat
+        self.injected: Callable[[], Injected] = Injected
+        """Asked once a second for the faults that are injected into this flight; set it before `start`."""
         self._lock = threading.Lock()
         modalities = [stream.modality for stream in config.streams.values()]
         self._lanes = {
@@ -154,6 +156,7 @@ class LivePipeline:
             backend=flying.backend,
             backend_reason=flying.reason,
             load=load,
+            injected=self.injected(),
         )
 
     def _offer(self, stream: str, received: Received) -> None:

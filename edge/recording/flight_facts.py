@@ -6,8 +6,11 @@ import logging
 import platform
 from pathlib import Path
 
+import msgspec
+
 from edge.config import FlightConfig
 from edge.recording.flight_files import Attachment, Contents
+from edge.transport.messages import NOTHING_INJECTED, Injected
 from models.bundle import open_bundle
 from models.errors import BundleError
 from models.manifest import MANIFEST_FILE
@@ -17,18 +20,27 @@ log = logging.getLogger(__name__)
 _PACKAGES = ("uav-fusion-edge", "numpy", "pyzmq", "msgspec", "mcap", "pymavlink", "onnxruntime")
 
 
-def about_flight(config: FlightConfig, path: Path) -> Contents:
+FAULTS_FILE = "faults.json"
+"""Attachment with the faults that were injected."""
+
+
+def about_flight(config: FlightConfig, path: Path, injected: Injected = NOTHING_INJECTED) -> Contents:
     """Return the deployment, the bundle's manifest with its hash, and versions; without a bundle all but that.
 
     Args:
         config: the deployment.
         path: its file.
+        injected: faults that befall it on purpose.
     """
     metadata = {"bundle": Path(config.bundle).name}
     attachments = [
         Attachment(name="flight.yaml", media_type="application/yaml", data=path.read_bytes()),
         Attachment(name="versions.json", media_type="application/json", data=_versions()),
     ]
+    if injected.faults:
+        metadata["injected_faults"] = " ".join(injected.faults)
+        data = msgspec.json.encode(injected)
+        attachments.append(Attachment(name=FAULTS_FILE, media_type="application/json", data=data))
     try:
         bundle = open_bundle(Path(config.bundle))
     except BundleError as error:

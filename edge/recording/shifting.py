@@ -6,7 +6,7 @@ import msgspec
 
 from edge.recording import channels
 from edge.recording.reader import Stored
-from edge.transport.messages import Classification, Kind, Message, PipelineStatus, Pose, RecorderStatus
+from edge.transport.messages import Classification, Injected, Kind, Message, PipelineStatus, Pose, RecorderStatus
 from edge.transport.wire import Header, encode_header
 
 _MAX_TIME_NS = (1 << 63) - 1
@@ -52,7 +52,10 @@ def _header_moved(header: Header, shift_ns: int) -> Header:
 
 
 def _message_moved(message: Message, shift_ns: int) -> Message:
-    if isinstance(message, PipelineStatus | RecorderStatus):
+    if isinstance(message, PipelineStatus):
+        injected = _injected_moved(message.injected, shift_ns)
+        return msgspec.structs.replace(message, time_ns=message.time_ns + shift_ns, injected=injected)
+    if isinstance(message, RecorderStatus):
         return msgspec.structs.replace(message, time_ns=message.time_ns + shift_ns)
     if not isinstance(message, Classification):
         return msgspec.structs.replace(message, capture_ns=message.capture_ns + shift_ns)
@@ -67,6 +70,11 @@ def _message_moved(message: Message, shift_ns: int) -> Message:
         modalities=modalities,
         pose=_pose_moved(message.pose, shift_ns),
     )
+
+
+def _injected_moved(injected: Injected, shift_ns: int) -> Injected:
+    begin_ns = injected.begin_ns
+    return msgspec.structs.replace(injected, begin_ns=begin_ns + shift_ns) if begin_ns else injected
 
 
 def _pose_moved(pose: Pose | None, shift_ns: int) -> Pose | None:

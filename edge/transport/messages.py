@@ -162,6 +162,20 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Injected(msgspec.Struct, frozen=True, kw_only=True):
+    """Faults that are injected into a flight on purpose: what is answered in it is a test's, and nobody's news."""
+
+    faults: tuple[str, ...] = ()
+    """As they were named; none in a real flight."""
+    seed: int = 0
+    """Of what they leave to chance."""
+    begin_ns: int = 0
+    """When the flight began, from which their times count; 0: not yet."""
+
+
+NOTHING_INJECTED = Injected()
+
+
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The pipeline's health, published once a second."""
 
@@ -180,6 +194,7 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     backend_reason: str = ""
     """Why TensorRT does not fly, or how it does; empty while it is being loaded, and where nobody asked for it."""
     load: Load = Load()
+    injected: Injected = NOTHING_INJECTED
 
 
 class Pose(msgspec.Struct, frozen=True, kw_only=True):
