@@ -68,7 +68,8 @@ def send(
     camera.close()
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return what a process has used of a processor."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -85,9 +86,9 @@ def measure(folder: Path, seconds: float, transport: str) -> dict:
     ):
         assert feeder.stdout is not None
         assert feeder.stdout.readline() == "sending\n"
-        begin_s, before_s = time.monotonic(), _cpu_s(recorder.pid)
+        begin_s, before_s = time.monotonic(), cpu_s(recorder.pid)
         assert feeder.stdout.readline() == "sent\n"
-        share = (_cpu_s(recorder.pid) - before_s) / (time.monotonic() - begin_s)
+        share = (cpu_s(recorder.pid) - before_s) / (time.monotonic() - begin_s)
         recorder.terminate()
         out, _ = recorder.communicate(timeout=PATIENCE_S)
         feeder.communicate("")
