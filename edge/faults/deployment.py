@@ -30,7 +30,7 @@ def check_deployment(faults: Sequence[Fault], config: FlightConfig, *, is_vehicl
         if fault.name == LINK_LOSS:
             raise ConfigError(f"fault {fault}: not in a live flight: unplug the link, or replay the flight with it")
     check_faults(faults, fed, is_live=True, is_recorded=True)
-    links = config.mavlink.links if config.mavlink is not None else ()
+    links = [str(getattr(link, "link", link)) for link in config.mavlink.links] if config.mavlink is not None else []
     serial = [link for link in links if isinstance(parse_link(link), SerialAddress)]
     if serial and not is_vehicle_safe:
         raise ConfigError(
