@@ -5,14 +5,19 @@ import os
 import threading
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from edge.clock import VirtualClock
 from edge.config import StreamConfig
-from edge.pipeline.receiver import RECEIVED_AT_ONCE, Receiver
+from edge.pipeline.receiver import RECEIVED_AT_ONCE, Receiver, spare_messages
+from edge.transport.sockets import queue_length
 from edge.transport.wire import Reason
 
 MS = 1_000_000
+PERIOD_NS = 10 * MS
+ROOM = 12
+"""Messages at 100 a second that may come while the receiver infers."""
 
 
 class FakeInbox:
@@ -88,12 +93,25 @@ def test_a_flood_does_not_keep_inference_from_its_turn():
     assert stand.lane.served == [RECEIVED_AT_ONCE + 1, 2 * RECEIVED_AT_ONCE + 2, 3 * RECEIVED_AT_ONCE + 3, 200]
 
 
-def test_a_receiver_that_was_behind_leaves_inference_to_others_for_a_while():
-    stand = Stand([Reason.CRC, None, Reason.CRC, Reason.CRC, None, *([Reason.CRC, None] * 40)])
+def test_what_came_during_an_inference_is_skipped_by_the_receiver_itself():
+    stand = Stand([*[Reason.CRC] * (1 + ROOM), None, Reason.CRC])
+    assert stand.lane.served == [1 + ROOM, 2 + ROOM]
+    assert stand.lane.spare_ns == [ROOM * PERIOD_NS] * 2
+
+
+def test_a_receiver_whose_queue_was_filling_up_leaves_inference_to_others_for_a_while():
+    stand = Stand([Reason.CRC, None, *[Reason.CRC] * (2 + ROOM), None, *([Reason.CRC, None] * 40)])
     behind = stand.lane.spare_ns.index(0)
-    assert stand.lane.spare_ns[:behind] == [10 * MS]
+    assert stand.lane.spare_ns[:behind] == [ROOM * PERIOD_NS]
     assert stand.lane.spare_ns[behind : behind + 32] == [0] * 32
-    assert stand.lane.spare_ns[behind + 32 :] == [10 * MS] * 9
+    assert stand.lane.spare_ns[behind + 32 :] == [ROOM * PERIOD_NS] * 9
+
+
+def test_a_receiver_infers_for_no_longer_than_half_of_what_is_kept_for_it_lasts():
+    stream = StreamConfig(modality="iq", endpoint="ipc:///unused", rate_hz=100.0)
+    assert spare_messages(stream) == ROOM == queue_length(100.0) // 2
+    assert spare_messages(msgspec.structs.replace(stream, transport="shm", shm_slots=8)) == 4
+    assert spare_messages(msgspec.structs.replace(stream, transport="shm", shm_slots=62)) == ROOM
 
 
 def test_without_rehearsal_it_sleeps_until_a_message_comes():

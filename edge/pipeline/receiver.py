@@ -10,6 +10,7 @@ from edge.config import StreamConfig
 from edge.pipeline.lane import Lane
 from edge.pipeline.rehearsal import Rehearsal
 from edge.transport.inbox import Inbox, Payload
+from edge.transport.sockets import queue_length
 from edge.transport.wire import Header, Reason
 
 log = logging.getLogger(__name__)
@@ -18,11 +19,17 @@ RECEIVE_TIMEOUT_MS = 100
 RECEIVED_AT_ONCE = 64
 """Most messages that are taken in before inference gets its turn; as many as a socket keeps."""
 _STAYS_BEHIND = 32
-"""Messages for which a receiver that was behind does nothing but receive: else a socket fills while it infers, and what
+"""Turns for which a receiver that was behind does nothing but receive: else a socket fills while it infers, and what
 is kept in there is old."""
 _NS_PER_MS = 1_000_000
 
 Received = tuple[Header, Payload] | Reason
+
+
+def spare_messages(stream: StreamConfig) -> int:
+    """Return how many messages may come while a stream's receiver infers: half of what is kept for it."""
+    kept = queue_length(stream.rate_hz)
+    return (min(kept, stream.ring_slots) if stream.ring_slots else kept) // 2
 
 
 class Receiver:
@@ -45,10 +52,13 @@ class Receiver:
         self._offer = offer
         self._clock = clock
         self._cpu = stream.cpu
-        self._period_ns = round(1e9 / stream.rate_hz)
+        period_ns = round(1e9 / stream.rate_hz)
+        self._room = spare_messages(stream)
+        self._spare_ns = self._room * period_ns
+        """What inference may take in this thread, at the stream's usual rate."""
         self._behind = 0
-        """Messages until this thread infers again, since more than one was found waiting."""
-        self._rehearsal = Rehearsal(self._period_ns) if stream.rehearse else None
+        """Turns until this thread infers again, since more messages were found waiting than there is room for."""
+        self._rehearsal = Rehearsal(period_ns) if stream.rehearse else None
 
     def run(self, inbox: Inbox, stop: threading.Event, practise: Callable[[], None]) -> None:
         """Receive until `stop`, then close the inbox.
@@ -66,11 +76,11 @@ class Receiver:
                     continue
                 if self._rehearsal is not None:
                     self._rehearsal.note_arrival(self._clock.now_ns())
-                more = RECEIVED_AT_ONCE
-                while more and self._receive(inbox, 0):  # what has come in meanwhile is newer
-                    more -= 1
-                self._behind = _STAYS_BEHIND if more < RECEIVED_AT_ONCE else max(self._behind - 1, 0)
-                self._lane.serve(0 if self._behind else self._period_ns)
+                more = 0
+                while more < RECEIVED_AT_ONCE and self._receive(inbox, 0):  # what has come in meanwhile is newer
+                    more += 1
+                self._behind = _STAYS_BEHIND if more > self._room else max(self._behind - 1, 0)
+                self._lane.serve(0 if self._behind else self._spare_ns)
 
     def _receive(self, inbox: Inbox, timeout_ms: int) -> bool:
         """Take one message in; say whether one came."""
