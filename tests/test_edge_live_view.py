@@ -12,7 +12,7 @@ from edge.transport.messages import Load, PipelineStatus
 def drawn(status: PipelineStatus | None) -> str:
     view, output = LiveView(), io.StringIO()
     view.note(samples.answer())
-    Console(file=output, width=100).print(view._draw(status))
+    Console(file=output, width=100).print(*view._draw(status))
     return output.getvalue()
 
 

@@ -9,7 +9,9 @@ import pytest
 from recorded import PERIOD_NS, START_NS, iq_message
 
 from edge.clock import VirtualClock
-from edge.recording.player import MAX_LATE_NS, Player
+from edge.recording.controls import Command
+from edge.recording.pacing import MAX_LATE_NS
+from edge.recording.player import Player
 from edge.recording.reader import Recording, open_recording
 from edge.recording.writer import RecordingWriter
 from edge.transport.messages import Kind, Pose, Truth, unpack
@@ -158,6 +160,10 @@ def test_late_player_puts_off_all_streams_alike(tmp_path: Path, monkeypatch: pyt
     assert {windows[3 * n] - frames[n] for n in frames} == {20_000_000 // 1000}
     assert (windows[1] - windows[0], windows[3] - windows[2]) == (stall_ns, PERIOD_NS // 1000)
     assert played.wall_ns == 20 * stall_ns
+    assert played.put_off_ns == pytest.approx(20 * stall_ns, rel=0.01)
+    assert played.achieved_rate == pytest.approx(59 * PERIOD_NS / (20 * stall_ns))
+    assert played.spacing is not None
+    assert played.spacing.max_ms == pytest.approx(stall_ns / 1e6, rel=0.01)
 
 
 def test_poses_are_published_and_truth_is_told_with_present_times(tmp_path: Path) -> None:
@@ -177,10 +183,13 @@ def test_poses_are_published_and_truth_is_told_with_present_times(tmp_path: Path
 
 def test_stop_ends_a_long_flight_at_once(tmp_path: Path) -> None:
     recording = _flight(tmp_path / "flight.mcap", 3, period_ns=3_600_000_000_000)
-    stop = threading.Event()
-    with Player(recording, {"radio": f"ipc://{tmp_path}/radio"}, note=lambda message: stop.set()) as player:
-        played = player.play(stop)
-    assert played.messages == {"radio": 1}
+    with Player(recording, {"radio": f"ipc://{tmp_path}/radio"}, note=lambda _: stop()) as player:
+
+        def stop() -> None:
+            player.controls.ask(Command.STOP)
+
+        played = player.play()
+    assert (played.messages, played.is_whole) == ({"radio": 1}, False)
 
 
 def test_absurd_capture_time_does_not_end_the_replay(tmp_path: Path) -> None:
@@ -199,7 +208,7 @@ def test_unknown_stream_is_refused_by_name(tmp_path: Path) -> None:
         Player(recording, {"lidar": f"ipc://{tmp_path}/lidar"})
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_rate_that_goes_nowhere_is_refused(tmp_path: Path, rate: float) -> None:
     recording = _flight(tmp_path / "flight.mcap", 1)
     with pytest.raises(ConfigError, match="expected above 0"):

@@ -2,12 +2,14 @@
 
 import argparse
 import hashlib
+import re
 import time
 from pathlib import Path
 
 from edge.commands.engines import add_engines, check_engines
 from edge.commands.precision import add_precision
 from edge.commands.replay_part import add_part, part_of
+from edge.recording.controls import FASTEST, SLOWEST
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +22,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
     parser.add_argument(
         "--rate",
-        type=float,
+        type=_rate,
         default=1.0,
-        help="live: speed, 1 is real time, 0 as fast as the sockets take it (the pipeline uses the newest messages)",
+        help="live: speed, 1 is real time, max as fast as the sockets take it without loss (of which the pipeline uses"
+        " the newest messages)",
+    )
+    parser.add_argument(
+        "--loop",
+        type=_laps,
+        nargs="?",
+        const=0,
+        default=1,
+        metavar="N",
+        help="live: fly it N times as one flight that goes on; without N until q is pressed",
     )
     parser.add_argument(
         "--fault",
@@ -67,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         options = LiveOptions(
             rate=args.rate,
+            laps=args.loop or None,
             plan=plan,
             mavlink=args.mavlink,
             show=sys.stderr.isatty(),
@@ -97,11 +110,31 @@ def run(args: argparse.Namespace) -> int:
     return 0 if flown.is_sound else 1
 
 
+def _rate(text: str) -> float:
+    """Return times real time; 0 is as fast as it goes."""
+    try:
+        rate = 0.0 if text == "max" else float(text)
+    except ValueError:
+        rate = -1.0
+    if not (rate == 0 or SLOWEST <= rate <= FASTEST):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected max, or {SLOWEST:g} to {FASTEST:g} times real time")
+    return rate
+
+
+def _laps(text: str) -> int:
+    """Return how often to fly; above 0."""
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected how often to fly it, 1 to 999999, or nothing")
+    return int(text)
+
+
 def _check_choices(args: argparse.Namespace) -> None:
     """Raise ConfigError where arguments contradict each other."""
     from edge.mavlink.transport import parse_link
     from models.errors import ConfigError
 
+    if args.exact and args.loop != 1:
+        raise ConfigError("--loop goes with live replay: leave out --exact")
     if args.exact and args.mavlink is not None:
         raise ConfigError("--mavlink goes with live replay: leave out --exact")
     if args.exact and (args.plans is not None or args.backend == "tensorrt"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge.judging.verdict import Judgement
 from edge.operations.score import accounting_summary, latency_summary, score
+from edge.recording.played import Played
 from edge.transport.messages import Classification, StreamAccounting
 from edge.transport.truths import TruthTimeline
 
@@ -48,6 +49,8 @@ class Flown:
     """How often the pipeline died and was started again."""
     judgement: Judgement | None = None
     """Whether it kept what is promised of every flight; None where nobody looked."""
+    played: Played | None = None
+    """How the recording was played; None where nothing was replayed live."""
     lost_in_restarts: int = 0
     """Messages in flight when it died; they stay in the `in_flight` of their streams."""
 
@@ -64,8 +67,12 @@ class Flown:
             "loads": [asdict(change) for change in self.loads],
             "restarts": self.restarts,
             "lost_in_restarts": self.lost_in_restarts,
+            **({"replay": self.played.summary(self._received())} if self.played is not None else {}),
             **({"promises": self.judgement.as_json()} if self.judgement is not None else {}),
         }
+
+    def _received(self) -> dict[str, int]:
+        return {name: stream.received for name, stream in self.streams.items()}
 
     @property
     def is_sound(self) -> bool:

@@ -1,11 +1,10 @@
 """A recorded flight flown again live: through real processes and sockets."""
 
+import dataclasses
+import math
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,15 +15,16 @@ from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
 from edge.faults.fault import check_faults
 from edge.faults.injector import NO_FAULTS, FaultPlan
 from edge.operations.flown import Flown
+from edge.operations.keyboard import NO_TERMINAL, Keyboard
 from edge.operations.killer import Killer
 from edge.operations.observer import Observer
+from edge.operations.playback import Playback, Program
+from edge.operations.replay_keys import ReplayKeys
 from edge.operations.replays import judge_of
 from edge.operations.supervisor import Supervisor, flight_commands
-from edge.recording.player import Played, Player
+from edge.recording.laps import lap_ns
 from edge.recording.reader import Recording
 from edge.recording.replay import streams_of
-from edge.transport.messages import Pose, Truth
-from edge.transport.truths import TruthTimeline
 from models.bundle import Bundle
 from models.errors import ConfigError, LinkError
 from models.schema import dump_yaml
@@ -40,12 +40,14 @@ class LiveOptions:
     """How to replay through real processes."""
 
     rate: float = 1.0
-    """Speed: 1 is real time, 0 as fast as the sockets take it; the pipeline uses the newest of each stream, and counts
-    the rest as superseded."""
+    """Speed: 1 is real time, 0 as fast as the sockets take it, without loss; the pipeline uses the newest of each
+    stream, and counts the rest as superseded."""
+    laps: int | None = 1
+    """How often it is flown, as one flight that goes on; None: until somebody stops it."""
     mavlink: str | None = None
     """Link on which a MAVLink process publishes too."""
     show: bool = False
-    """Draw a live view on the terminal."""
+    """Draw a live view on the terminal, and obey its keys."""
     precision: PrecisionChoice = "auto"
     """Of the graphs that fly."""
     backend: Literal["auto", "onnxruntime", "tensorrt"] = "auto"
@@ -69,46 +71,110 @@ def fly_live(
         options: speed and what else takes part.
         beside: called some 20 times a second while the flight lasts.
     Raises:
-        ConfigError: the recording's streams do not fit the model, or a fault does not fit them or the rate.
+        ConfigError: the recording's streams do not fit the model, or a fault does not fit them, the rate or the laps.
         LinkError: the pipeline does not come up, or does not listen.
         DeviceError: TensorRT is to fly, and cannot.
         RecordingError: the recording cannot be played to its end.
     """
+    _check(recording, options)
+    with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
+        config = _deployment(recording, bundle, options, Path(folder))
+        path = Path(folder) / "flight.yaml"
+        path.write_bytes(dump_yaml(config))
+        with Observer(config.results, show=options.show) as observer:
+            with (
+                Playback(_program(recording, config, options), observer.truths.note) as playback,
+                Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor,
+            ):
+                _await_status(observer, supervisor, PLANS_TIMEOUT_S if options.plans else START_TIMEOUT_S)
+                flight = _Flight(config, options, observer, supervisor, playback)
+                flight.fly(_length_s(recording, options), beside)
+                observer.drain()
+                beside()
+            observer.drain()
+            return dataclasses.replace(observer.flown(recording.path.name), played=playback.played)
+
+
+class _Flight:
+    """What goes on while a recording is played."""
+
+    def __init__(
+        self,
+        config: FlightConfig,
+        options: LiveOptions,
+        observer: Observer,
+        supervisor: Supervisor,
+        playback: Playback,
+    ) -> None:
+        self._config, self._options = config, options
+        self._observer, self._supervisor, self._playback = observer, supervisor, playback
+        self._killer: Killer | None = None
+
+    def fly(self, length_s: float, beside: Callable[[], object]) -> None:
+        """Play to the end, or until a key ends it; `beside` is called some 20 times a second."""
+        playback, observer, faults = self._playback, self._observer, self._options.plan.faults
+        with Keyboard(None if self._options.show else NO_TERMINAL) as keyboard:
+            keys = ReplayKeys(keyboard, playback.ask, is_timed=bool(faults), has_rate=self._options.rate > 0)
+            playback.begin()
+            while playback.played is None:
+                playback.poll()
+                if self._killer is None and playback.begin_ns is not None:
+                    self._begin(playback.begin_ns)
+                observer.caption = keys.caption(playback.position, length_s)
+                observer.poll(50)
+                self._supervisor.check()
+                if self._killer is not None:
+                    self._killer.check()
+                keys.look()
+                beside()
+
+    def _begin(self, begin_ns: int) -> None:
+        """Let faults that are no message's happen, and the flight be judged, from the moment when it began."""
+        config, options = self._config, self._options
+        rate = options.rate or 1.0
+        self._killer = Killer(options.plan.faults, rate, SystemClock(), self._supervisor.process_ids)
+        if options.plan.faults:
+            self._observer.judge = judge_of(config.streams, config.pipeline, options.plan, begin_ns, rate)
+
+
+def _check(recording: Recording, options: LiveOptions) -> None:
     sensors = [name for name, stream in recording.streams.items() if stream.modality]
     check_faults(options.plan.faults, sensors, is_live=True)
     if options.plan.faults and not options.rate > 0:
         raise ConfigError("faults have times, and rate 0 has none: fly them at another rate, or --exact")
-    with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
-        runtime, clock = Path(folder), SystemClock()
-        config = FlightConfig(
-            bundle=str(bundle.path.resolve()),
-            streams=streams_of(recording, bundle.spec, runtime),
-            results=f"ipc://{runtime}/results",
-            pose=f"ipc://{runtime}/pose",
-            plans=_absolute(options.plans),
-            plan_options=_absolute(options.plan_options),
-            pipeline=PipelineConfig(precision=options.precision, backend=options.backend),
-            mavlink=MavlinkConfig(links=(options.mavlink,)) if options.mavlink is not None else None,
-        )
-        path = runtime / "flight.yaml"
-        path.write_bytes(dump_yaml(config))
-        with Observer(config.results, show=options.show) as observer:
-            with Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor:
-                _await_status(observer, supervisor, PLANS_TIMEOUT_S if options.plans else START_TIMEOUT_S)
-                if options.plan.faults:
-                    begin_ns = clock.now_ns()
-                    observer.judge = judge_of(config.streams, config.pipeline, options.plan, begin_ns, options.rate)
-                with _playing(recording, config, options, observer.truths) as played:
-                    killer = Killer(options.plan.faults, options.rate or 1.0, clock, supervisor.process_ids)
-                    while not played.done():
-                        observer.poll(50)
-                        supervisor.check()
-                        killer.check()
-                        beside()
-                observer.drain()
-                beside()
-            observer.drain()
-            return observer.flown(recording.path.name)
+    if options.plan.faults and options.laps != 1:
+        raise ConfigError("faults befall one flight, at its own times: fly it once, without --loop")
+
+
+def _deployment(recording: Recording, bundle: Bundle, options: LiveOptions, folder: Path) -> FlightConfig:
+    return FlightConfig(
+        bundle=str(bundle.path.resolve()),
+        streams=streams_of(recording, bundle.spec, folder),
+        results=f"ipc://{folder}/results",
+        pose=f"ipc://{folder}/pose",
+        plans=_absolute(options.plans),
+        plan_options=_absolute(options.plan_options),
+        pipeline=PipelineConfig(precision=options.precision, backend=options.backend),
+        mavlink=MavlinkConfig(links=(options.mavlink,)) if options.mavlink is not None else None,
+    )
+
+
+def _program(recording: Recording, config: FlightConfig, options: LiveOptions) -> Program:
+    return Program(
+        recording=recording,
+        endpoints={name: stream.endpoint for name, stream in config.streams.items()},
+        pose=config.pose,
+        rate=options.rate or None,
+        laps=options.laps,
+        plan=options.plan,
+    )
+
+
+def _length_s(recording: Recording, options: LiveOptions) -> float:
+    """Return how long it lasts at 1 x; infinite where it has no end."""
+    if options.laps is None:
+        return math.inf
+    return ((options.laps - 1) * lap_ns(recording) + recording.duration_ns) / 1e9
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -123,29 +189,3 @@ def _await_status(observer: Observer, supervisor: Supervisor, patience_s: float)
             raise LinkError(f"the pipeline says nothing after {patience_s:g} s: see its messages above")
         supervisor.check()
         observer.poll(50)
-
-
-@contextmanager
-def _playing(
-    recording: Recording, config: FlightConfig, options: LiveOptions, truths: TruthTimeline
-) -> Iterator["Future[Played]"]:
-    """Play in a thread of its own; leaving early stops it, and what it raised is raised at the end."""
-    endpoints = {name: stream.endpoint for name, stream in config.streams.items()}
-    stop = threading.Event()
-    events = options.plan.befall(recording.events(), recording.start_ns)
-
-    def note(message: Truth | Pose) -> None:
-        if isinstance(message, Truth):
-            truths.note(message)
-
-    with (
-        Player(recording, endpoints, rate=options.rate or None, pose=config.pose, note=note) as player,
-        ThreadPoolExecutor(1, "player") as threads,
-    ):
-        player.wait_for_listeners(START_TIMEOUT_S)
-        played = threads.submit(player.play, stop, events)
-        try:
-            yield played
-        finally:
-            stop.set()
-        played.result()

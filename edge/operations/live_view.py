@@ -4,7 +4,7 @@ import collections
 import time
 
 from rich.bar import Bar
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -36,17 +36,18 @@ class LiveView:
         """Remember an answer for the next drawing."""
         self._answers.append(answer)
 
-    def show(self, status: PipelineStatus | None) -> None:
-        """Redraw, if the last time was long enough ago."""
+    def show(self, status: PipelineStatus | None, caption: str = "") -> None:
+        """Redraw with a line below, if the last time was long enough ago."""
         now_s = time.monotonic()
         if now_s - self._shown_s < REFRESH_S:
             return
         self._shown_s = now_s
-        self._live.update(self._draw(status), refresh=True)
+        lines = [*self._draw(status), *([Text(caption, style="dim")] if caption else [])]
+        self._live.update(Group(*lines), refresh=True)
 
-    def _draw(self, status: PipelineStatus | None) -> Group:
+    def _draw(self, status: PipelineStatus | None) -> list[RenderableType]:
         if not self._answers:
-            return Group(Text("waiting for the first answer…", style="dim"))
+            return [Text("waiting for the first answer…", style="dim")]
         answer = self._answers[-1]
         span_s = (answer.answer_ns - self._answers[0].answer_ns) / 1e9
         rate_hz = (len(self._answers) - 1) / span_s if span_s else 0.0
@@ -71,5 +72,5 @@ class LiveView:
                 modality.reason or f"live {modality.stream}",
             )
         if status is None or not status.load.level:
-            return Group(title, table)
-        return Group(title, table, Text(f"shed: {status.load.name}: {status.load.why}", style="yellow"))
+            return [title, table]
+        return [title, table, Text(f"shed: {status.load.name}: {status.load.why}", style="yellow")]

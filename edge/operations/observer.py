@@ -42,6 +42,8 @@ class Observer:
         """Tell it the truth where there is one: it scores at the end, so order does not matter."""
         self.judge: Judge | None = None
         """Told every answer and status from now on, where there is one."""
+        self.caption = ""
+        """Shown below the live view."""
         self._subscriber = Subscriber(results, high_water_mark=10_000)
         self._view = LiveView() if show else None
 
@@ -67,7 +69,7 @@ class Observer:
             taken += 1
             parts = self._subscriber.receive(0) if taken < TAKEN_AT_ONCE else None
         if self._view is not None:
-            self._view.show(self.status)
+            self._view.show(self.status, self.caption)
         return has_any
 
     def drain(self) -> None:

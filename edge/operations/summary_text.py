@@ -47,6 +47,9 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
         console.print(
             f"sensor message to answer, {names}: p50 {values['p50']:.2f} ms, p99 {values['p99']:.2f} ms", soft_wrap=True
         )
+    if summary.get("replay"):
+        for line in _replay_lines(summary["replay"]):
+            console.print(line, soft_wrap=True, highlight=False)
     console.print(_accounting_table(summary["accounting"]))
     for change in summary["loads"]:
         shed = f"shed from then on: {change['name']} ({change['why']})" if change["level"] else "nothing shed any more"
@@ -57,6 +60,26 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
             f" {summary['lost_in_restarts']}",
             soft_wrap=True,
         )
+
+
+def _replay_lines(replay: dict[str, Any]) -> list[str]:
+    """Return how a recording was played, and what of it did not arrive."""
+    asked = "as fast as it went" if replay["rate"] is None else f"at {replay['rate']:g} x"
+    end = "" if replay["is_whole"] else ", not to its end"
+    pause = f", paused for {replay['paused_s']:.1f} s" if replay["paused_s"] else ""
+    behind = f", put off by {replay['put_off_s']:.3f} s because this machine was behind" if replay["put_off_s"] else ""
+    lines = [f"replayed {asked}{end}: {replay['achieved_rate']:.3f} x achieved{pause}{behind}"]
+    if (error := replay["spacing_error_ms"]) is not None:
+        lines.append(
+            f"time between messages against the schedule: off by p50 {error['p50']:.2f} ms, p99 {error['p99']:.2f} ms,"
+            f" at most {error['max']:.2f} ms"
+        )
+    lost, sent = (
+        sum(replay["not_received"].values()),
+        sum(replay["sent"].get(name, 0) for name in replay["not_received"]),
+    )
+    text = f"{lost} of {sent} sensor messages lost on their way to the pipeline"
+    return [*lines, f"[red]{text}[/red]" if lost else text]
 
 
 def _accounting_table(accounting: dict[str, dict[str, Any]]) -> Table:

@@ -4,41 +4,27 @@ Capture and send times are moved into the present, scaled with the rate, so that
 flight. When this machine is too slow for the rate, all streams are slowed together; none falls behind the others.
 """
 
-import collections
-import threading
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
 import msgspec
 
-from edge.clock import Clock, SystemClock
+from edge.clock import SystemClock
 from edge.recording.channels import SENSOR_KINDS, stream_name
+from edge.recording.controls import Controls
+from edge.recording.pacing import Pacer
+from edge.recording.played import Played
 from edge.recording.reader import Event, Recording
 from edge.transport.messages import Kind, Pose, Truth, pack
 from edge.transport.sockets import BlockingPublisher, Publisher
 from edge.transport.wire import FLAG_REPLAY, Header, Stamp, encode_bytes, encode_header
 from models.errors import ConfigError, LinkError
 
-MAX_LATE_NS = 20_000_000
-"""Later than this, the rest of the flight is put off instead of being hurried."""
 LINGER_MS = 2_000
-_REMEMBERED_MOMENTS = 512
 _POSE = stream_name(Kind.POSE, "")
 _MAX_TIME_NS = (1 << 63) - 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Played:
-    """What was played."""
-
-    messages: dict[str, int]
-    """Sent, by stream."""
-    recorded_ns: int
-    """Time of the recording that went by."""
-    wall_ns: int
-    """How long that took."""
 
 
 class Player:
@@ -69,15 +55,16 @@ class Player:
         absent = sorted(set(endpoints) - set(sensors))
         if absent:
             raise ConfigError(f"{recording.path}: no stream {', '.join(absent)}: it has {', '.join(sensors) or 'none'}")
-        if rate is not None and not rate > 0:
-            raise ConfigError(f"rate {rate}: expected above 0")
+        if rate is not None and not 0 < rate < math.inf:
+            raise ConfigError(f"rate {rate}: expected above 0, such as 1 for real time")
         self._recording = recording
         self._note = note
         self._clock = SystemClock()
-        self._timeline: _PacedTimeline | _FastTimeline = (
-            _FastTimeline(self._clock) if rate is None else _PacedTimeline(self._clock, rate, recording.start_ns)
-        )
+        self.controls = Controls(rate)
+        """What is asked of the player while it plays."""
+        self._pacer = Pacer(self._clock, self.controls, recording.start_ns, _slowest(recording, endpoints))
         self._session = 0
+        self._position_ns = 0
         self._publishers: dict[str, Publisher] = {}
         if pose is not None and _POSE in recording.streams:
             endpoints = {**endpoints, _POSE: pose}
@@ -101,28 +88,43 @@ class Player:
                     f"{publisher.endpoint}: nobody listens to stream {stream} after {timeout_s} s: start the pipeline"
                 )
 
-    def play(self, stop: threading.Event | None = None, events: Iterator[Event] | None = None) -> Played:
-        """Play to the end, or until `stop` is set; return what was played.
+    @property
+    def position_ns(self) -> int:
+        """How much of the recording has gone by, in its own time."""
+        return self._position_ns
+
+    def play(self, events: Iterator[Event] | None = None, begun: Callable[[int], object] = lambda _: None) -> Played:
+        """Play to the end, or until the controls stop it; return what was played.
 
         Args:
-            stop: looked at before each event.
             events: to play instead of the recording's own, ordered by `log_ns`: what became of them.
+            begun: told when it began.
         """
-        stop = stop or threading.Event()
-        counts = dict.fromkeys(self._publishers, 0)
-        start_ns = self._clock.now_ns()
-        self._session = start_ns & 0xFFFFFFFF
-        self._timeline.begin()
-        first_ns = last_ns = self._recording.start_ns
+        rate, counts = self.controls.rate, dict.fromkeys(self._publishers, 0)
+        self._pacer.begin()
+        begun(self._pacer.begin_ns)
+        self._session = self._pacer.begin_ns & 0xFFFFFFFF
+        is_whole = True
         for event in events if events is not None else self._recording.events():
-            if not self._timeline.wait_until(event.log_ns, stop):
+            if not self._pacer.wait_for(event):
+                is_whole = False
                 break
-            last_ns = event.log_ns
+            self._position_ns = event.log_ns - self._recording.start_ns
             parts = self._parts(event, counts.get(event.stream, 0))
             if parts is not None and event.stream in counts:
                 self._publishers[event.stream].send(parts)
+                self._pacer.note_sent(event)
                 counts[event.stream] += 1
-        return Played(messages=counts, recorded_ns=last_ns - first_ns, wall_ns=self._clock.now_ns() - start_ns)
+        return Played(
+            rate=rate,
+            messages=counts,
+            recorded_ns=self._position_ns,
+            wall_ns=self._clock.now_ns() - self._pacer.begin_ns,
+            paused_ns=self._pacer.paused_ns,
+            put_off_ns=self._pacer.put_off_ns,
+            spacing=self._pacer.spacing(),
+            is_whole=is_whole,
+        )
 
     def __enter__(self) -> "Player":
         return self
@@ -155,59 +157,13 @@ class Player:
 
     def _present_ns(self, recorded_ns: int) -> int:
         """Return a time of the present that fits the wire, whatever a faulty source had claimed."""
-        return min(max(self._timeline.present_ns(recorded_ns), -_MAX_TIME_NS), _MAX_TIME_NS)
+        return min(max(self._pacer.timeline.present_ns(recorded_ns), -_MAX_TIME_NS), _MAX_TIME_NS)
 
     def _close_all(self, linger_ms: int) -> None:
         for publisher in self._publishers.values():
             publisher.close(linger_ms=linger_ms)
 
 
-class _PacedTimeline:
-    """Recorded time against the present at a fixed rate."""
-
-    def __init__(self, clock: Clock, rate: float, recorded_start_ns: int) -> None:
-        self._clock = clock
-        self._rate = rate
-        self._recorded_start_ns = recorded_start_ns
-        self._start_ns = 0
-
-    def begin(self) -> None:
-        self._start_ns = self._clock.now_ns()
-
-    def present_ns(self, recorded_ns: int) -> int:
-        return self._start_ns + round((recorded_ns - self._recorded_start_ns) / self._rate)
-
-    def wait_until(self, recorded_ns: int, stop: threading.Event) -> bool:
-        """Wait for a moment of the recording; say whether it came before `stop`. Too late: put off all that follows."""
-        wait_ns = self.present_ns(recorded_ns) - self._clock.now_ns()
-        if wait_ns > 0:
-            return not stop.wait(wait_ns / 1e9)
-        if wait_ns < -MAX_LATE_NS:
-            self._start_ns -= wait_ns
-        return not stop.is_set()
-
-
-class _FastTimeline:
-    """Recorded time against the present when the listeners set the pace: remembers which moment was when."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._moments: collections.deque[tuple[int, int]] = collections.deque(maxlen=_REMEMBERED_MOMENTS)
-
-    def begin(self) -> None:
-        self._moments.clear()
-
-    def present_ns(self, recorded_ns: int) -> int:
-        """Return when a recorded moment went by here, between the two events around it."""
-        after = self._moments[-1]
-        for moment in reversed(self._moments):
-            if moment[0] <= recorded_ns:
-                span_ns = after[0] - moment[0]
-                part = (recorded_ns - moment[0]) / span_ns if span_ns else 0.0
-                return moment[1] + round(part * (after[1] - moment[1]))
-            after = moment
-        return after[1] - (after[0] - recorded_ns)
-
-    def wait_until(self, recorded_ns: int, stop: threading.Event) -> bool:
-        self._moments.append((recorded_ns, self._clock.now_ns()))
-        return not stop.is_set()
+def _slowest(recording: Recording, streams: Mapping[str, str]) -> str:
+    """Return the slowest of some streams, whose messages pace the answers; empty where there is none."""
+    return min(streams, key=lambda name: recording.streams[name].rate_hz, default="")
