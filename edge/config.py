@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from edge.backends.select import PrecisionChoice
+from edge.mavlink.camera import CameraConfig
 from edge.mavlink.transport import parse_link
 from edge.transport.ring import MAX_SLOTS, MIN_SLOTS
 from edge.transport.sockets import check_endpoint
@@ -63,7 +64,7 @@ class StreamConfig(_Config, frozen=True, kw_only=True):
     """Messages that the shared memory holds; each takes as much as the largest one sent, up to max_message_bytes."""
 
     cpu: int | None = None
-    """Processor on which the stream is received, and as a rule inferred; none: any."""
+    """Processor on which the stream is received, and inferred while that takes less than its period; none: any."""
     rehearse: bool = False
     """Compute once more on the last message just before the next one is due, which then finds warm caches.
 
@@ -227,6 +228,10 @@ class MavlinkConfig(_Config, frozen=True, kw_only=True):
 
     The default passes on every answer of a 100 Hz radio. A telemetry radio wants some 5.
     """
+    camera: CameraConfig | None = None
+    """Places what it sees on the ground; without, answers carry where the vehicle is."""
+    radio_radius_m: float | None = None
+    """How far from the vehicle an emitter is that the radio alone classified; h_acc of such an answer."""
 
     def __post_init__(self) -> None:
         _require(bool(self.links), "links: expected at least one; leave mavlink out to send nothing")
@@ -234,6 +239,8 @@ class MavlinkConfig(_Config, frozen=True, kw_only=True):
             _link(link)
         _require(1 <= self.system_id <= 255, f"system_id is {self.system_id}: expected 1 to 255")
         _require(1 <= self.component_id <= 255, f"component_id is {self.component_id}: expected 1 to 255")
+        radius_m = self.radio_radius_m
+        _require(radius_m is None or 0 < radius_m <= 6553, "radio_radius_m: expected above 0 to 6553")
         _require(0 < self.max_rate_hz <= 1000, f"max_rate_hz is {self.max_rate_hz}: expected above 0 to 1000")
 
 
@@ -312,6 +319,9 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
         _require(self.plans is not None or self.plan_options is None, whose)
         unknown = sorted({source.stream for source in self.sources} - set(self.streams))
         _require(not unknown, f"sources feed unknown streams {unknown}: known are {sorted(self.streams)}")
+        camera = self.mavlink.camera if self.mavlink is not None else None
+        text = f"camera.stream is {camera.stream}: expected one of {sorted(self.streams)}" if camera is not None else ""
+        _require(camera is None or camera.stream in self.streams, f"mavlink.{text}")
 
     def _require_different_endpoints(self) -> None:
         used = {self.results: "results"}

@@ -3,10 +3,11 @@
 Nothing here raises on a strange value: what does not fit its field is cut to the field's range, and what is not known,
 not finite or not a place on earth becomes the field's "unknown" value.
 
-Position: lat, lon and alt are those of the vehicle at capture time, when its pose is known. The flag GEO_VALID stays
-clear, because a pose alone says nothing of where the classified thing is.
+Position: lat, lon and alt are those of the vehicle at capture time, when its pose is known, and GEO_VALID is clear; of
+the thing itself only where `placed` says so.
 """
 
+import dataclasses
 import enum
 import math
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ class ClassificationReport:
     """A classification as far as FUSION_CLASSIFICATION carries it."""
 
     time_us: int
-    """Capture time of the newest input, by the onboard computer's clock."""
+    """Capture time of the newest input; by the onboard computer's clock where TIME_UNSYNCED is set."""
     sequence: int
     model_id: int
     latency_us: int
@@ -83,6 +84,9 @@ class ClassificationReport:
     expected: int
     """Bit n: the model has a modality n."""
     position: Position | None
+    """Of the thing where GEO_VALID is set, else of the vehicle."""
+    h_acc_m: float | None = None
+    """Radius about the position within which the thing is, in 68 % of all cases; None where unknown."""
     label: str
 
     @property
@@ -108,6 +112,8 @@ class StatusReport:
     state: int
     """MAV_STATE."""
     present: int
+    clock_offset_us: int | None = None
+    """The autopilot's time minus ours; None where unknown."""
 
 
 def model_id_of(bundle_sha256: str) -> int:
@@ -166,6 +172,11 @@ def report_of(
     )
 
 
+def placed(report: ClassificationReport, position: Position, h_acc_m: float) -> ClassificationReport:
+    """Return a report that says where the thing itself is."""
+    return dataclasses.replace(report, position=position, h_acc_m=h_acc_m, flags=report.flags | Flag.GEO_VALID)
+
+
 def classification_message(report: ClassificationReport) -> dialect.MAVLink_fusion_classification_message:
     """Return FUSION_CLASSIFICATION."""
     classes = [(_unsigned(rank.class_id, UINT16_MAX), _share(rank.confidence)) for rank in report.classes]
@@ -183,7 +194,7 @@ def classification_message(report: ClassificationReport) -> dialect.MAVLink_fusi
         entropy=_four([_share(entropy) for entropy in report.entropies], UINT16_MAX),
         weight=_four([_share(weight, unknown=0) for weight in report.weights], 0),
         entropy_fused=_share(report.entropy_fused),
-        h_acc=UINT16_MAX,
+        h_acc=_decimetres(report.h_acc_m),
         flags=int(report.flags) & UINT16_MAX,
         modality_present=report.present & UINT8_MAX,
         modality_expected=report.expected & UINT8_MAX,
@@ -212,6 +223,7 @@ def classification_report(message: dialect.MAVLink_fusion_classification_message
         present=message.modality_present,
         expected=message.modality_expected,
         position=_place(message.lat, message.lon, message.alt),
+        h_acc_m=None if message.h_acc == UINT16_MAX else message.h_acc / 10,
         label=_read_text(message._label_raw),
     )
 
@@ -234,7 +246,8 @@ def class_label(message: dialect.MAVLink_fusion_class_info_message) -> str:
 
 
 def status_message(report: StatusReport) -> dialect.MAVLink_fusion_status_message:
-    """Return FUSION_STATUS. Nothing waits to be sent, and the autopilot's clock is not known."""
+    """Return FUSION_STATUS. Nothing waits to be sent."""
+    offset_us = report.clock_offset_us
     return dialect.MAVLink_fusion_status_message(
         time_usec=_unsigned(report.time_us, UINT64_MAX),
         model_id=_unsigned(report.model_id, UINT32_MAX),
@@ -244,7 +257,7 @@ def status_message(report: StatusReport) -> dialect.MAVLink_fusion_status_messag
         results_dropped=_unsigned(report.results_dropped, UINT32_MAX),
         latency_p50=UINT32_MAX if report.latency_p50_us is None else _unsigned(report.latency_p50_us, UINT32_MAX),
         latency_p99=UINT32_MAX if report.latency_p99_us is None else _unsigned(report.latency_p99_us, UINT32_MAX),
-        clock_offset=INT32_MAX,
+        clock_offset=INT32_MAX if offset_us is None or abs(offset_us) >= INT32_MAX else offset_us,
         input_rate=_four([_centihertz(rate_hz) for rate_hz in report.input_rates_hz], 0),
         output_rate=_centihertz(report.output_rate_hz),
         state=_unsigned(report.state, UINT8_MAX),
@@ -298,6 +311,13 @@ def _share(value: float | None, unknown: int = UINT16_MAX) -> int:
     if value is None or not math.isfinite(value):
         return unknown
     return round(min(max(value, 0.0), 1.0) * SHARES)
+
+
+def _decimetres(metres: float | None) -> int:
+    """Return metres rounded up, at most as far as the field goes."""
+    if metres is None or not math.isfinite(metres) or metres < 0:
+        return UINT16_MAX
+    return min(math.ceil(round(metres * 10, 3)), UINT16_MAX - 1)
 
 
 def _fraction(share: int) -> float | None:

@@ -23,7 +23,8 @@ from edge.mavlink import codec, standard
 from edge.mavlink.link import Link, open_link
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.status_text import StatusTexts
-from edge.transport.messages import Classification, Injected, Kind, Load, PipelineStatus, RecorderStatus, unpack
+from edge.mavlink.whereabouts import Whereabouts
+from edge.transport.messages import Classification, Kind, Load, PipelineStatus, Pose, RecorderStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, decode_message
 from models.errors import ConfigError, InputError
@@ -44,13 +45,13 @@ BURST_S = 0.2
 """Answers come unevenly: so much of a second's share may go out at once."""
 HOLD_NS = 300 * NS_PER_MS
 """A modality that is back sooner was not missing, as far as people are told."""
-TEST_FLIGHT_NS = 30 * NS_PER_S
-"""That faults are injected is said as often."""
 MAX_LATENCIES = 4096
 """Kept for the percentiles of one FUSION_STATUS."""
 MAX_LATENCY_MS = 3_600_000.0
 RECEIVE_TIMEOUT_MS = 20
 """Also the longest that a heartbeat is late."""
+ANSWER_TIMEOUT_MS = 1
+"""While an answer about the time may come: what it waits here counts as its way."""
 MAX_LAST_MESSAGES = 1000
 """Taken from the results socket at the end, so that what was answered before is sent."""
 
@@ -70,6 +71,7 @@ class Publisher:
         """What came over the results socket and was no message of the pipeline, by reason."""
         self.results_dropped = 0
         """Answers that were not sent, to keep to `max_rate_hz`."""
+        self.whereabouts = Whereabouts(config.system_id, config.camera, config.radio_radius_m)
         self._modality_of = modality_of
         self._max_age_ms = max_age_ms
         self._start_ns = now_ns
@@ -106,6 +108,8 @@ class Publisher:
                 self.on_status(unpack(payload, PipelineStatus), now_ns)
             elif header.kind == Kind.RECORDER:
                 self.on_recorder(unpack(payload, RecorderStatus), now_ns)
+            elif header.kind == Kind.POSE:
+                self.whereabouts.on_pose(unpack(payload, Pose))
         except InputError as error:
             self.rejected[Reason.DECODE.value] += 1
             log.debug("results: %s", error)
@@ -128,6 +132,7 @@ class Publisher:
                 max_age_ms=self._max_age_ms,
                 is_replay=is_replay,
             )
+            report = self.whereabouts.complete(report, answer, now_ns)
             self._outbox.append(codec.classification_message(report))
         else:
             self.results_dropped += 1
@@ -143,7 +148,6 @@ class Publisher:
         self._latencies_ms.clear()
         self._note_backend(status.backend, now_ns)
         self._note_load(status.load, now_ns)
-        self._note_injected(status.injected, now_ns)
 
     def on_recorder(self, status: RecorderStatus, now_ns: int) -> None:
         """Take the recorder's status."""
@@ -181,7 +185,7 @@ class Publisher:
         streams = status.streams.values()
         latencies_us = sorted(round(latency_ms * 1000) for latency_ms in self._latencies_ms)
         return codec.StatusReport(
-            time_us=status.time_ns // 1000,
+            time_us=self.whereabouts.time_of(status.time_ns, now_ns).time_us,
             model_id=self._model_id,
             frames_processed=sum(stream.processed for stream in streams),
             frames_dropped=sum(
@@ -199,6 +203,7 @@ class Publisher:
             output_rate_hz=0.0 if before is None else _rate(before, status, before.results, status.results),
             state=self.state(now_ns),
             present=_present(self._answer) if self._answer is not None else 0,
+            clock_offset_us=self.whereabouts.clock_offset_us(now_ns),
         )
 
     def _input_rates(self, before: PipelineStatus | None, status: PipelineStatus) -> tuple[float, ...]:
@@ -243,15 +248,6 @@ class Publisher:
         else:
             news = ("", common.MAV_SEVERITY_NOTICE, "FUSION: nothing shed any more")
         self._texts.note("load", *news, now_ns=now_ns)
-
-    def _note_injected(self, injected: Injected, now_ns: int) -> None:
-        """Say again and again that nobody must believe what is answered, as faults are injected into this flight."""
-        if injected.faults:
-            names = ", ".join(text.partition("@")[0] for text in injected.faults)
-            again = str(now_ns // TEST_FLIGHT_NS)
-            self._texts.note(
-                "injected", again, common.MAV_SEVERITY_WARNING, f"FUSION: TEST, injected: {names}", now_ns=now_ns
-            )
 
     def _note_pipeline(self, state: int, now_ns: int) -> None:
         if state == common.MAV_STATE_EMERGENCY:
@@ -316,12 +312,15 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
             links.append(open_link(name, config.mavlink.system_id, config.mavlink.component_id, clock))
             stack.callback(links[-1].close)
         told = config.recording.status if config.recording is not None else None
-        subscriber = Subscriber([config.results] if told is None else [config.results, told])
+        heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
+        subscriber = Subscriber(heard)
         stack.callback(subscriber.close)
         log.info("publishing on %s", ", ".join(config.mavlink.links))
         complaint, complained = Period(NS_PER_S), 0
         while not stop.is_set():
-            _step(publisher, links, subscriber.receive(RECEIVE_TIMEOUT_MS), clock.now_ns())
+            is_waiting = publisher.whereabouts.autopilots.is_waiting_at(clock.now_ns())
+            parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
+            _step(publisher, links, parts, clock.now_ns())
             refused = publisher.rejected.total()
             if refused > complained and complaint.is_due(clock.now_ns()):
                 complained = refused
@@ -335,14 +334,16 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
 
 
 def _step(publisher: Publisher, links: Sequence[Link], parts: Sequence[memoryview] | None, now_ns: int) -> None:
-    """Take one message of the pipeline, if there is one, send what is due, and read what the others say."""
+    """Read what the others say, take one message of the pipeline, if there is one, and send what is due."""
+    for number, link in enumerate(links):
+        publisher.whereabouts.on_received(number, link.receive(), now_ns)
+    for number, question in publisher.whereabouts.autopilots.take(now_ns):
+        links[number].send(question)
     if parts is not None:
         publisher.on_message(parts, now_ns)
     for message in publisher.tick(now_ns):
         for link in links:
             link.send(message)
-    for link in links:
-        link.receive()
 
 
 def _present(answer: Classification) -> int:

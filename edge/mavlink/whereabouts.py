@@ -1,0 +1,107 @@
+"""When and where an answer was made: completes reports with the time of the vehicle and the place of the thing."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from edge.mavlink import codec
+from edge.mavlink.autopilots import Autopilots, CaptureTime
+from edge.mavlink.camera import CameraConfig
+from edge.mavlink.codec import ClassificationReport, Flag, Position
+from edge.mavlink.georeference import GroundPoint, ground_point
+from edge.mavlink.link import Received
+from edge.mavlink.pose import Place, Track
+from edge.transport.messages import Classification, ModalityAnswer, Pose
+
+NS_PER_US = 1_000
+RADIO, IMAGE = "iq", "image"
+SYNCED_S, UNSYNCED_S = 0.005, 0.05
+"""How far the time of a reading may be off, one standard deviation: by the autopilot's clock, and by its arrival."""
+
+
+class Whereabouts:
+    """Keeps what tells time and place: the autopilots, and the poses of the deployment's `pose` endpoint.
+
+    Args:
+        system_id: ours.
+        camera: whose images are placed on the ground, if any are.
+        radio_radius_m: how far from the vehicle an emitter is that the radio alone classified, if anybody can say.
+    """
+
+    def __init__(self, system_id: int, camera: CameraConfig | None = None, radio_radius_m: float | None = None) -> None:
+        self.autopilots = Autopilots(system_id)
+        self._config = camera
+        self._camera = camera.camera() if camera is not None else None
+        self._radio_radius_m = radio_radius_m
+        self._poses = Track()
+
+    def on_pose(self, pose: Pose) -> None:
+        """Take a pose of the vehicle."""
+        self._poses.add_pose(pose)
+
+    def on_received(self, link: int, items: Sequence[Received], now_ns: int) -> None:
+        """Take what a link received."""
+        for item in items:
+            self.autopilots.on_received(link, item, now_ns)
+
+    def time_of(self, at_ns: int, now_ns: int) -> CaptureTime:
+        """Return a moment of our clock as UTC; else as the autopilot's time; else as it stands."""
+        autopilot = self.autopilots.ours(now_ns)
+        told = autopilot.time_of(at_ns, now_ns) if autopilot is not None else None
+        return told if told is not None else CaptureTime(at_ns // NS_PER_US, False)
+
+    def clock_offset_us(self, now_ns: int) -> int | None:
+        """Return the autopilot's time minus ours, None where it is not known."""
+        autopilot = self.autopilots.ours(now_ns)
+        offset_ns = autopilot.clock.offset_at(now_ns) if autopilot is not None else None
+        return offset_ns // NS_PER_US if offset_ns is not None else None
+
+    def complete(self, report: ClassificationReport, answer: Classification, now_ns: int) -> ClassificationReport:
+        """Return a report with the time and the place that are known."""
+        told = self.time_of(answer.capture_ns, now_ns)
+        flags = report.flags & ~Flag.TIME_UNSYNCED if told.is_synced else report.flags
+        report = dataclasses.replace(report, time_us=told.time_us, flags=flags)
+        point = self._point(answer, now_ns)
+        if point is not None:
+            place = Position(point.latitude_deg, point.longitude_deg, point.altitude_m)
+            return codec.placed(report, place, point.h_acc_m)
+        position = report.position or self._vehicle(answer.capture_ns, now_ns)
+        is_radio_alone = [modality.name for modality in answer.modalities if modality.mask > 0] == [RADIO]
+        radius_m = self._radio_radius_m if is_radio_alone and position is not None else None
+        return dataclasses.replace(report, position=position, h_acc_m=radius_m)
+
+    def _point(self, answer: Classification, now_ns: int) -> GroundPoint | None:
+        """Return where the camera looked when it took the frame of an answer, None where it is not known."""
+        config = self._config
+        frame = _frame(answer, config.stream) if config is not None else None
+        if config is None or self._camera is None or frame is None:
+            return None
+        for track, time_s in self._tracks(now_ns):
+            view = track.at(frame.capture_ns, has_gimbal=config.gimbal)
+            if view is not None:
+                return ground_point(self._camera, view, config.errors(time_s))
+        return None
+
+    def _vehicle(self, at_ns: int, now_ns: int) -> Position | None:
+        for track, _ in self._tracks(now_ns):
+            found = track.places.at(at_ns)
+            if found is not None:
+                place: Place = found.value
+                return Position(place.latitude_deg, place.longitude_deg, place.altitude_m)
+        return None
+
+    def _tracks(self, now_ns: int) -> list[tuple[Track, float]]:
+        """Return what is known of the vehicle's motion, the best first, each with how far its times may be off."""
+        tracks = [(self._poses, SYNCED_S)]
+        autopilot = self.autopilots.ours(now_ns)
+        if autopilot is not None:
+            time_s = SYNCED_S if autopilot.clock.is_locked_at(now_ns) else UNSYNCED_S
+            tracks.insert(0, (autopilot.track, time_s))
+        return tracks
+
+
+def _frame(answer: Classification, stream: str) -> ModalityAnswer | None:
+    """Return what the camera brought into an answer, None where it brought nothing."""
+    for modality in answer.modalities:
+        if modality.mask > 0 and modality.name == IMAGE and modality.stream == stream:
+            return modality
+    return None
