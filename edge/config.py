@@ -64,7 +64,7 @@ class StreamConfig(_Config, frozen=True, kw_only=True):
     """Messages that the shared memory holds; each takes as much as the largest one sent, up to max_message_bytes."""
 
     cpu: int | None = None
-    """Processor on which the stream is received, and inferred while that takes less than its period; none: any."""
+    """Processor on which the stream is received, and as a rule inferred; none: any."""
     rehearse: bool = False
     """Compute once more on the last message just before the next one is due, which then finds warm caches.
 

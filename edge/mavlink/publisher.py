@@ -24,7 +24,7 @@ from edge.mavlink.link import Link, open_link
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.status_text import StatusTexts
 from edge.mavlink.whereabouts import Whereabouts
-from edge.transport.messages import Classification, Kind, Load, PipelineStatus, Pose, RecorderStatus, unpack
+from edge.transport.messages import Classification, Injected, Kind, Load, PipelineStatus, Pose, RecorderStatus, unpack
 from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, decode_message
 from models.errors import ConfigError, InputError
@@ -45,6 +45,8 @@ BURST_S = 0.2
 """Answers come unevenly: so much of a second's share may go out at once."""
 HOLD_NS = 300 * NS_PER_MS
 """A modality that is back sooner was not missing, as far as people are told."""
+TEST_FLIGHT_NS = 30 * NS_PER_S
+"""That faults are injected is said as often."""
 MAX_LATENCIES = 4096
 """Kept for the percentiles of one FUSION_STATUS."""
 MAX_LATENCY_MS = 3_600_000.0
@@ -148,6 +150,7 @@ class Publisher:
         self._latencies_ms.clear()
         self._note_backend(status.backend, now_ns)
         self._note_load(status.load, now_ns)
+        self._note_injected(status.injected, now_ns)
 
     def on_recorder(self, status: RecorderStatus, now_ns: int) -> None:
         """Take the recorder's status."""
@@ -248,6 +251,15 @@ class Publisher:
         else:
             news = ("", common.MAV_SEVERITY_NOTICE, "FUSION: nothing shed any more")
         self._texts.note("load", *news, now_ns=now_ns)
+
+    def _note_injected(self, injected: Injected, now_ns: int) -> None:
+        """Say again and again that nobody must believe what is answered, as faults are injected into this flight."""
+        if injected.faults:
+            names = ", ".join(text.partition("@")[0] for text in injected.faults)
+            again = str(now_ns // TEST_FLIGHT_NS)
+            self._texts.note(
+                "injected", again, common.MAV_SEVERITY_WARNING, f"FUSION: TEST, injected: {names}", now_ns=now_ns
+            )
 
     def _note_pipeline(self, state: int, now_ns: int) -> None:
         if state == common.MAV_STATE_EMERGENCY:
