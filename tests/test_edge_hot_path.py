@@ -2,8 +2,8 @@
 
 import gc
 import itertools
-import tracemalloc
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
