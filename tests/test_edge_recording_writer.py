@@ -6,7 +6,9 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from mcap.reader import make_reader
@@ -150,6 +152,33 @@ def test_schemas_that_viewers_plot_have_no_references(tmp_path: Path) -> None:
         assert json.loads(schema.data)["type"] == "object"
         assert b"$ref" not in schema.data
         assert b"anyOf" not in schema.data
+
+
+def misfits(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return where a value is not what a JSON schema without references says."""
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    if not isinstance(value, kinds[schema["type"]]):
+        return [f"{path}: {value!r} is no {schema['type']}"]
+    found = []
+    if isinstance(value, dict):
+        found += [f"{path}: no {name}" for name in schema.get("required", ()) if name not in value]
+        for name, child in value.items():
+            inner = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
+            found += misfits(child, inner, f"{path}/{name}") if isinstance(inner, dict) else [f"{path}: {name} unknown"]
+    if isinstance(value, list):
+        found += [text for child in value for text in misfits(child, schema["items"], f"{path}[]")]
+    return found
+
+
+WITHOUT_POSE = msgspec.structs.replace(CLASSIFICATION, pose=None)
+
+
+@pytest.mark.parametrize("message", [CLASSIFICATION, WITHOUT_POSE, STATUS, POSE, TRUTH], ids=lambda m: type(m).__name__)
+def test_what_is_recorded_is_what_its_schema_says(tmp_path: Path, message: Message) -> None:
+    with RecordingWriter(tmp_path / "flight.mcap") as writer:
+        writer.write_message(message, START_NS)
+    ((schema, _, stored),) = _read_elsewhere(tmp_path / "flight.mcap")
+    assert misfits(json.loads(stored.data), json.loads(schema.data)) == []
 
 
 def test_events_come_in_order_of_time_then_channel_then_sequence(tmp_path: Path) -> None:
