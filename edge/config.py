@@ -8,8 +8,7 @@ from typing import Literal
 import msgspec
 
 from edge.backends.select import PrecisionChoice
-from edge.mavlink.camera import CameraConfig
-from edge.mavlink.transport import parse_link
+from edge.mavlink.deployment import MavlinkConfig as MavlinkConfig
 from edge.transport.ring import MAX_SLOTS, MIN_SLOTS
 from edge.transport.sockets import check_endpoint
 from models.errors import ConfigError
@@ -33,13 +32,6 @@ def _local(endpoint: str) -> None:
     except ConfigError as error:
         raise ValueError(str(error)) from error
     _require(not endpoint.endswith(":*"), f"endpoint {endpoint!r}: expected a port, 1 to 65535")
-
-
-def _link(link: str) -> None:
-    try:
-        parse_link(link)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
 
 
 class StreamConfig(_Config, frozen=True, kw_only=True):
@@ -215,35 +207,6 @@ class GnuRadioSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="
 SourceConfig = SyntheticSource | CameraSource | SdrFileSource | SoapySource | GnuRadioSource
 
 
-class MavlinkConfig(_Config, frozen=True, kw_only=True):
-    """How the vehicle and the ground hear of it."""
-
-    links: tuple[str, ...]
-    """udpout:HOST:PORT, udpin:HOST:PORT, or serial:DEVICE:BAUD."""
-    system_id: int = 1
-    component_id: int = 191
-    """191 is MAV_COMP_ID_ONBOARD_COMPUTER."""
-    max_rate_hz: float = 200.0
-    """Most classifications a second on each link, of some 90 bytes each; class changes always go out.
-
-    The default passes on every answer of a 100 Hz radio. A telemetry radio wants some 5.
-    """
-    camera: CameraConfig | None = None
-    """Places what it sees on the ground; without, answers carry where the vehicle is."""
-    radio_radius_m: float | None = None
-    """How far from the vehicle an emitter is that the radio alone classified; h_acc of such an answer."""
-
-    def __post_init__(self) -> None:
-        _require(bool(self.links), "links: expected at least one; leave mavlink out to send nothing")
-        for link in self.links:
-            _link(link)
-        _require(1 <= self.system_id <= 255, f"system_id is {self.system_id}: expected 1 to 255")
-        _require(1 <= self.component_id <= 255, f"component_id is {self.component_id}: expected 1 to 255")
-        radius_m = self.radio_radius_m
-        _require(radius_m is None or 0 < radius_m <= 6553, "radio_radius_m: expected above 0 to 6553")
-        _require(0 < self.max_rate_hz <= 1000, f"max_rate_hz is {self.max_rate_hz}: expected above 0 to 1000")
-
-
 class RecordingConfig(_Config, frozen=True, kw_only=True):
     """Where the flight is recorded, and what of it. See docs/recordings.md."""
 
@@ -371,6 +334,7 @@ def load_flight(path: Path) -> FlightConfig:
         bundle_keys=tuple(str((path.parent / key).resolve()) for key in config.bundle_keys),
         plans=_beside(path, config.plans),
         plan_options=_beside(path, config.plan_options),
+        mavlink=config.mavlink.with_keys_in(path.parent) if config.mavlink is not None else None,
     )
 
 

@@ -47,9 +47,11 @@ class _PresentStderr(logging.Handler):
         print(self.format(record), file=sys.stderr, flush=True)
 
 
-def add_group(parser: argparse.ArgumentParser, commands: dict[str, tuple[str, str]]) -> None:
+def add_group(
+    parser: argparse.ArgumentParser, commands: dict[str, tuple[str, str]], *, is_required: bool = True
+) -> None:
     """Give a command commands of its own, each a module as `run_command_line` takes it; `run_group` runs the chosen."""
-    choices = parser.add_subparsers(metavar="COMMAND", required=True)
+    choices = parser.add_subparsers(metavar="COMMAND", required=is_required)
     for name, (path, text) in commands.items():
         subparser = choices.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         module = importlib.import_module(path)

@@ -209,8 +209,9 @@ def _members(into: Any) -> tuple[Any, ...]:
 def _struct_for(into: Any, value: Any) -> type[msgspec.Struct] | None:
     """Return the struct that `value` is meant to be, or None where another type is expected."""
     structs = [m for m in _members(into) if isinstance(m, type) and issubclass(m, msgspec.Struct)]
+    plain = set(_members(into)) - {*structs, type(None)}
     if len(structs) == 1 and not (value is None and len(_members(into)) > 1):
-        return structs[0]
+        return structs[0] if isinstance(value, dict) or not plain else None
     for struct in structs:
         config = struct.__struct_config__
         if isinstance(value, dict) and config.tag_field and value.get(config.tag_field) == config.tag:

@@ -117,6 +117,7 @@ class FakeTransport:
     """Keeps what is sent, and hands out what it is given."""
 
     name = "fake"
+    is_open = True
 
     def __init__(self) -> None:
         self.counts = TransportCounts()
@@ -131,6 +132,9 @@ class FakeTransport:
         return taken
 
     def wait(self, timeout_s: float) -> None:
+        pass
+
+    def reopen(self) -> None:
         pass
 
     def close(self) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from edge.clock import VirtualClock
 from edge.mavlink.link import open_link
-from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, REOPEN_NS, SerialPort
-from edge.mavlink.transport import SerialAddress, UdpAddress, parse_link
+from edge.mavlink.link_state import BACKOFF_NS, JITTER
+from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, SerialPort
+from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
 from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, UdpClient, UdpServer
 from models.errors import ConfigError, LinkError
 
 FRAME = b"\xfd" + bytes(19)
+LONGEST_PAUSE_NS = round(BACKOFF_NS[-1] * (1 + JITTER))
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def server(clock: VirtualClock) -> Iterator[UdpServer]:
-    transport = UdpServer("udpin", UdpAddress(is_listening=True, host="127.0.0.1", port=0), clock)
+    transport = UdpServer("udpin", NetworkAddress(kind="udpin", host="127.0.0.1", port=0), clock)
     yield transport
     transport.close()
 
@@ -46,21 +48,26 @@ def arrived(transport: UdpServer | UdpClient | SerialPort) -> list[bytes]:
 @pytest.mark.parametrize(
     ("link", "address"),
     [
-        ("udpout:10.0.0.2:14550", UdpAddress(is_listening=False, host="10.0.0.2", port=14550)),
-        ("udpin:0.0.0.0:0", UdpAddress(is_listening=True, host="0.0.0.0", port=0)),
-        ("udpout:[::1]:14550", UdpAddress(is_listening=False, host="::1", port=14550)),
+        ("udpout:10.0.0.2:14550", NetworkAddress(kind="udpout", host="10.0.0.2", port=14550)),
+        ("udpin:0.0.0.0:0", NetworkAddress(kind="udpin", host="0.0.0.0", port=0)),
+        ("udpout:[::1]:14550", NetworkAddress(kind="udpout", host="::1", port=14550)),
+        ("udpin:14550", NetworkAddress(kind="udpin", host="127.0.0.1", port=14550)),
+        ("tcpin:5760", NetworkAddress(kind="tcpin", host="127.0.0.1", port=5760)),
+        ("tcpout:[::1]:5760", NetworkAddress(kind="tcpout", host="::1", port=5760)),
+        ("file:/data/a:b.tlog", FileAddress(path="/data/a:b.tlog")),
         ("serial:/dev/ttyTHS1:921600", SerialAddress(device="/dev/ttyTHS1", baud=921_600)),
         ("serial:/dev/by-id/a:b-if00:57600", SerialAddress(device="/dev/by-id/a:b-if00", baud=57_600)),
     ],
 )
-def test_each_form_of_link_is_understood(link: str, address: UdpAddress | SerialAddress) -> None:
+def test_each_form_of_link_is_understood(link: str, address: NetworkAddress | SerialAddress | FileAddress) -> None:
     assert parse_link(link) == address
 
 
 @pytest.mark.parametrize(
     "link",
     [
-        "", "udp:127.0.0.1:14550", "udpout:127.0.0.1", "udpout::14550", "udpout:127.0.0.1:0", "udpin:127.0.0.1:65536",
+        "", "udp:127.0.0.1:14550", "udpin::14550", "tcpout:5760", "tcpout:127.0.0.1:0", "tcp:127.0.0.1:5760",
+        "file:", "udpout:127.0.0.1", "udpout::14550", "udpout:127.0.0.1:0", "udpin:127.0.0.1:65536",
         "udpout:127.0.0.1:-1", "udpout:a:b:14550", "serial:/dev/ttyUSB0", "serial:/dev/ttyUSB0:9", "serial::57600",
         "udpout:127.0.0.1:14550x", "udpout:127.0.0.1:\u0661\u0664",
     ],
@@ -91,7 +98,7 @@ def test_a_host_that_does_not_exist_is_refused(clock: VirtualClock, monkeypatch:
 
 
 def test_a_client_sends_to_its_peer_and_hears_only_that_one(peer: socket.socket, server: UdpServer) -> None:
-    client = UdpClient("udpout", UdpAddress(is_listening=False, host="127.0.0.1", port=peer.getsockname()[1]))
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=peer.getsockname()[1]))
     client.send(FRAME)
     data, address = peer.recvfrom(100)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -111,7 +118,7 @@ def test_a_dead_peer_is_no_error() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    client = UdpClient("udpout", UdpAddress(is_listening=False, host="127.0.0.1", port=port))
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=port))
 
     for _ in range(3):
         client.send(FRAME)
@@ -121,7 +128,7 @@ def test_a_dead_peer_is_no_error() -> None:
 
 
 def test_a_frame_that_the_system_refuses_is_counted() -> None:
-    client = UdpClient("udpout", UdpAddress(is_listening=False, host="255.255.255.255", port=9))
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="255.255.255.255", port=9))
 
     client.send(FRAME)
 
@@ -242,12 +249,12 @@ def test_an_unplugged_serial_port_is_opened_again_when_it_is_back(
     terminal.unplug()
     port.send(FRAME)
     assert port.receive() == []
-    clock.advance_to(clock.now_ns() + REOPEN_NS[0])
+    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
     port.send(FRAME)
     terminal.connect()
     port.send(FRAME)
     while_waiting = terminal.read()
-    clock.advance_to(clock.now_ns() + REOPEN_NS[1])
+    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
     port.send(FRAME)
 
     assert while_waiting == b""

@@ -3,14 +3,28 @@
 import argparse
 from pathlib import Path
 
+from models.command_line import add_group, run_group
+from models.errors import ConfigError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "dump-dialect": ("edge.commands.mavlink_dump_dialect", "our messages for other programs: XML, or in a language"),
+    "keygen": ("edge.commands.mavlink_keygen", "a key that the frames of a link are signed with"),
+}
+"""Without one of them it publishes."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FLIGHT.yaml", help="the deployment")
+    parser.add_argument("--config", type=Path, metavar="FLIGHT.yaml", help="the deployment")
+    add_group(parser, COMMANDS, is_required=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish until SIGTERM or SIGINT."""
+    """Publish until SIGTERM or SIGINT, or run the command that was chosen."""
+    if hasattr(args, "run_of_group"):
+        return run_group(args)
+    if args.config is None:
+        raise ConfigError("mavlink: expected --config FLIGHT.yaml, or one of the commands that --help shows")
     from edge.config import load_flight
     from edge.mavlink.publisher import run_publisher
     from edge.operations.signals import stop_on_signals

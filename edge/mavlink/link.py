@@ -1,15 +1,22 @@
 """One MAVLink 2 connection: who we are, our sequence numbers, and what arrives from the others."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from pymavlink.dialects.v20 import common
 
-from edge.clock import Clock
+from edge.clock import Clock, SystemClock
 from edge.mavlink.frames import FrameCounts, FrameParser
+from edge.mavlink.link_state import LOST_NS, LinkState, State
+from edge.mavlink.pace import NS_PER_S
+from edge.mavlink.peers import News, Peers
+from edge.mavlink.security import Security
 from edge.mavlink.serial_port import SerialPort
-from edge.mavlink.transport import SerialAddress, Transport, parse_link
+from edge.mavlink.tcp import TcpClient, TcpServer
+from edge.mavlink.tlog_file import TlogFile
+from edge.mavlink.transport import FileAddress, SerialAddress, Transport, parse_link
 from edge.mavlink.udp import UdpClient, UdpServer
 
 log = logging.getLogger(__name__)
@@ -32,75 +39,130 @@ class Received:
 
 
 class Link:
-    """Sends and receives messages over a transport. For one thread."""
+    """Sends and receives messages over a transport. For one thread.
 
-    def __init__(self, transport: Transport, system_id: int, component_id: int) -> None:
+    Args:
+        transport: an open one.
+        system_id: ours.
+        component_id: ours.
+        clock: the system's by default.
+        security: what is demanded of others; by default nothing.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        system_id: int,
+        component_id: int,
+        clock: Clock | None = None,
+        security: Security | None = None,
+    ) -> None:
         self.transport = transport
         self.counts = FrameCounts()
+        self.refused: Counter[str] = Counter()
+        """Messages that do not count, by reason."""
+        self.peers = Peers(system_id, component_id)
+        self._clock = clock or SystemClock()
+        self._security = security or Security()
         self._encoder = common.MAVLink(None, srcSystem=system_id, srcComponent=component_id)
         self._parsers: dict[str, FrameParser] = {}
-        self._is_duplicate_told = False
-        self._autopilots: set[int] = set()
+        self._state = LinkState()
+        self._told_state = State.CLOSED
+        self._news: list[News] = []
+
+    @property
+    def state(self) -> State:
+        """Whether somebody is there."""
+        return self._state.at(self._clock.now_ns())
 
     def send(self, message: Any) -> None:
         """Send one message of pymavlink to all peers. Never waits, never raises on what the port does."""
         frame = message.pack(self._encoder)
         self._encoder.seq = (self._encoder.seq + 1) % 256
-        self.transport.send(frame)
+        self.transport.send(self._security.sign(frame, message.crc_extra))
 
     def receive(self) -> list[Received]:
-        """Return the messages that arrived since the last call; what is none is counted."""
-        received = []
+        """Return the messages that arrived since the last call and count; what is none is counted."""
+        arrived = []
         for peer, data in self.transport.receive():
             if peer not in self._parsers and len(self._parsers) >= MAX_PARSERS:
                 self._parsers.clear()
             parser = self._parsers.setdefault(peer, FrameParser(self.counts))
-            received += [_received(message) for message in parser.feed(data)]
-        for item in received:
-            if item.name == "HEARTBEAT":
-                self._note_heartbeat(item)
+            arrived += parser.feed(data)
+        now_ns = self._clock.now_ns()
+        self._state.note_port(is_open=self.transport.is_open)
+        received = [_received(message) for message in arrived if self._counts(message, now_ns)]
+        self._follow_state(now_ns)
         return received
+
+    def take_news(self) -> list[News]:
+        """Return what people must hear since the last call; the log has it already."""
+        news, self._news = self._news, []
+        return news
 
     def close(self) -> None:
         """Give the port back."""
         self.transport.close()
 
-    def _note_heartbeat(self, heartbeat: Received) -> None:
-        system_id, component_id = self._encoder.srcSystem, self._encoder.srcComponent
-        is_ours = (heartbeat.system_id, heartbeat.component_id) == (system_id, component_id)
-        if is_ours and not self._is_duplicate_told:
-            self._is_duplicate_told = True
-            log.warning(
-                "link %s: another sender calls itself system %d component %d too: give one of them another id",
-                self.transport.name, system_id, component_id,
-            )  # fmt: skip
-        is_autopilot = heartbeat.message.autopilot != common.MAV_AUTOPILOT_INVALID
-        if is_autopilot and heartbeat.system_id not in self._autopilots:
-            self._autopilots.add(heartbeat.system_id)
-            log.info("link %s: autopilot of system %d is here", self.transport.name, heartbeat.system_id)
-            if heartbeat.system_id != system_id:
-                log.warning(
-                    "link %s: the autopilot is system %d, we are %d: set mavlink.system_id to %d to belong to it",
-                    self.transport.name, heartbeat.system_id, system_id, heartbeat.system_id,
-                )  # fmt: skip
+    def _counts(self, message: Any, now_ns: int) -> bool:
+        """Say whether a message counts, and take notice of its sender."""
+        ours = (self._encoder.srcSystem, self._encoder.srcComponent)
+        sender = (message.get_srcSystem(), message.get_srcComponent())
+        is_heartbeat = message.get_type() == "HEARTBEAT"
+        if is_heartbeat and sender == ours:
+            self._tell(self.peers.on_double())
+        refusal = self._security.refusal(message, ours)
+        if refusal is not None:
+            self.refused[refusal.value] += 1
+            self._tell(self.peers.on_refusal(refusal, sender, message.get_type()))
+            return False
+        if sender != ours:
+            self._state.note_frame()
+            if is_heartbeat:
+                self._state.note_heartbeat(now_ns)
+                self._tell(self.peers.on_heartbeat(message, now_ns))
+        return True
+
+    def _tell(self, news: list[News]) -> None:
+        for item in news:
+            log.log(item.level, "link %s: %s", self.transport.name, item.text)
+            if item.status_text:
+                self._news.append(item)
+
+    def _follow_state(self, now_ns: int) -> None:
+        before, self._told_state = self._told_state, self._state.at(now_ns)
+        if before == self._told_state:
+            return
+        if self._told_state == State.LOST:
+            log.warning("link %s: nobody's heartbeat for %d s", self.transport.name, LOST_NS // NS_PER_S)
+            self.transport.reopen()
+            self._parsers.clear()
+        elif self._told_state == State.UP and before != State.LATE:
+            log.info("link %s: up", self.transport.name)
 
 
-def open_link(link: str, system_id: int, component_id: int, clock: Clock) -> Link:
+def open_link(link: str, system_id: int, component_id: int, clock: Clock, security: Security | None = None) -> Link:
     """Open the link that a string names.
 
     Raises:
         ConfigError: as `parse_link`.
         LinkError: the port cannot be opened.
     """
+    return Link(open_transport(link, clock), system_id, component_id, clock, security)
+
+
+def open_transport(link: str, clock: Clock) -> Transport:
+    """Open the port that a string names. Raises as `open_link`."""
     address = parse_link(link)
-    transport: Transport
     if isinstance(address, SerialAddress):
-        transport = SerialPort(link, address, clock)
-    elif address.is_listening:
-        transport = UdpServer(link, address, clock)
-    else:
-        transport = UdpClient(link, address)
-    return Link(transport, system_id, component_id)
+        return SerialPort(link, address, clock)
+    if isinstance(address, FileAddress):
+        return TlogFile(link, address)
+    if address.kind == "tcpin":
+        return TcpServer(link, address)
+    if address.kind == "tcpout":
+        return TcpClient(link, address, clock)
+    return UdpServer(link, address, clock) if address.kind == "udpin" else UdpClient(link, address)
 
 
 def _received(message: Any) -> Received:

@@ -18,10 +18,13 @@ from typing import Any
 from pymavlink.dialects.v20 import common
 
 from edge.clock import Clock, SystemClock
-from edge.config import FlightConfig, MavlinkConfig
+from edge.config import FlightConfig
 from edge.mavlink import codec, standard
-from edge.mavlink.link import Link, open_link
+from edge.mavlink.deployment import MavlinkConfig
+from edge.mavlink.link import Link
+from edge.mavlink.links import open_links
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
+from edge.mavlink.peers import News
 from edge.mavlink.status_text import StatusTexts
 from edge.mavlink.whereabouts import Whereabouts
 from edge.transport.messages import Classification, Injected, Kind, Load, PipelineStatus, Pose, RecorderStatus, unpack
@@ -156,6 +159,10 @@ class Publisher:
         """Take the recorder's status."""
         self._recorder_ns = now_ns
         self._is_recorder_paused = bool(status.pause)
+
+    def on_news(self, news: News, now_ns: int) -> None:
+        """Take what a link has to tell the ground, once."""
+        self._texts.note(news.subject, news.status_text, common.MAV_SEVERITY_WARNING, news.status_text, now_ns=now_ns)
 
     def tick(self, now_ns: int) -> list[Any]:
         """Return the messages to send now."""
@@ -319,20 +326,18 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
     modality_of = {name: stream.modality for name, stream in config.streams.items()}
     publisher = Publisher(config.mavlink, modality_of, config.pipeline.max_age_ms, clock.now_ns())
     with contextlib.ExitStack() as stack:
-        links = []
-        for name in config.mavlink.links:
-            links.append(open_link(name, config.mavlink.system_id, config.mavlink.component_id, clock))
-            stack.callback(links[-1].close)
+        links, keys = stack.enter_context(open_links(config.mavlink, clock))
         told = config.recording.status if config.recording is not None else None
         heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
         subscriber = Subscriber(heard)
         stack.callback(subscriber.close)
-        log.info("publishing on %s", ", ".join(config.mavlink.links))
+        log.info("publishing on %s", ", ".join(link.transport.name for link in links))
         complaint, complained = Period(NS_PER_S), 0
         while not stop.is_set():
             is_waiting = publisher.whereabouts.autopilots.is_waiting_at(clock.now_ns())
             parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
             _step(publisher, links, parts, clock.now_ns())
+            keys.poll(clock.now_ns())
             refused = publisher.rejected.total()
             if refused > complained and complaint.is_due(clock.now_ns()):
                 complained = refused
@@ -341,14 +346,14 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
             if (parts := subscriber.receive(0)) is None:
                 break
             _step(publisher, links, parts, clock.now_ns())
-        for link in links:
-            log.info("%s: %s, received %s", link.transport.name, link.transport.counts, link.counts)
 
 
 def _step(publisher: Publisher, links: Sequence[Link], parts: Sequence[memoryview] | None, now_ns: int) -> None:
     """Read what the others say, take one message of the pipeline, if there is one, and send what is due."""
     for number, link in enumerate(links):
         publisher.whereabouts.on_received(number, link.receive(), now_ns)
+        for news in link.take_news():
+            publisher.on_news(news, now_ns)
     for number, question in publisher.whereabouts.autopilots.take(now_ns):
         links[number].send(question)
     if parts is not None:

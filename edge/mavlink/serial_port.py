@@ -3,11 +3,15 @@
 import errno
 import logging
 import os
+import random
 import select
 import termios
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edge.clock import Clock
+from edge.mavlink.link_state import Backoff
 from edge.mavlink.transport import SerialAddress, TransportCounts
 from models.errors import LinkError
 
@@ -16,7 +20,8 @@ log = logging.getLogger(__name__)
 READ_BYTES = 4096
 MAX_BACKLOG_BYTES = 2048
 """Of a port that sends slower than it is given; beyond, whole frames are left out."""
-REOPEN_NS = tuple(int(seconds * 1e9) for seconds in (0.5, 1, 2, 4, 8))
+STABLE_NAMES = Path("/dev/serial/by-id")
+"""Links to ports, by names that stay when the adapter is plugged in elsewhere."""
 
 
 class SerialPort:
@@ -25,21 +30,25 @@ class SerialPort:
     def __init__(self, link: str, address: SerialAddress, clock: Clock) -> None:
         self.counts = TransportCounts()
         self._link = link
-        self._address = address
         self._clock = clock
         self._backlog = b""
-        self._attempts = 0
-        self._reopen_ns = 0
+        self._backoff = Backoff(random.Random(f"{link} {os.getpid()}"))
         self._port: Any = _open_serial(link, address)
+        self._address = replace(address, device=stable_name(address.device))
 
     @property
     def name(self) -> str:
         """The link as a configuration writes it."""
         return self._link
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is there."""
+        return self._port is not None
+
     def send(self, frame: bytes) -> None:
         """Send one frame, the rest of it later where the port is slow; count it as dropped where it is too slow."""
-        if not self._is_open() or len(self._backlog) + len(frame) > MAX_BACKLOG_BYTES:
+        if not self._is_there() or len(self._backlog) + len(frame) > MAX_BACKLOG_BYTES:
             self.counts.frames_dropped += 1
             return
         self._backlog += frame
@@ -48,7 +57,7 @@ class SerialPort:
 
     def receive(self) -> list[tuple[str, bytes]]:
         """Return the bytes that arrived since the last call."""
-        if not self._is_open():
+        if not self._is_there():
             return []
         self._flush()
         received = b""
@@ -69,6 +78,11 @@ class SerialPort:
         else:
             self._is_readable(timeout_s)
 
+    def reopen(self) -> None:
+        """Open the port anew: an adapter may hang."""
+        if self._port is not None:
+            self._lose(OSError(errno.ETIMEDOUT, "nobody there"))
+
     def close(self) -> None:
         """Give the port back."""
         if self._port is not None:
@@ -78,14 +92,15 @@ class SerialPort:
     def _is_readable(self, timeout_s: float) -> bool:
         return bool(select.select([self._port.fileno()], [], [], timeout_s)[0])
 
-    def _is_open(self) -> bool:
-        if self._port is None and self._clock.now_ns() >= self._reopen_ns:
+    def _is_there(self) -> bool:
+        now_ns = self._clock.now_ns()
+        if self._port is None and self._backoff.is_due(now_ns):
             try:
                 self._port = _open_serial(self._link, self._address)
-                self._attempts = 0
+                self._backoff.succeed()
                 log.warning("link %s: open again", self._link)
             except LinkError as error:
-                self._wait_to_reopen()
+                self._backoff.begin(now_ns)
                 log.debug("%s", error)
         return self._port is not None
 
@@ -103,11 +118,16 @@ class SerialPort:
         log.warning("link %s: lost (%s): opening it again as soon as it is back", self._link, error.strerror)
         self.close()
         self._backlog = b""
-        self._wait_to_reopen()
+        self._backoff.begin(self._clock.now_ns())
 
-    def _wait_to_reopen(self) -> None:
-        self._reopen_ns = self._clock.now_ns() + REOPEN_NS[min(self._attempts, len(REOPEN_NS) - 1)]
-        self._attempts += 1
+
+def stable_name(device: str) -> str:
+    """Return the name by which a device is found again when it comes back as another one, itself where it has none."""
+    try:
+        names = [link for link in STABLE_NAMES.iterdir() if link.resolve() == Path(device).resolve()]
+    except OSError:
+        return device
+    return str(min(names)) if names else device
 
 
 def _open_serial(link: str, address: SerialAddress) -> Any:

@@ -6,21 +6,31 @@ reads. What goes wrong in flight is counted here.
 
 import ipaddress
 import re
+import typing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, cast
 
 from models.errors import ConfigError
 
-_FORMS = "expected udpout:HOST:PORT, udpin:HOST:PORT or serial:DEVICE:BAUD"
+NetworkKind = Literal["udpin", "udpout", "tcpin", "tcpout"]
+LOOPBACK = "127.0.0.1"
+_FORMS = (
+    "expected udpout:HOST:PORT, udpin:HOST:PORT, tcpout:HOST:PORT, tcpin:HOST:PORT, serial:DEVICE:BAUD or file:PATH"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UdpAddress:
-    """A UDP link: `is_listening` waits for peers at the address, else the peer is there."""
+class NetworkAddress:
+    """A link over UDP or TCP: with `in` we wait for peers at the address, with `out` the peer is there."""
 
-    is_listening: bool
+    kind: NetworkKind
     host: str
     port: int
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether we wait there for others."""
+        return self.kind in ("udpin", "tcpin")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +39,13 @@ class SerialAddress:
 
     device: str
     baud: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileAddress:
+    """A telemetry log to write."""
+
+    path: str
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,7 +57,7 @@ class TransportCounts:
     frames_dropped: int = 0
     """Not sent: the port was busy, closed, or unplugged."""
     refused: int = 0
-    """Datagrams of strangers, or of more peers than the table holds."""
+    """Datagrams of strangers, and peers beyond those that there is room for."""
 
 
 class Transport(Protocol):
@@ -51,6 +68,11 @@ class Transport(Protocol):
     @property
     def name(self) -> str:
         """The link as a configuration writes it."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is there; says nothing of who is at its other end."""
         ...
 
     def send(self, frame: bytes) -> None:
@@ -65,33 +87,49 @@ class Transport(Protocol):
         """Return when something arrived, or after `timeout_s`."""
         ...
 
+    def reopen(self) -> None:
+        """Open the port anew where that can help: nobody was heard for long."""
+        ...
+
     def close(self) -> None:
         """Give the port back."""
         ...
 
 
-def parse_link(link: str) -> UdpAddress | SerialAddress:
+def parse_link(link: str) -> NetworkAddress | SerialAddress | FileAddress:
     """Return the address that a link string names.
 
     Raises:
-        ConfigError: not one of the three forms, or a port or baud rate out of range.
+        ConfigError: none of the forms, or a port or baud rate out of range.
     """
     kind, _, rest = link.partition(":")
+    if kind == "file" and rest:
+        return FileAddress(path=rest)
     place, _, number = rest.rpartition(":")
-    if kind not in ("udpout", "udpin", "serial") or not place or not re.fullmatch(r"[0-9]{1,8}", number):
+    if kind in ("udpin", "tcpin") and ":" not in rest:
+        place = LOOPBACK
+    is_known = kind == "serial" or kind in typing.get_args(NetworkKind)
+    if not is_known or not place or not re.fullmatch(r"[0-9]{1,8}", number):
         raise ConfigError(f"link {link!r}: {_FORMS}, for example udpout:127.0.0.1:14550")
-    value = int(number)
     if kind == "serial":
-        if not 1_200 <= value <= 12_000_000:
-            raise ConfigError(f"link {link!r}: baud rate {value}, expected 1200 to 12000000, often 57600 or 921600")
-        return SerialAddress(device=place, baud=value)
-    lowest = 0 if kind == "udpin" else 1
-    if not lowest <= value <= 65_535:
-        raise ConfigError(f"link {link!r}: port {value}, expected {lowest} to 65535")
+        return _serial(link, place, int(number))
+    return _network(link, cast(NetworkKind, kind), place, int(number))
+
+
+def _serial(link: str, device: str, baud: int) -> SerialAddress:
+    if not 1_200 <= baud <= 12_000_000:
+        raise ConfigError(f"link {link!r}: baud rate {baud}, expected 1200 to 12000000, often 57600 or 921600")
+    return SerialAddress(device=device, baud=baud)
+
+
+def _network(link: str, kind: NetworkKind, place: str, port: int) -> NetworkAddress:
+    lowest = 0 if kind in ("udpin", "tcpin") else 1
+    if not lowest <= port <= 65_535:
+        raise ConfigError(f"link {link!r}: port {port}, expected {lowest} to 65535")
     host = place[1:-1] if place.startswith("[") and place.endswith("]") else place
     if ":" in host and not _is_ipv6(host):
         raise ConfigError(f"link {link!r}: host {host!r}, {_FORMS}")
-    return UdpAddress(is_listening=kind == "udpin", host=host, port=value)
+    return NetworkAddress(kind=kind, host=host, port=port)
 
 
 def _is_ipv6(host: str) -> bool:

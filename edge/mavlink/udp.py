@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from edge.clock import Clock
-from edge.mavlink.transport import TransportCounts, UdpAddress
+from edge.mavlink.transport import NetworkAddress, TransportCounts
 from models.errors import LinkError
 
 log = logging.getLogger(__name__)
@@ -26,15 +26,12 @@ SocketAddress = tuple[Any, ...]
 class _Udp:
     """A non-blocking UDP socket that counts."""
 
-    def __init__(self, link: str, address: UdpAddress) -> None:
+    is_open = True
+
+    def __init__(self, link: str, address: NetworkAddress) -> None:
         self.counts = TransportCounts()
         self._link = link
-        try:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError) as error:
-            raise LinkError(f"link {link}: host {address.host} not found ({error}): check the name") from error
-        family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        self._address: SocketAddress = place
+        family, self._address = resolve(link, address, socket.SOCK_DGRAM)
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
@@ -46,6 +43,9 @@ class _Udp:
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
         select.select([self._socket], [], [], timeout_s)
+
+    def reopen(self) -> None:
+        """Do nothing: a UDP socket is never lost."""
 
     def close(self) -> None:
         """Give the port back."""
@@ -83,7 +83,7 @@ class UdpClient(_Udp):
     def receive(self) -> list[tuple[str, bytes]]:
         """Return the datagrams of the one peer that arrived since the last call."""
         found = self._datagrams()
-        ours = [(_peer(address), data) for address, data in found if address[:2] == self._address[:2]]
+        ours = [(peer_name(address), data) for address, data in found if address[:2] == self._address[:2]]
         self.counts.refused += len(found) - len(ours)
         return ours
 
@@ -91,7 +91,7 @@ class UdpClient(_Udp):
 class UdpServer(_Udp):
     """`udpin`: waits at an address; whoever spoke there lately gets every frame."""
 
-    def __init__(self, link: str, address: UdpAddress, clock: Clock) -> None:
+    def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
         super().__init__(link, address)
         self._clock = clock
         self._heard_ns: dict[SocketAddress, int] = {}
@@ -130,17 +130,32 @@ class UdpServer(_Udp):
                 self.counts.refused += 1
                 continue
             if address not in self._heard_ns:
-                log.info("link %s: %s is here", self._link, _peer(address))
+                log.info("link %s: %s is here", self._link, peer_name(address))
             self._heard_ns[address] = now_ns
-            accepted.append((_peer(address), data))
+            accepted.append((peer_name(address), data))
         return accepted
 
     def _expire(self) -> None:
         limit_ns = self._clock.now_ns() - CLIENT_EXPIRY_NS
         for address in [address for address, heard_ns in self._heard_ns.items() if heard_ns < limit_ns]:
             del self._heard_ns[address]
-            log.info("link %s: %s is gone", self._link, _peer(address))
+            log.info("link %s: %s is gone", self._link, peer_name(address))
 
 
-def _peer(address: SocketAddress) -> str:
+def resolve(link: str, address: NetworkAddress, kind: socket.SocketKind) -> tuple[int, SocketAddress]:
+    """Return the family and the socket address of a host, IPv4 where it has both.
+
+    Raises:
+        LinkError: no such host.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=kind)
+    except (OSError, UnicodeError) as error:
+        raise LinkError(f"link {link}: host {address.host} not found ({error}): check the name") from error
+    family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, place
+
+
+def peer_name(address: SocketAddress) -> str:
+    """Return how a peer is called."""
     return f"{address[0]}:{address[1]}"

@@ -1,0 +1,61 @@
+"""All links of a deployment: what is sent goes out on each, what arrives on any is heard."""
+
+import contextlib
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from edge.clock import Clock
+from edge.mavlink.deployment import LinkConfig, MavlinkConfig
+from edge.mavlink.keys import KeyRing
+from edge.mavlink.link import Link, open_link
+from edge.mavlink.security import Security
+from edge.mavlink.transport import NetworkAddress, parse_link
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def open_links(
+    config: MavlinkConfig, clock: Clock, utc_ns: Callable[[], int] = time.time_ns
+) -> Iterator[tuple[Sequence[Link], KeyRing]]:
+    """Open all links with their keys, and close them at the end.
+
+    Args:
+        config: of MAVLink.
+        clock: of heartbeats and pauses.
+        utc_ns: Unix time, for signatures; it may be wrong.
+
+    Raises:
+        ConfigError: a key cannot be used.
+        LinkError: a link cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        keys = stack.enter_context(contextlib.closing(KeyRing([one.key for one in config.link_configs], utc_ns)))
+        links = []
+        for number, one in enumerate(config.link_configs):
+            security = Security(
+                require_signed=one.demand, allow=one.senders, signing=keys.signing(one.key), link_id=number % 256
+            )
+            links.append(open_link(one.link, config.system_id, config.component_id, clock, security))
+            stack.callback(links[-1].close)
+            _warn_of_strangers(one)
+        yield links, keys
+        for link in links:
+            log.info(
+                "%s: %s, received %s, refused %s",
+                link.transport.name, link.transport.counts, link.counts, dict(link.refused),
+            )  # fmt: skip
+
+
+def _warn_of_strangers(config: LinkConfig) -> None:
+    address = parse_link(config.link)
+    if not isinstance(address, NetworkAddress) or not address.is_listening or config.demand != "none":
+        return
+    try:
+        is_loopback = ipaddress.ip_address(address.host.partition("%")[0]).is_loopback
+    except ValueError:
+        is_loopback = address.host == "localhost"
+    if not is_loopback:
+        log.warning("link %s: whoever reaches this address may command (require_signed: none)", config.link)

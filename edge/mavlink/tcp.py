@@ -1,0 +1,277 @@
+"""MAVLink over TCP: to one server (`tcpout`), tried again for ever, or for whoever connects (`tcpin`).
+
+TCP delivers late rather than never: what it holds back comes out, old, when a network is back. So little is kept here,
+whole frames are left out when that is full, and a connection whose bytes nobody acknowledges is given up.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import random
+import select
+import socket
+
+from edge.clock import Clock
+from edge.mavlink.link_state import Backoff
+from edge.mavlink.transport import NetworkAddress, TransportCounts
+from edge.mavlink.udp import peer_name, resolve
+from models.errors import LinkError
+
+log = logging.getLogger(__name__)
+
+MAX_CLIENTS = 8
+READ_BYTES = 65_536
+MAX_BACKLOG_BYTES = 4096
+SEND_BUFFER_BYTES = 16_384
+UNACKNOWLEDGED_MS = 5_000
+
+
+class _Connection:
+    """A connected socket that never blocks."""
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        self.socket = sock
+        self.peer = peer
+        self._backlog = b""
+
+    def send(self, frame: bytes) -> bool:
+        """Send a frame, the rest of it later where the peer is slow; say whether it goes at all.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+        self.flush()
+        if len(self._backlog) + len(frame) > MAX_BACKLOG_BYTES:
+            return False
+        self._backlog += frame
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Send what waits, as far as it goes now. Raises as `send`."""
+        if not self._backlog:
+            return
+        with contextlib.suppress(BlockingIOError):
+            self._backlog = self._backlog[self.socket.send(self._backlog) :]
+
+    def read(self) -> bytes:
+        """Return what arrived; nothing where nothing did. Raises as `send`."""
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return b""
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by the other side")
+        return data
+
+
+class TcpServer:
+    """`tcpin`: waits at an address; whoever is connected gets every frame."""
+
+    is_open = True
+
+    def __init__(self, link: str, address: NetworkAddress) -> None:
+        self.counts = TransportCounts()
+        self._link = link
+        family, place = resolve(link, address, socket.SOCK_STREAM)
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        self._listener.setblocking(False)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._clients: list[_Connection] = []
+        try:
+            self._listener.bind(place)
+            self._listener.listen(2 * MAX_CLIENTS)
+        except OSError as error:
+            self._listener.close()
+            remedy = "name another port" if error.errno == errno.EADDRINUSE else "name an address of this machine"
+            why = error.strerror or str(error)
+            raise LinkError(f"link {link}: cannot listen there ({why}): {remedy}, or stop what uses it") from error
+
+    @property
+    def name(self) -> str:
+        """The link as a configuration writes it."""
+        return self._link
+
+    @property
+    def port(self) -> int:
+        """Where it listens: tells the port that `tcpin:HOST:0` was given."""
+        return int(self._listener.getsockname()[1])
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame to each client; without any it is not counted."""
+        for client in tuple(self._clients):
+            try:
+                is_sent = client.send(frame)
+            except OSError as error:
+                is_sent = False
+                self._lose(client, error)
+            self.counts.frames_sent += is_sent
+            self.counts.frames_dropped += not is_sent
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        """Return what the clients sent since the last call; newcomers become clients."""
+        self._accept()
+        received = []
+        for client in tuple(self._clients):
+            try:
+                client.flush()
+                if data := client.read():
+                    received.append((client.peer, data))
+            except OSError as error:
+                self._lose(client, error)
+        return received
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when something arrived, or after `timeout_s`."""
+        select.select([self._listener, *(client.socket for client in self._clients)], [], [], timeout_s)
+
+    def reopen(self) -> None:
+        """Do nothing: clients come by themselves, and those that are gone are noticed by what they do not take."""
+
+    def close(self) -> None:
+        """Give the port back."""
+        for client in self._clients:
+            client.socket.close()
+        self._clients.clear()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # gone again before it was accepted, or no descriptors left
+                log.debug("link %s: not accepted: %s", self._link, error)
+                return
+            if len(self._clients) >= MAX_CLIENTS:
+                self.counts.refused += 1
+                sock.close()
+                continue
+            _set_up(sock)
+            self._clients.append(_Connection(sock, peer_name(address)))
+            log.info("link %s: %s is here", self._link, self._clients[-1].peer)
+
+    def _lose(self, client: _Connection, error: OSError) -> None:
+        log.info("link %s: %s is gone (%s)", self._link, client.peer, error.strerror or error)
+        client.socket.close()
+        self._clients.remove(client)
+
+
+class TcpClient:
+    """`tcpout`: connects to one server, and again whenever that is lost; what is to be sent meanwhile is dropped."""
+
+    def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
+        self.counts = TransportCounts()
+        self._link = link
+        self._family, self._place = resolve(link, address, socket.SOCK_STREAM)
+        self._clock = clock
+        self._backoff = Backoff(random.Random(f"{link} {os.getpid()}"))
+        self._attempt: socket.socket | None = None
+        self._connection: _Connection | None = None
+        self._is_absence_told = False
+        self._connect()
+
+    @property
+    def name(self) -> str:
+        """The link as a configuration writes it."""
+        return self._link
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected."""
+        return self._connection is not None
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame, or count it as dropped."""
+        self._connect()
+        is_sent = False
+        try:
+            is_sent = self._connection is not None and self._connection.send(frame)
+        except OSError as error:
+            self._lose(error)
+        self.counts.frames_sent += is_sent
+        self.counts.frames_dropped += not is_sent
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        """Return what arrived since the last call."""
+        self._connect()
+        if self._connection is None:
+            return []
+        try:
+            self._connection.flush()
+            data = self._connection.read()
+        except OSError as error:
+            self._lose(error)
+            return []
+        return [(self._link, data)] if data else []
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when something arrived, or after `timeout_s`."""
+        reading = [self._connection.socket] if self._connection is not None else []
+        writing = [self._attempt] if self._attempt is not None else []
+        select.select(reading, writing, [], timeout_s)
+
+    def reopen(self) -> None:
+        """Connect anew."""
+        if self._connection is not None:
+            self._lose(ConnectionResetError(errno.ETIMEDOUT, "nobody there"))
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._give_up()
+        if self._connection is not None:
+            self._connection.socket.close()
+            self._connection = None
+
+    def _connect(self) -> None:
+        """Go on with connecting, as far as that goes without waiting."""
+        if self._connection is not None:
+            return
+        now_ns = self._clock.now_ns()
+        if self._attempt is None and self._backoff.is_due(now_ns):
+            self._attempt = socket.socket(self._family, socket.SOCK_STREAM)
+            _set_up(self._attempt)
+            self._backoff.begin(now_ns)
+            self._finish(self._attempt.connect_ex(self._place))
+        elif self._attempt is not None and _is_decided(self._attempt):
+            self._finish(self._attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        elif self._attempt is not None and self._backoff.is_due(now_ns):  # nobody says even no
+            self._finish(errno.ETIMEDOUT)
+
+    def _finish(self, number: int) -> None:
+        """Take what became of the attempt: an errno."""
+        if number == errno.EINPROGRESS or self._attempt is None:
+            return
+        if number:
+            self._give_up()
+            if not self._is_absence_told:
+                self._is_absence_told = True
+                log.warning("link %s: %s: trying again for ever", self._link, os.strerror(number).lower())
+            return
+        self._connection, self._attempt = _Connection(self._attempt, peer_name(self._place)), None
+        self._backoff.succeed()
+        self._is_absence_told = False
+        log.info("link %s: connected", self._link)
+
+    def _give_up(self) -> None:
+        if self._attempt is not None:
+            self._attempt.close()
+            self._attempt = None
+
+    def _lose(self, error: OSError) -> None:
+        log.warning("link %s: lost (%s): connecting again", self._link, error.strerror or error)
+        self.close()
+        self._backoff.begin(self._clock.now_ns())
+
+
+def _set_up(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+
+def _is_decided(attempt: socket.socket) -> bool:
+    return bool(select.select([], [attempt], [], 0)[1])

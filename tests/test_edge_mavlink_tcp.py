@@ -1,0 +1,191 @@
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from edge.clock import SystemClock, VirtualClock
+from edge.mavlink.link import open_link
+from edge.mavlink.link_state import BACKOFF_NS, JITTER
+from edge.mavlink.tcp import MAX_BACKLOG_BYTES, MAX_CLIENTS, TcpClient, TcpServer
+from edge.mavlink.transport import NetworkAddress
+from models.errors import LinkError
+
+FRAME = b"\xfd" + bytes(19)
+PATIENCE_S = 30
+LONGEST_PAUSE_NS = round(BACKOFF_NS[-1] * (1 + JITTER))
+
+
+def listener(port: int = 0) -> socket.socket:
+    """Return a server that is not ours."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen(8)
+    sock.settimeout(PATIENCE_S)
+    return sock
+
+
+def client_of(port: int, clock: VirtualClock | SystemClock) -> TcpClient:
+    return TcpClient("tcpout", NetworkAddress(kind="tcpout", host="127.0.0.1", port=port), clock)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(1_000_000_000)
+
+
+@pytest.fixture
+def server() -> Iterator[TcpServer]:
+    transport = TcpServer("tcpin", NetworkAddress(kind="tcpin", host="127.0.0.1", port=0))
+    with contextlib.closing(transport):
+        yield transport
+
+
+def until(transport: TcpClient | TcpServer, is_true: Callable[[bytes], bool]) -> bytes:
+    """Serve a transport until something is true of what it has received; return that."""
+    received = b""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_true(received):
+        assert time.monotonic() < deadline_s, "waited too long"
+        transport.wait(0.05)
+        received += b"".join(data for _, data in transport.receive())
+    return received
+
+
+def read(sock: socket.socket, size: int) -> bytes:
+    """Return exactly so many bytes."""
+    data = b""
+    while len(data) < size:
+        data += sock.recv(size - len(data)) or pytest.fail("closed")
+    return data
+
+
+def test_a_client_and_a_server_of_ours_understand_each_other(server: TcpServer, clock: VirtualClock) -> None:
+    client = client_of(server.port, clock)
+    until(client, lambda _: client.is_open)
+    client.send(FRAME)
+    heard = until(server, lambda received: len(received) == len(FRAME))
+    server.send(b"answer")
+
+    assert heard == FRAME
+    assert until(client, lambda received: len(received) == 6) == b"answer"
+    assert (client.counts.frames_sent, server.counts.frames_sent) == (1, 1)
+    client.close()
+
+
+def test_a_server_that_restarts_is_found_again_and_hears_nothing_old(clock: VirtualClock) -> None:
+    first = listener()
+    port = first.getsockname()[1]
+    client = client_of(port, clock)
+    until(client, lambda _: client.is_open)
+    accepted, _ = first.accept()
+    client.send(b"first")
+    assert read(accepted, 5) == b"first"
+    accepted.close()
+    first.close()
+    until(client, lambda _: not client.is_open)
+    for _ in range(60):
+        client.send(b"while it is away")
+        clock.advance_to(clock.now_ns() + 1_000_000_000)
+
+    with listener(port) as second:
+        clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+        until(client, lambda _: client.is_open)
+        client.send(b"again")
+        accepted, _ = second.accept()
+        assert read(accepted, 5) == b"again"
+        accepted.close()
+
+    assert client.counts.frames_sent == 2
+    assert client.counts.frames_dropped == 60
+    client.close()
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
+    with listener() as absent:
+        port = absent.getsockname()[1]
+    client = client_of(port, clock)
+    for _ in range(10):
+        clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+        client.send(FRAME)
+    assert not client.is_open
+    with listener(port):
+        clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+        until(client, lambda _: client.is_open)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "trying again for ever" in caplog.text
+    client.close()
+
+
+def test_a_link_whose_peer_falls_silent_is_connected_anew(clock: VirtualClock) -> None:
+    with listener() as server:
+        client = client_of(server.getsockname()[1], clock)
+        until(client, lambda _: client.is_open)
+        server.accept()[0].close()
+        client.reopen()
+        assert not client.is_open
+        clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+        until(client, lambda _: client.is_open)
+        client.close()
+
+
+def test_a_reader_that_hangs_costs_whole_frames_and_no_time(server: TcpServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as peer:
+        until(server, lambda _: bool(server._clients))
+        frames = [number.to_bytes(2, "big") * 100 for number in range(20_000)]
+        for frame in frames:
+            server.send(frame)
+            if server.counts.frames_dropped:
+                break
+        sent = server.counts.frames_sent
+        received = b""
+        while len(received) < 200 * sent:
+            select.select([peer], [], [], PATIENCE_S)
+            received += peer.recv(1 << 20)
+            server.receive()
+
+    assert server.counts.frames_dropped == 1
+    assert received == b"".join(frames[:sent])
+    assert len(server._clients[0]._backlog) <= MAX_BACKLOG_BYTES
+
+
+def test_every_client_gets_every_frame_and_who_left_costs_the_others_nothing(server: TcpServer) -> None:
+    one = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    other = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    until(server, lambda _: len(server._clients) == 2)
+    server.send(FRAME)
+    one.close()
+    until(server, lambda _: len(server._clients) == 1)
+    server.send(FRAME)
+
+    assert read(other, 2 * len(FRAME)) == FRAME * 2
+    other.close()
+
+
+def test_more_clients_than_there_is_room_for_are_turned_away(server: TcpServer) -> None:
+    sockets = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) for _ in range(MAX_CLIENTS + 2)]
+    until(server, lambda _: server.counts.refused == 2)
+
+    assert len(server._clients) == MAX_CLIENTS
+    assert sockets[-1].recv(1) == b""
+    for sock in sockets:
+        sock.close()
+
+
+def test_a_port_in_use_is_refused_with_the_remedy(server: TcpServer, clock: VirtualClock) -> None:
+    with pytest.raises(LinkError, match="name another port"):
+        open_link(f"tcpin:{server.port}", 1, 191, clock)
+
+
+def test_a_host_that_does_not_exist_is_refused(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def know_nobody(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", know_nobody)
+
+    with pytest.raises(LinkError, match="check the name"):
+        open_link("tcpout:nowhere:5760", 1, 191, clock)
