@@ -224,6 +224,26 @@ def test_a_kill_costs_at_most_the_flights_in_progress(tmp_path, capsys):
     assert not list(keep.glob("*.begun"))
 
 
+def test_what_was_under_way_at_a_kill_is_named_at_the_next_start(tmp_path, caplog):
+    Keep(tmp_path).begin("key", "storm.mcap with demo-2.uavb")
+    with Keep(tmp_path).locked():
+        assert "is flown again: storm.mcap with demo-2.uavb" in caplog.text
+    assert not list(tmp_path.glob("*.begun"))
+
+
+def test_a_bundle_that_was_replaced_meanwhile_is_not_flown(folder):
+    task = flying.Task(
+        flight="1",
+        path=str(folder / "1.mcap"),
+        flight_sha256="",
+        bundle=SHIPPED,
+        bundle_sha256="0" * 64,
+        precision="auto",
+    )
+    with pytest.raises(BundleError, match="it was replaced"):
+        flying.fly(task)
+
+
 def test_two_runs_do_not_keep_in_one_folder(folder, tmp_path, capsys):
     with Keep(tmp_path).locked():
         code, said = refused(capsys, folder / "1.mcap", "--bundle", SHIPPED, "--against", SHIPPED, "--keep", tmp_path)
