@@ -219,7 +219,7 @@ class RecordingConfig(_Config, frozen=True, kw_only=True):
     min_free_bytes: int = 1_000_000_000
     """Recording pauses while the disk has less free than this, and goes on by itself when there is a tenth more."""
     topics: tuple[str, ...] = ()
-    """What is recorded: names of streams, and classification, status, pose, truth. Empty: everything."""
+    """What is recorded: names of streams, and classification, status, pose, truth, trace. Empty: everything."""
     status: str | None = None
     """Endpoint where the recorder says once a second how it goes; MAVLink tells the ground when it pauses."""
     every: dict[str, int] = {}
@@ -239,7 +239,7 @@ class RecordingConfig(_Config, frozen=True, kw_only=True):
         return not self.topics or name in self.topics
 
 
-RECORDED_TOPICS = ("classification", "status", "pose", "truth")
+RECORDED_TOPICS = ("classification", "status", "pose", "truth", "trace")
 """What a flight records beside its streams."""
 
 

@@ -13,7 +13,7 @@ from edge.faults.injector import FaultPlan
 from edge.judging.verdict import Judgement
 from edge.operations.replays import judge_of
 from edge.recording.reader import Event
-from edge.recording.replay import ExactReplay
+from edge.recording.replay import ExactReplay, Listener
 from edge.sources.synthetic import SiteGenerator
 from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, StreamAccounting
 from edge.transport.wire import Stamp, decode_message, encode_array
@@ -166,7 +166,8 @@ def _answers(
         judge.note_status(status)
         flight.statuses.append(status)
 
-    for answer in replay.run(counted(plan.befall(events(sensors, seconds), BEGIN_NS), flight.offered), note):
+    flying = counted(plan.befall(events(sensors, seconds), BEGIN_NS), flight.offered)
+    for answer in replay.run(flying, Listener(note_status=note)):
         judge.note_answer(answer)
         yield answer
     flight.streams = replay.accounting()

@@ -22,7 +22,7 @@ from edge.config import PipelineConfig
 from edge.faults.injector import NO_FAULTS, inject
 from edge.operations.replays import judge_of
 from edge.recording.reader import Event
-from edge.recording.replay import ExactReplay
+from edge.recording.replay import ExactReplay, Listener
 
 SENSORS = {"radio": Sensor("iq", 50.0), "camera": Sensor("image", 10.0)}
 MINUTE_NS = 60_000_000_000
@@ -72,7 +72,8 @@ def fly_long(hours: float, samples: int, seed: int = 0) -> tuple[list[Sample], l
     offered = dict.fromkeys(SENSORS, 0)
     taken: list[Sample] = []
     step_h = hours / samples
-    for answer in replay.run(counted(troubled(events(SENSORS, hours * 3600), seed), offered), judge.note_status):
+    flying = counted(troubled(events(SENSORS, hours * 3600), seed), offered)
+    for answer in replay.run(flying, Listener(note_status=judge.note_status)):
         judge.note_answer(answer)
         now_h = (answer.answer_ns - BEGIN_NS) / 3.6e12
         if now_h >= (len(taken) + 1) * step_h - 1e-2 * step_h:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from edge.commands.engines import add_engines, check_engines
+from edge.commands.exact import add_exact, check_exact
 from edge.commands.precision import add_precision
 from edge.commands.replay_part import add_part, part_of
 from edge.recording.controls import FASTEST, SLOWEST
@@ -19,7 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_precision(parser)
     add_engines(parser)
     add_part(parser)
-    parser.add_argument("--exact", action="store_true", help="virtual clock, one thread: the same bytes every time")
+    parser.add_argument("--exact", action="store_true", help="virtual clock: the same bytes every time")
+    add_exact(parser)
     parser.add_argument(
         "--rate",
         type=_rate,
@@ -63,11 +65,13 @@ def run(args: argparse.Namespace) -> int:
     from edge.operations.replays import ExactOptions, fly_exact
     from edge.operations.report import write_report
     from edge.operations.summary_text import print_summary
+    from edge.recording.engine_cost import parse_engine_cost
     from edge.recording.reader import open_recording
     from models.bundle import open_bundle
     from models.command_line import check_writable, print_json
 
     _check_choices(args)
+    cost = parse_engine_cost(args.engine_cost)
     plan = FaultPlan(faults=tuple(parse_fault(text) for text in args.fault), seed=args.fault_seed)
     check_writable(args.results, args.report)
     bundle = open_bundle(args.bundle)
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     started_s = time.monotonic()
     if args.exact:
         with progress_bar("replay", recording.event_count) as watch:
-            flown = fly_exact(recording, bundle, ExactOptions(precision=args.precision, plan=plan), watch)
+            exact = ExactOptions(precision=args.precision, plan=plan, cost=cost, threads=args.threads)
+            flown = fly_exact(recording, bundle, exact, watch)
     else:
         options = LiveOptions(
             rate=args.rate,
@@ -142,5 +147,6 @@ def _check_choices(args: argparse.Namespace) -> None:
             "--exact flies on ONNX Runtime, as its bytes must not depend on the machine: leave out --plans"
         )
     check_engines(args)
+    check_exact(args)
     if args.mavlink is not None:
         parse_link(args.mavlink)

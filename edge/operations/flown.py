@@ -49,6 +49,10 @@ class Flown:
     """How often the pipeline died and was started again."""
     judgement: Judgement | None = None
     """Whether it kept what is promised of every flight; None where nobody looked."""
+    inferred: int | None = None
+    """Messages that exact replay inferred; None of a live one."""
+    as_in_flight: int = 0
+    """Of these, those that were inferred in the recorded flight, by its trace."""
     played: Played | None = None
     """How the recording was played; None where nothing was replayed live."""
     lost_in_restarts: int = 0
@@ -67,9 +71,13 @@ class Flown:
             "loads": [asdict(change) for change in self.loads],
             "restarts": self.restarts,
             "lost_in_restarts": self.lost_in_restarts,
+            **({"inferred": self._inferred()} if self.inferred is not None else {}),
             **({"replay": self.played.summary(self._received())} if self.played is not None else {}),
             **({"promises": self.judgement.as_json()} if self.judgement is not None else {}),
         }
+
+    def _inferred(self) -> dict[str, int]:
+        return {"messages": self.inferred or 0, "as_in_flight": self.as_in_flight}
 
     def _received(self) -> dict[str, int]:
         return {name: stream.received for name, stream in self.streams.items()}

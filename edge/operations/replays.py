@@ -11,8 +11,13 @@ from edge.faults.injector import NO_FAULTS, FaultPlan
 from edge.judging.judge import Judge, Terms, quiet_ns
 from edge.judging.trouble import troubles_of
 from edge.operations.flown import Flown
+from edge.recording.crew import fitting_threads
+from edge.recording.engine_cost import EngineCost
+from edge.recording.following import as_received
 from edge.recording.reader import Event, Recording
-from edge.recording.replay import LONGEST_SILENCE_NS, ExactReplay, streams_of
+from edge.recording.recorded_pace import recorded_pace
+from edge.recording.replay import ExactReplay, Listener, streams_of
+from edge.recording.timetable import Pace
 from edge.transport.messages import Truth
 from edge.transport.truths import TruthTimeline
 from models.bundle import Bundle
@@ -26,6 +31,10 @@ class ExactOptions:
     """Of the graphs that fly."""
     plan: FaultPlan = NO_FAULTS
     """Faults that befall it."""
+    cost: EngineCost | None = None
+    """Of inference in virtual time; None: as the flight itself says, see `recorded_pace`."""
+    threads: int | None = None
+    """How many infer, which changes nothing but the speed; None: as many as are worth while on this machine."""
 
 
 def fly_exact(
@@ -34,7 +43,7 @@ def fly_exact(
     options: ExactOptions | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> Flown:
-    """Replay on a virtual clock, in this thread, and judge it.
+    """Replay on a virtual clock, and judge it.
 
     Args:
         recording: the flight.
@@ -42,20 +51,29 @@ def fly_exact(
         options: of the graphs, and what befalls it.
         watch: told the number of events done, for a progress bar.
     Raises:
-        ConfigError: the recording's streams do not fit the model, or a fault does not fit them.
+        ConfigError: the recording's streams do not fit the model, or a fault or a cost does not fit them.
         BundleError: a graph fails its self-test, or there is none of the precision.
+        RecordingError: a message of the recording is not what its channel says.
     """
     options = options or ExactOptions()
     plan = options.plan
     streams = streams_of(recording, bundle.spec, Path("/nowhere"))
     check_faults(plan.faults, streams, is_live=False)
     config = PipelineConfig(precision=options.precision)
+    if options.cost is not None:
+        options.cost.check(bundle.spec.modality_names)
+        pace = Pace(cost=options.cost)
+    else:
+        pace = recorded_pace(recording, streams, is_followed=not plan.faults)
     replay = ExactReplay(bundle, streams, config, recording.start_ns)
     judge = judge_of(streams, config, plan, recording.start_ns)
     truths = TruthTimeline()
-    events = _pardoning(plan.befall(_noting(recording.events(), truths, watch), recording.start_ns), judge)
+    recorded = as_received(recording.events(), pace.trace) if pace.trace.inferences else recording.events()
+    events = plan.befall(_noting(recorded, truths, watch), recording.start_ns)
+    listener = Listener(note_status=judge.note_status, note_skipped=judge.pardon)
+    threads = options.threads or fitting_threads(len(bundle.spec.modalities))
     answers = []
-    for answer in replay.run(events, judge.note_status):
+    for answer in replay.run(events, listener, pace, threads):
         judge.note_answer(answer)
         answers.append(answer)
     return Flown(
@@ -67,6 +85,8 @@ def fly_exact(
         streams=replay.accounting(),
         precisions=replay.precisions,
         judgement=judge.judgement(),
+        inferred=replay.inferred,
+        as_in_flight=replay.as_in_flight,
     )
 
 
@@ -90,16 +110,6 @@ def judge_of(
     )
     modalities = {name: stream.modality for name, stream in streams.items()}
     return Judge(terms, troubles_of(plan.faults, modalities, begin_ns, rate))
-
-
-def _pardoning(events: Iterable[Event], judge: Judge) -> Iterator[Event]:
-    """Let the judge know of times that exact replay leaves out."""
-    before_ns: int | None = None
-    for event in events:
-        if before_ns is not None and event.log_ns - before_ns > LONGEST_SILENCE_NS:
-            judge.pardon(event.log_ns - LONGEST_SILENCE_NS)
-        before_ns = event.log_ns
-        yield event
 
 
 def _noting(events: Iterable[Event], truths: TruthTimeline, watch: Callable[[int], None]) -> Iterator[Event]:

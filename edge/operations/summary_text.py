@@ -50,6 +50,9 @@ def print_summary(summary: dict[str, Any], console: Console | None = None) -> No
     if summary.get("replay"):
         for line in _replay_lines(summary["replay"]):
             console.print(line, soft_wrap=True, highlight=False)
+    if (inferred := summary.get("inferred")) is not None:
+        again = f", {inferred['as_in_flight']} of them when they were in flight" if inferred["as_in_flight"] else ""
+        console.print(f"{inferred['messages']} messages inferred{again}", soft_wrap=True, highlight=False)
     console.print(_accounting_table(summary["accounting"]))
     for change in summary["loads"]:
         shed = f"shed from then on: {change['name']} ({change['why']})" if change["level"] else "nothing shed any more"

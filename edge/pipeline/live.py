@@ -24,8 +24,9 @@ from edge.pipeline.lane import Lane
 from edge.pipeline.receiver import RECEIVE_TIMEOUT_MS, Received, Receiver
 from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
 from edge.pipeline.shedding import open_shedder
+from edge.pipeline.tracing import Tracer
 from edge.transport.inbox import open_inbox
-from edge.transport.messages import Injected, Kind, Load, PipelineStatus, Pose, pack, unpack
+from edge.transport.messages import Injected, Kind, Load, PipelineStatus, Pose, Trace, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
 from models.bundle import Bundle
@@ -74,6 +75,7 @@ class LivePipeline:
         start_ns, spec = self._clock.now_ns(), bundle.spec
         shedder = open_shedder(spec.modalities, config.streams, config.pipeline, start_ns)
         self._scheduler = Scheduler(spec.modality_names, config.streams, config.pipeline, start_ns, shedder)
+        self._tracer = Tracer(start_ns)
         self._heat = heat
         self.injected: Callable[[], Injected] = Injected
         """Asked once a second for the faults that are injected into this flight; set it before `start`."""
@@ -132,6 +134,7 @@ class LivePipeline:
             lane.stop()
         for thread in self._workers:
             thread.join()
+        self._publish_trace()
         self._final = self.status()
         self._publish(Kind.STATUS, self._final)  # a GPU that hangs keeps `close` for longer than a supervisor may wait
         self._swap.close()
@@ -200,7 +203,9 @@ class LivePipeline:
         outcome = self._branches[arrival.stream].process(arrival)
         with self._publishing:  # from the decision to the socket: answers leave in the order of decisions
             with self._lock:
-                pairing = self._scheduler.complete(arrival.stream, outcome, self._clock.now_ns())
+                now_ns = self._clock.now_ns()
+                pairing = self._scheduler.complete(arrival.stream, outcome, now_ns)
+                self._tracer.note(arrival, now_ns)
             if pairing is not None:
                 self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
 
@@ -222,6 +227,7 @@ class LivePipeline:
             heat = self._heat()
             with self._lock:
                 self._scheduler.note_heat(heat)
+            self._publish_trace()
             status = self.status()
             self._publish(Kind.STATUS, status)
             if status.load != load:
@@ -240,7 +246,12 @@ class LivePipeline:
         if answer is not None:
             self._send(Kind.CLASSIFICATION, pack(answer), answer.capture_ns, flags)
 
-    def _publish(self, kind: Kind, status: PipelineStatus) -> None:
+    def _publish_trace(self) -> None:
+        with self._lock:
+            trace = self._tracer.collect(self._clock.now_ns())
+        self._publish(Kind.TRACE, trace)
+
+    def _publish(self, kind: Kind, status: PipelineStatus | Trace) -> None:
         with self._publishing:
             self._send(kind, pack(status), status.time_ns)
 

@@ -157,6 +157,15 @@ class Scheduler:
             return Arrival(entry.name, waiting.header, waiting.payload, waiting.arrived_ns, now_ns)
         return None
 
+    def drop_late(self, modality: str, now_ns: int) -> None:
+        """Drop what waits on a modality's streams and is too old, as `take` does on its way."""
+        for entry in self._feeding[modality]:
+            waiting = entry.waiting
+            if waiting is not None and not entry.busy and now_ns - waiting.header.capture_ns > self._max_age_ns:
+                entry.waiting = None
+                entry.ledger.dropped_late += 1
+                entry.refused = STALE
+
     def complete(self, stream: str, outcome: Feature | Reason, now_ns: int) -> Pairing | None:
         """Account for a taken message, and return what to fuse now, if its modality paces the answers."""
         entry = self._streams[stream]

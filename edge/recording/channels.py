@@ -13,7 +13,17 @@ from typing import Any
 import msgspec
 
 from edge.recording.image_messages import decode_image, encode_image, image_schema
-from edge.transport.messages import TOPICS, Classification, Kind, Message, PipelineStatus, Pose, RecorderStatus, Truth
+from edge.transport.messages import (
+    TOPICS,
+    Classification,
+    Kind,
+    Message,
+    PipelineStatus,
+    Pose,
+    RecorderStatus,
+    Trace,
+    Truth,
+)
 from edge.transport.wire import HEADER_BYTES, Header, Reason, decode_header
 from models.errors import RecordingError
 
@@ -29,6 +39,7 @@ MESSAGE_TYPES: dict[Kind, Any] = {
     Kind.STATUS: PipelineStatus,
     Kind.POSE: Pose,
     Kind.TRUTH: Truth,
+    Kind.TRACE: Trace,
 }
 MESSAGE_KINDS: dict[Any, Kind] = {type_: kind for kind, type_ in MESSAGE_TYPES.items()} | {
     RecorderStatus: Kind.RECORDER
@@ -78,6 +89,7 @@ _STORED: dict[Kind, type[msgspec.Struct]] = {
     Kind.POSE: _LocationFix,
     Kind.TRUTH: Truth,
     Kind.RECORDER: RecorderStatus,
+    Kind.TRACE: Trace,
 }
 _ENCODER = msgspec.json.Encoder()
 _DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(to) for kind, to in _STORED.items()}

@@ -1,12 +1,12 @@
-"""Exact replay: a recording through the real scheduler on a virtual clock, one thread, no sockets.
+"""Exact replay: a recording through the real scheduler on a virtual clock, no sockets.
 
-Same recording, same bundle, same bytes out. Engines are charged a fixed cost in virtual time, so that what is
-superseded does not depend on how fast this machine is.
+Same recording, same bundle, same bytes out, in however many threads. What inference costs in virtual time is told, or
+known from the flight, so that what is superseded does not depend on how fast this machine is.
 """
 
 import dataclasses
-import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edge.backends.onnx import load_engines
@@ -18,19 +18,28 @@ from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.scheduler import NS_PER_MS, Pairing, Scheduler
 from edge.pipeline.shedding import open_shedder
+from edge.recording.crew import Crew
 from edge.recording.feeding import fed_modalities
 from edge.recording.reader import Event, Recording
-from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, StreamAccounting
-from edge.transport.wire import Reason, decode_message, encode_header
+from edge.recording.timetable import Cleared, Done, Pace, Posed, Received, Skipped, Step, Taken, Timetable
+from edge.transport.messages import Classification, PipelineStatus, StreamAccounting
+from edge.transport.wire import Header
 from models.bundle import Bundle
 from models.spec import ModelSpec
 
-ENGINE_COST_NS = 3 * NS_PER_MS
-"""Virtual time that a branch takes for one message."""
-TICK_NS = 20 * NS_PER_MS
 STATUS_PERIOD_NS = 1_000 * NS_PER_MS
-LONGEST_SILENCE_NS = 60_000 * NS_PER_MS
-"""Of a longer gap in a recording only the end is lived through."""
+STEPS_AHEAD = 1_000
+"""At most: where nothing is inferred there is nothing to be ahead of."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """Who hears of a replay while it goes on, in the order of virtual time."""
+
+    note_status: Callable[[PipelineStatus], object] = lambda _: None
+    """Told the pipeline's status once a second, and at the end."""
+    note_skipped: Callable[[int], object] = lambda _: None
+    """Told until when a long silence was left out."""
 
 
 class ExactReplay:
@@ -59,40 +68,50 @@ class ExactReplay:
         check_modalities(streams, config, bundle.spec.modality_names)
         self._bundle = bundle
         self._streams = streams
+        self._config = config
+        self._start_ns = start_ns
         self._clock = VirtualClock(start_ns)
         engines = engines or load_engines(bundle, config.precision)
         self.precisions: dict[str, str] = dict(engines.precisions)
         """Of the graph that flies for each role."""
         self._head = FusionHead(bundle.manifest, engines.fusion, self._clock, config.max_age_ms)
+        still = VirtualClock(start_ns)  # branches may run beside everything else: to them no time passes
         self._branches = {
-            name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], self._clock, stream)
+            name: Branch(bundle.spec.modality(stream.modality), engines.branches[stream.modality], still, stream)
             for name, stream in streams.items()
         }
-        shedder = open_shedder(bundle.spec.modalities, streams, config, start_ns)
-        self._scheduler = Scheduler(bundle.spec.modality_names, streams, config, start_ns, shedder)
-        self._idle = set(bundle.spec.modality_names)
-        self._inferring: list[tuple[int, str, Feature | Reason]] = []
-        """Heap of (due time, stream, outcome)."""
-        self._tick_ns = start_ns + TICK_NS
+        self._scheduler = self._new_scheduler()
+        self._taken: dict[str, Header] = {}
+        """By stream, the message that its branch has."""
         self._status_ns = start_ns
-        self._note: Callable[[PipelineStatus], object] = _forget
+        self._listener = Listener()
+        self.inferred = 0
+        """Messages so far."""
+        self.as_in_flight = 0
+        """Of these, those that the flight's trace names."""
 
     def run(
-        self, events: Iterator[Event], note: Callable[[PipelineStatus], object] | None = None
+        self, events: Iterable[Event], listener: Listener | None = None, pace: Pace | None = None, threads: int = 1
     ) -> Iterator[Classification]:
-        """Yield the answers that recorded messages cause, in the order of virtual time.
+        """Yield the answers that recorded messages cause, in the order of virtual time. To be called once.
 
         Args:
-            events: ordered by `log_ns`, the time of arrival, from `start_ns` on.
-            note: told the pipeline's status once a second, and at the end.
+            events: ordered by `log_ns`, the time of arrival, from the start on.
+            listener: hears of all but the answers.
+            pace: when messages are taken, and how long that takes; by default 3 ms each, as soon as possible.
+            threads: how many infer; what is answered does not depend on it.
         """
-        self._note = note or _forget
-        for event in events:
-            yield from self._advance(event.log_ns)
-            self._offer(event)
-        while self._inferring:
-            yield from self._advance(self._inferring[0][0])
-        self._note(self.status())
+        self._listener = listener or Listener()
+        table = Timetable(self._branches, self._streams, self._new_scheduler(), pace or Pace(), self._start_ns)
+        modalities = self._bundle.spec.modality_names
+        with Crew(self._branches, modalities, min(threads, len(modalities))) as crew:
+            for step in _ahead(table.steps(events, crew.submit), crew.ahead):
+                self._clock.advance_to(step.at_ns)
+                answer = self._do(step)
+                self.inferred, self.as_in_flight = table.inferred, table.as_in_flight
+                if answer is not None:
+                    yield answer
+        self._listener.note_status(self.status())
 
     def status(self) -> PipelineStatus:
         """Return health and accounting at the present virtual time."""
@@ -111,68 +130,60 @@ class ExactReplay:
         """Return every stream's ledger at the present virtual time."""
         return self._scheduler.accounting(self._clock.now_ns())
 
-    def _advance(self, to_ns: int) -> Iterator[Classification]:
-        """Let everything happen that is due by `to_ns`, then stand at that time."""
-        while True:
-            if not self._inferring:
-                self._tick_ns = max(self._tick_ns, to_ns - LONGEST_SILENCE_NS)
-            done_ns = self._inferring[0][0] if self._inferring else self._tick_ns
-            if min(done_ns, self._tick_ns) > to_ns:
-                break
-            pairing: Pairing | None
-            if self._inferring and done_ns <= self._tick_ns:
-                self._clock.advance_to(done_ns)
-                pairing = self._complete()
-            else:
-                self._clock.advance_to(self._tick_ns)
-                self._tick_ns += TICK_NS
-                pairing = self._scheduler.tick(self._clock.now_ns())
-                self._tell_status()
-            answer = self._head.answer(pairing) if pairing is not None else None
-            if answer is not None:
-                yield answer
-        self._clock.advance_to(to_ns)
+    def _new_scheduler(self) -> Scheduler:
+        spec = self._bundle.spec
+        shedder = open_shedder(spec.modalities, self._streams, self._config, self._start_ns)
+        return Scheduler(spec.modality_names, self._streams, self._config, self._start_ns, shedder)
+
+    def _do(self, step: Step) -> Classification | None:
+        """Do what is due, and return the answer that it causes."""
+        scheduler, pairing = self._scheduler, None
+        if isinstance(step, Received):
+            scheduler.receive(step.stream, step.message, step.at_ns)
+        elif isinstance(step, Taken):
+            arrival = scheduler.take(step.modality, step.at_ns)
+            if arrival is not None:
+                self._taken[arrival.stream] = arrival.header
+        elif isinstance(step, Done):
+            pairing = self._complete(step)
+        elif isinstance(step, Cleared):
+            scheduler.drop_late(step.modality, step.at_ns)
+        elif isinstance(step, Posed):
+            self._head.pose = step.pose
+        elif isinstance(step, Skipped):
+            self._listener.note_skipped(step.at_ns)
+        else:
+            pairing = scheduler.tick(step.at_ns)
+            self._tell_status()
+        return self._head.answer(pairing) if pairing is not None else None
+
+    def _complete(self, step: Done) -> Pairing | None:
+        outcome = step.outcome()
+        if self._taken.pop(step.stream, None) is not step.header:
+            return None  # a scheduler that goes by outcomes took something else: its accounting must not be mended here
+        if isinstance(outcome, Feature):
+            outcome = dataclasses.replace(outcome, completed_ns=step.at_ns)
+        return self._scheduler.complete(step.stream, outcome, step.at_ns)
 
     def _tell_status(self) -> None:
         """Tell the status once a second, as in flight."""
         now_ns = self._clock.now_ns()
         if now_ns >= self._status_ns:
             self._status_ns = now_ns + STATUS_PERIOD_NS
-            self._note(self.status())
-
-    def _offer(self, event: Event) -> None:
-        if event.kind == Kind.POSE and isinstance(event.message, Pose):
-            self._head.pose = event.message
-        if event.header is None or event.stream not in self._streams:
-            return
-        received = decode_message((encode_header(event.header), event.payload))
-        message = self._branches[event.stream].admit(received)
-        self._scheduler.receive(event.stream, message, self._clock.now_ns())
-        self._start(self._streams[event.stream].modality)
-
-    def _start(self, modality: str) -> None:
-        """Let an idle modality take its next message; the outcome comes due after the engine's cost."""
-        arrival = self._scheduler.take(modality, self._clock.now_ns()) if modality in self._idle else None
-        if arrival is None:
-            return
-        self._idle.discard(modality)
-        done_ns = self._clock.now_ns() + ENGINE_COST_NS
-        outcome = self._branches[arrival.stream].process(arrival)
-        if isinstance(outcome, Feature):
-            outcome = dataclasses.replace(outcome, completed_ns=done_ns)
-        heapq.heappush(self._inferring, (done_ns, arrival.stream, outcome))
-
-    def _complete(self) -> Pairing | None:
-        done_ns, stream, outcome = heapq.heappop(self._inferring)
-        modality = self._streams[stream].modality
-        pairing = self._scheduler.complete(stream, outcome, done_ns)
-        self._idle.add(modality)
-        self._start(modality)
-        return pairing
+            self._listener.note_status(self.status())
 
 
-def _forget(_: PipelineStatus) -> None:
-    """Note nothing."""
+def _ahead(steps: Iterator[Step], most_taken: int) -> Iterator[Step]:
+    """Yield steps, as soon as so many outcomes that are due later are in work."""
+    waiting: deque[Step] = deque()
+    taken = 0
+    for step in steps:
+        waiting.append(step)
+        taken += isinstance(step, Done)
+        while waiting and (taken >= most_taken or len(waiting) > STEPS_AHEAD):
+            taken -= isinstance(waiting[0], Done)
+            yield waiting.popleft()
+    yield from waiting
 
 
 def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str, StreamConfig]:

@@ -6,7 +6,7 @@ import msgspec
 
 from edge.recording import channels
 from edge.recording.reader import Stored
-from edge.transport.messages import Classification, Injected, Kind, Message, PipelineStatus, Pose, RecorderStatus
+from edge.transport.messages import Classification, Injected, Kind, Message, PipelineStatus, Pose, RecorderStatus, Trace
 from edge.transport.wire import Header, encode_header
 
 _MAX_TIME_NS = (1 << 63) - 1
@@ -57,6 +57,8 @@ def _message_moved(message: Message, shift_ns: int) -> Message:
         return msgspec.structs.replace(message, time_ns=message.time_ns + shift_ns, injected=injected)
     if isinstance(message, RecorderStatus):
         return msgspec.structs.replace(message, time_ns=message.time_ns + shift_ns)
+    if isinstance(message, Trace):
+        return _trace_moved(message, shift_ns)
     if not isinstance(message, Classification):
         return msgspec.structs.replace(message, capture_ns=message.capture_ns + shift_ns)
     modalities = tuple(
@@ -70,6 +72,20 @@ def _message_moved(message: Message, shift_ns: int) -> Message:
         modalities=modalities,
         pose=_pose_moved(message.pose, shift_ns),
     )
+
+
+def _trace_moved(trace: Trace, shift_ns: int) -> Trace:
+    inferences = tuple(
+        msgspec.structs.replace(
+            one,
+            arrived_ns=one.arrived_ns + shift_ns,
+            taken_ns=one.taken_ns + shift_ns,
+            done_ns=one.done_ns + shift_ns,
+        )
+        for one in trace.inferences
+    )
+    since_ns, time_ns = trace.since_ns + shift_ns, trace.time_ns + shift_ns
+    return Trace(since_ns=since_ns, time_ns=time_ns, inferences=inferences)
 
 
 def _injected_moved(injected: Injected, shift_ns: int) -> Injected:

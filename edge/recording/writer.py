@@ -8,7 +8,7 @@ from types import TracebackType
 from edge.recording import channels
 from edge.recording.chunk_writer import Buffer, ChunkWriter
 from edge.recording.reader import Stored
-from edge.transport.messages import TOPICS, Kind, Message, PipelineStatus, RecorderStatus
+from edge.transport.messages import TOPICS, Kind, Message, PipelineStatus, RecorderStatus, Trace
 from edge.transport.wire import Header, Reason, decode_header
 from models.errors import RecordingError
 
@@ -64,7 +64,10 @@ class RecordingWriter:
     def write_message(self, message: Message, log_ns: int) -> None:
         """Record an answer, status, pose or truth; raises as `write_sensor`."""
         kind = channels.MESSAGE_KINDS[type(message)]
-        capture_ns = message.time_ns if isinstance(message, PipelineStatus | RecorderStatus) else message.capture_ns
+        if isinstance(message, PipelineStatus | RecorderStatus | Trace):
+            capture_ns = message.time_ns
+        else:
+            capture_ns = message.capture_ns
         self._write(kind, "", None, (log_ns, capture_ns), (channels.encode_message(message, self._offset_ns),))
 
     def write_mavlink(self, frame: bytes, log_ns: int) -> None:

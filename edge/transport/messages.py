@@ -30,6 +30,8 @@ class Kind(enum.IntEnum):
     """MAVLink frames, as received or sent."""
     RECORDER = 9
     """A `RecorderStatus`, msgpack."""
+    TRACE = 10
+    """A `Trace`, msgpack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +59,7 @@ TOPICS = {
         Topic(kind=Kind.TRUTH, channel="/truth", encoding="json", schema="uav.Truth"),
         Topic(kind=Kind.MAVLINK, channel="/mavlink/{id}", encoding="raw", schema="uav.Mavlink"),
         Topic(kind=Kind.RECORDER, channel="/recorder", encoding="json", schema="uav.RecorderStatus"),
+        Topic(kind=Kind.TRACE, channel="/trace", encoding="json", schema="uav.Trace"),
     )
 }
 
@@ -241,12 +244,37 @@ class RecorderStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Received but not recorded: unusable, or no space on the disk."""
 
 
-Message = Classification | PipelineStatus | Pose | Truth | RecorderStatus
-M = TypeVar("M", Classification, PipelineStatus, Pose, Truth, RecorderStatus)
+class Inference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One message that was inferred, and when, by the pipeline's own clock."""
+
+    stream: str
+    epoch: int
+    """With `sequence`: of the message; of a window that was gathered, of the message that completed it."""
+    sequence: int
+    arrived_ns: int
+    """When the pipeline received it."""
+    taken_ns: int
+    """When its turn came."""
+    done_ns: int
+    """When what came of it was accounted for."""
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """What was inferred, published once a second: what arrived and is not in it was superseded, or never usable."""
+
+    since_ns: int
+    time_ns: int
+    """Everything done from `since_ns` on and before this time is here."""
+    inferences: tuple[Inference, ...]
+    """In the order in which they were done."""
+
+
+Message = Classification | PipelineStatus | Pose | Truth | RecorderStatus | Trace
+M = TypeVar("M", Classification, PipelineStatus, Pose, Truth, RecorderStatus, Trace)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Classification, PipelineStatus, Pose, Truth, RecorderStatus)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Classification, PipelineStatus, Pose, Truth, RecorderStatus, Trace)
 }
 
 

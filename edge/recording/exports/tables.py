@@ -1,7 +1,7 @@
 """Classifications, poses, statuses and truths as tables: a line a message, a column for every value in it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ import msgspec
 from edge.recording.exports.csv_file import CsvFile
 from edge.recording.exports.task import Task
 from edge.recording.reader import Event
+from edge.transport.messages import Trace
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,15 @@ def _wider(one: type, other: type) -> type:
 def _rows(task: Task, *, is_noted: bool) -> Iterator[dict[str, Value]]:
     for event in task.events(is_noted=is_noted):
         head: dict[str, Value] = {"received_ns": event.log_ns, "utc": task.utc(event.log_ns)}
-        yield {**head, **dict(_values("", _content(event)))}
+        for content in _contents(event):
+            yield {**head, **dict(_values("", content))}
+
+
+def _contents(event: Event) -> Iterable[Any]:
+    """Return what becomes a line each: a message, but of a trace every inference."""
+    if isinstance(event.message, Trace):
+        return map(msgspec.to_builtins, event.message.inferences)
+    return (_content(event),)
 
 
 def _content(event: Event) -> Any:

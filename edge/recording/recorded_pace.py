@@ -1,0 +1,44 @@
+"""What a recording tells of its engines, for exact replay."""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from edge.config import StreamConfig
+from edge.recording import channels
+from edge.recording.engine_cost import answered_cost, traced_cost
+from edge.recording.following import NO_TRACE, read_trace
+from edge.recording.reader import Recording
+from edge.recording.timetable import Pace
+from edge.transport.messages import Classification, Kind, Trace
+
+M = TypeVar("M", Trace, Classification)
+
+
+def recorded_pace(recording: Recording, streams: Mapping[str, StreamConfig], *, is_followed: bool) -> Pace:
+    """Return the pace of the recorded flight itself.
+
+    Where it was traced the very messages that were inferred are inferred again, and what the trace does not cover costs
+    what the inference before it did. Without a trace an inference costs what the answers say of those that caused them,
+    and 3 ms where they say nothing.
+
+    Args:
+        recording: the flight.
+        streams: that feed the model.
+        is_followed: whether the events will be those of the flight; of others, as faults make them, a trace tells only
+            what inference costs.
+    Raises:
+        RecordingError: an answer or a trace is not what its channel says.
+    """
+    modalities = {name: stream.modality for name, stream in streams.items()}
+    trace = read_trace(_messages(recording, Kind.TRACE, Trace), modalities)
+    if trace.inferences:
+        return Pace(cost=traced_cost(trace.inferences.values(), modalities), trace=trace if is_followed else NO_TRACE)
+    slowest_first = sorted(modalities, key=lambda name: streams[name].rate_hz)
+    answers = _messages(recording, Kind.CLASSIFICATION, Classification)
+    return Pace(cost=answered_cost(answers, [modalities[name] for name in slowest_first]))
+
+
+def _messages(recording: Recording, kind: Kind, of: type[M]) -> Iterator[M]:
+    """Yield the messages of a topic."""
+    events = recording.events({channels.stream_name(kind, "")})
+    return (event.message for event in events if isinstance(event.message, of))
