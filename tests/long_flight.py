@@ -7,6 +7,7 @@ befall it. Nothing of it is kept, so that whatever grows has leaked.
 import argparse
 import gc
 import itertools
+import json
 import sys
 import time
 import tracemalloc
@@ -106,7 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     leaked = leaked_bytes(taken, "resident_bytes")
     is_flat = leaked <= MOST_LEAKED_BYTES and taken[-1].files <= taken[0].files
     print(*broken, sep="\n", end="\n" if broken else "")
-    print(f"{leaked:.3f} bytes a message, {'flat' if is_flat else 'NOT FLAT'}; {time.monotonic() - started_s:.0f} s")
+    wall_s = time.monotonic() - started_s
+    print(f"{leaked:.3f} bytes a message, {'flat' if is_flat else 'NOT FLAT'}; {wall_s:.0f} s")
+    last = {"hours": args.hours, "messages": taken[-1].messages, "files": taken[-1].files, "broken": len(broken)}
+    memory = {"mib": round(taken[-1].resident_bytes / 2**20, 2), "bytes_a_message": round(leaked, 4)}
+    print(json.dumps({**last, **memory, "is_flat": is_flat, "seconds": round(wall_s, 1)}))
     return int(bool(broken) or not is_flat)
 
 

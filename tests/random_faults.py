@@ -5,6 +5,7 @@ the command that flies it again.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ def _fly_many(count: int, first: int) -> int:
     wall_s = time.monotonic() - started_s
     hours = count * SECONDS / 3600
     print(f"{count} sequences, {hours:.1f} h of virtual flight, {failures} with a broken promise, {wall_s:.0f} s")
+    print(json.dumps({"sequences": count, "hours": round(hours, 2), "broken": failures, "seconds": round(wall_s, 1)}))
     return int(failures > 0)
 
 
