@@ -94,7 +94,7 @@ def fly_contest(contest: Contest, means: Means, watch: Callable[[int], None]) ->
         outcomes=outcomes,
         problems=problems,
         verdict=verdict,
-        flown=len(flown.results) - flown.kept,
+        flown=sum(result.outcome is not None for result in flown.results.values()) - flown.kept,
         kept=flown.kept,
     )
 

@@ -59,7 +59,7 @@ def fly(task: Task) -> Result:
     started_s = time.monotonic()
     try:
         recording = open_recording(Path(task.path))
-        flown = fly_exact(recording, bundle, ExactOptions(precision=task.precision))
+        flown = fly_exact(recording, bundle, ExactOptions(precision=task.precision, threads=1))
     except (RecordingError, ConfigError, InputError) as error:
         return Result(task=task, problem=str(error))
     except OSError as error:

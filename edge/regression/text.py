@@ -84,13 +84,13 @@ def cells(flight: FlightVerdict) -> Sequence[str]:
     )
 
 
-HEADS = ("flight", "state", "answers", "changed", "fixed", "broken", "old right", "new right")
+HEADS = ("flight", "state", "answers", "changed", "fixed", "broken", "right, old", "new")
 
 
 def _table(verdict: Verdict) -> Table:
     table = Table(title=f"{verdict.new_model} against {verdict.old_model}", title_justify="left", title_style="bold")
     for n, head in enumerate(HEADS):
-        table.add_column(head, justify="left" if n < 2 else "right", overflow="fold", no_wrap=n == 1)
+        table.add_column(head, justify="left" if n < 2 else "right", overflow="fold", no_wrap=n > 0)
     for flight in verdict.flights:
         style = {"error": "yellow", "regression": "red"}.get(flight.state)
         table.add_row(_plain(flight.flight), *cells(flight), style=style)
