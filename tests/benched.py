@@ -65,6 +65,7 @@ def latency(**changes: Any) -> Latency:
         streams={},
         from_send=spread([2.2] * 1000),
         from_schedule=spread([2.3] * 1000),
+        unanswered=0,
         stages={stage: spread([value] * 1000) for stage, value in STAGES.items()},
         floor=Floor(
             paced_ms=2.0,
@@ -92,6 +93,8 @@ def overload(**changes: Any) -> Overload:
         throughput_share=0.95,
         age=spread([5.0] * 1000),
         stages={stage: spread([value] * 1000) for stage, value in STAGES.items()},
+        sender_late=spread([0.1] * 1000),
+        busy_share=0.98,
         period_ms=3.3,
         inference_ms=3.0,
         age_share=0.8,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from edge.bench import machine
+from edge.bench import plan as plans
 from edge.bench.feed import FRAME_PX, Closed, Feed, Messages, Open, Sent
 from edge.bench.feeder import Feeder
 from edge.bench.ingest import samples_at
-from edge.bench.latency import _joules_per_result
+from edge.bench.latency import _joules_per_result, waits_ms
 from edge.bench.machine import NoiseMeter, cpu_seconds, describe_machine, rss_mib
 from edge.bench.percentiles import MIN_SAMPLES, missing_samples, percentile, ratio_of, spread
 from edge.bench.plan import PATHS, QUICK, SCENARIOS, full_lengths, make_plan, parse_scenarios
@@ -244,6 +245,30 @@ def test_milliseconds_are_comparable_on_the_same_machine_in_the_same_power_mode_
     assert here.fingerprint != saving.fingerprint
 
 
+def test_a_message_that_is_superseded_counts_until_a_newer_one_is_answered() -> None:
+    due_ns = [100 + 10 * n for n in range(5)]
+    answered = [(due_ns[0], 104), (due_ns[3], 137)]
+    waits = waits_ms(100, 10, 5, answered)
+    assert [round(wait * 1e6) for wait in waits] == [4, 27, 17, 7]  # and what came after the last answer is unknown
+
+
+def test_an_older_answer_that_comes_later_makes_nothing_known_later() -> None:
+    waits = waits_ms(0, 1_000, 2, [(1, 9_000), (999, 1_500)])
+    assert [round(wait * 1e6) for wait in waits] == [1_500, 500]
+
+
+def test_a_sender_that_is_late_makes_answers_late_and_nothing_answered_is_no_sample() -> None:
+    assert waits_ms(0, 1_000_000, 1, [(0, 8_000_000)]) == [8.0]
+    assert waits_ms(0, 1_000_000, 3, []) == []
+
+
+def test_a_machine_without_shared_memory_is_measured_without_it(bundle: Bundle, monkeypatch) -> None:
+    monkeypatch.setattr(plans, "free_bytes", lambda: 64 << 20)
+    plan = make_plan(bundle, frozenset({"overload"}), QUICK)
+    assert [rig.name for rig in plan.rigs] == ["iq", "image"]
+    assert [(absent.name, "/dev/shm" in absent.remedy) for absent in plan.absent] == [("image-shm", True)]
+
+
 def test_the_quick_plan_has_samples_for_a_p99_of_the_radio_and_a_p90_of_the_camera(bundle: Bundle) -> None:
     assert QUICK.paced_s["iq"] * 100.0 >= MIN_SAMPLES[99]
     assert QUICK.paced_s["image"] * QUICK.camera_rate_hz >= MIN_SAMPLES[90]
@@ -256,6 +281,7 @@ def test_each_scenario_is_measured_where_it_makes_sense(bundle: Bundle) -> None:
     assert where == {
         "iq": ("single", "paced", "offline", "overload", "ingest"),
         "image": ("single", "paced", "offline", "overload"),
+        "image-shm": ("offline", "overload"),
         "both": ("multi", "paced"),
     }
     assert {path for rig in plan.rigs for path in plan.paths_of(rig, "paced")} == set(PATHS)

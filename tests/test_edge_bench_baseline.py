@@ -32,7 +32,7 @@ def test_a_report_is_no_worse_than_itself() -> None:
     ("changes", "name"),
     [
         ({"latencies": (latency(ratio=Ratio(value=1.4, low=1.3, high=1.5)),)}, "image paced: ratio to the floor"),
-        ({"latencies": (latency(from_send=spread([2.2] * 900 + [9.0] * 100)),)}, "image paced: p99 over p50"),
+        ({"latencies": (latency(from_schedule=spread([2.3] * 900 + [9.0] * 100)),)}, "image paced: p99 over p50"),
         ({"latencies": (latency(from_send=spread([3.0] * 1000)),)}, "image paced: p50, ms"),
         ({"latencies": (latency(fused_share=0.8),)}, "image paced: share fused"),
         ({"latencies": (latency(fused_share=0.0),)}, "image paced: share fused"),
@@ -91,7 +91,7 @@ def test_what_was_not_measured_again_is_told_and_no_regression() -> None:
 
 
 def test_a_percentile_that_lacks_samples_now_is_no_regression() -> None:
-    few = latency(from_send=spread([2.2] * 100))
+    few = latency(from_schedule=spread([2.3] * 100))
     verdict = compare_reports(report(), report(latencies=(few,)))
     assert verdict.regressions == ()
     assert verdict.missing == ("image paced: p99 over p50",)

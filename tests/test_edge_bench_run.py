@@ -27,6 +27,7 @@ SHORT = Lengths(
     camera_rate_hz=100.0,
     overloads=(3.0,),
 )
+OVERLOADED = ["iq", "image", "jpeg", "image-shm"]
 LONGER = (1.0, 3.0, 8.0)
 """A busy machine may answer too few messages for a median: then a longer try, still too short for a p99."""
 
@@ -69,8 +70,8 @@ def test_every_path_is_measured_in_every_scenario_that_takes_it(report: Report) 
     assert list(of(report, "single")) == ["iq", "image", "jpeg"]
     assert list(of(report, "multi")) == ["both"]
     assert list(of(report, "paced")) == ["iq", "iq-wide", "image", "jpeg", "both"]
-    assert [one.path for one in report.offline] == ["iq", "image", "jpeg"]
-    assert [(one.path, one.factor) for one in report.overloads] == [("iq", 3.0), ("image", 3.0), ("jpeg", 3.0)]
+    assert [one.path for one in report.offline] == OVERLOADED
+    assert [(one.path, one.factor) for one in report.overloads] == [(path, 3.0) for path in OVERLOADED]
 
 
 def test_each_path_has_its_latency_and_its_stages_and_the_pipeline_its_costs(report: Report) -> None:
@@ -84,7 +85,7 @@ def test_each_path_has_its_latency_and_its_stages_and_the_pipeline_its_costs(rep
 
 def test_the_time_from_the_schedule_is_never_shorter_than_from_the_send(report: Report) -> None:
     one = of(report, "paced")["iq"]
-    assert one.from_schedule.samples == one.from_send.samples
+    assert 0 <= one.from_schedule.samples - one.from_send.samples <= one.unanswered
     assert one.from_schedule.p50 >= one.from_send.p50
     assert all(one.from_schedule is None for one in of(report, "single").values())
 
@@ -137,7 +138,7 @@ def test_frames_are_handed_over_both_ways_and_headers_cost_something(report: Rep
 
 def test_every_message_of_a_benchmark_is_accounted_for(report: Report) -> None:
     streams = [(rig, name) for rig, ledger in report.accounting.items() for name in ledger]
-    assert streams == [("iq", "iq"), ("image", "image"), ("both", "iq"), ("both", "image")]
+    assert streams == [("iq", "iq"), ("image", "image"), ("image-shm", "image"), ("both", "iq"), ("both", "image")]
     assert report.precisions == {"iq": "fp32", "image": "fp32", "fusion": "fp32"}
     assert report.backend == "onnxruntime"
     assert report.is_exact

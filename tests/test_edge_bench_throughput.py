@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from benched import classification, ledger, overload, report
+from benched import STAGES, classification, ledger, overload, report
 from rich.console import Console
 
 from edge.bench.feed import Closed, Open, Sent
@@ -15,6 +15,8 @@ from edge.bench.throughput import measure_offline, measure_overload
 
 CLOSED_PER_S = 100.0
 MOST_PER_S = 250.0
+AGE_MS = 6.0
+"""Of each answer, of which its sender was late by all but the stages."""
 NS_PER_S = 1_000_000_000
 
 
@@ -49,7 +51,7 @@ class FakeRig:
         return SimpleNamespace(streams={"image": counts})
 
     def due_ns(self, answer, name: str) -> int:
-        return answer.answer_ns - 1_000_000
+        return answer.answer_ns - int(AGE_MS * 1e6)
 
 
 def test_the_most_is_found_where_a_closed_loop_waits_for_its_sender() -> None:
@@ -75,6 +77,14 @@ def test_a_time_without_answers_is_throughput_that_is_missing(answering: float, 
     found = measure_overload(FakeRig(answering), "image", 3.0, MOST_PER_S, 60.0)
     assert found.throughput_share == pytest.approx(share, rel=0.01)
     assert found.is_exact
+
+
+def test_what_the_sender_was_late_and_how_busy_the_engine_was_is_told_beside_the_age() -> None:
+    found = measure_overload(FakeRig(), "image", 3.0, MOST_PER_S, 60.0)
+    computing_ms = STAGES["preprocess"] + STAGES["infer"] + STAGES["fuse"]
+    assert found.busy_share == pytest.approx(MOST_PER_S * computing_ms / 1e3, rel=0.01)
+    assert found.sender_late.p50 == pytest.approx(AGE_MS - sum(STAGES.values()))
+    assert found.age.p50 == pytest.approx(AGE_MS)
 
 
 def test_the_table_tells_what_share_of_the_most_was_answered() -> None:

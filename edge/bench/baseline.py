@@ -129,8 +129,9 @@ def _of_latency(one: Latency) -> Iterator[Figure]:
     name, sent = f"{one.path} {one.scenario}", one.from_send
     if one.ratio is not None:
         yield _ratio(f"{name}: ratio to the floor", one.ratio)
-    if sent.p50 and sent.p99 is not None:
-        yield Figure(name=f"{name}: p99 over p50", value=sent.p99 / sent.p50, better="lower", tolerance=TAIL)
+    tail = tail_ratio(one)
+    if tail is not None:
+        yield Figure(name=f"{name}: p99 over p50", value=tail, better="lower", tolerance=TAIL)
     if one.fused_share is not None:
         yield Figure(name=f"{name}: share fused", value=one.fused_share, better="higher", tolerance=SHARE)
     if sent.p50 is not None:
@@ -138,6 +139,12 @@ def _of_latency(one: Latency) -> Iterator[Figure]:
     for what, cost in (("CPU ms a result", one.cpu_ms_per_result), ("J a result", one.joules_per_result)):
         if cost is not None:
             yield Figure(name=f"{name}: {what}", value=cost, better="lower", tolerance=TIME, is_time=True)
+
+
+def tail_ratio(one: Latency) -> float | None:
+    """Return p99 over p50, from the schedule where there is one; None with too few samples."""
+    spread = one.from_schedule or one.from_send
+    return round(spread.p99 / spread.p50, 3) if spread.p50 and spread.p99 is not None else None
 
 
 def _ratio(name: str, ratio: Ratio) -> Figure:

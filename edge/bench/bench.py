@@ -78,7 +78,7 @@ def run_bench(
         found.handover = measure_handover(plan.camera, plan.lengths.handover_s, tick)
     contests, absent = run_contests(rivals, noise, tick) if rivals is not None else ((), ())
     report = _report(aircraft, found, machine_of(before, noise))
-    return replace(report, contests=contests, absent=absent), found.timed
+    return replace(report, contests=contests, absent=(*plan.absent, *absent)), found.timed
 
 
 def machine_of(before: Board, noise: NoiseMeter) -> Machine:

@@ -1,6 +1,6 @@
 """The scenarios that measure time: one message after the other, all sensors at once, and each at its own rate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -71,7 +71,8 @@ def measure_paced(rig: Rig, path: str, names: tuple[str, ...], seconds: float, t
             scenario="paced",
             streams=_streams(rig, names),
             from_send=sent,
-            from_schedule=spread(_from_schedule_ms(rig, names[0], answers)),
+            from_schedule=spread([value for turn in turns for value in _from_schedule_ms(rig, names[0], turn)]),
+            unanswered=sum(turn.sent.messages[names[0]] - len(_answered(rig, names[0], turn)) for turn in turns),
             stages=stage_spreads(answers),
             floor=floor,
             ratio=ratio_of(pairs) if meter is not None else None,
@@ -135,9 +136,41 @@ def stage_spreads(answers: Sequence[Classification]) -> dict[str, Spread]:
     return {name: spread([answer.latency_ms[name] for answer in answers]) for name in names}
 
 
-def _from_schedule_ms(rig: Rig, name: str, answers: Sequence[Classification]) -> list[float]:
-    due_ns = [rig.due_ns(answer, name) for answer in answers]
-    return [(answer.answer_ns - due) / 1e6 for answer, due in zip(answers, due_ns, strict=True) if due]
+def waits_ms(begun_ns: int, period_ns: int, messages: int, answered: Iterable[tuple[int, int]]) -> list[float]:
+    """Return for each message that was due how long it took until something was known that is as new.
+
+    A message without an answer of its own counts as well, else just those that came at a bad moment would be left out.
+
+    Args:
+        begun_ns: when the first message was due.
+        period_ns: from one to the next.
+        messages: how many were due.
+        answered: when a message was due, and when its answer was made.
+    Returns:
+        in order; the last ones, after which nothing was answered, are missing.
+    """
+    answer_ns: dict[int, int] = {}
+    for due_ns, made_ns in answered:
+        number = round((due_ns - begun_ns) / period_ns)
+        answer_ns[number] = min(made_ns, answer_ns.get(number, made_ns))
+    first_ns, waits = None, []
+    for number in reversed(range(messages)):
+        made_at_ns = answer_ns.get(number, first_ns)
+        if made_at_ns is None:
+            continue
+        first_ns = made_at_ns if first_ns is None else min(made_at_ns, first_ns)
+        waits.append((first_ns - begun_ns - number * period_ns) / 1e6)
+    return waits[::-1]
+
+
+def _from_schedule_ms(rig: Rig, name: str, turn: Turn) -> list[float]:
+    period_ns = int(1e9 / rig.feeds[name].rate_hz)
+    return waits_ms(turn.sent.begun_ns, period_ns, turn.sent.messages[name], _answered(rig, name, turn))
+
+
+def _answered(rig: Rig, name: str, turn: Turn) -> list[tuple[int, int]]:
+    """Return when each message of a stream that was answered was due, and when that was."""
+    return [(due_ns, answer.answer_ns) for answer in turn.answers if (due_ns := rig.due_ns(answer, name))]
 
 
 def _joules_per_result(turns: Sequence[Turn]) -> float | None:

@@ -7,6 +7,8 @@ from edge.bench.feed import Feed
 from edge.bench.handover import block_count as block_count_of_handover
 from edge.bench.ingest import INGEST, MESSAGE_RATE_HZ, RATES_MS_PER_S, samples_at
 from edge.bench.latency import block_count
+from edge.bench.result import Absent
+from edge.transport.ring import FOLDER, free_bytes
 from models.bundle import Bundle
 from models.errors import ConfigError
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
@@ -45,6 +47,8 @@ class Lengths:
 
 _CAMERA_FEEDS: tuple[tuple[str, Literal["raw", "jpeg"]], ...] = (("image", "raw"), ("jpeg", "jpeg"))
 PATHS = ("iq", "iq-wide", "image", "jpeg", "both")
+IMAGE_SHM = "image-shm"
+"""Raw frames through shared memory, as docs/transport.md wants them: more of them than a socket passes on."""
 QUICK = Lengths(
     paced_s={"iq": 6.8, "iq-wide": 1.0, "image": 2.4, "jpeg": 1.2, "both": 2.4},
     closed_s=0.6,
@@ -106,10 +110,14 @@ class Plan:
     rigs: tuple[RigPlan, ...]
     camera: ModalitySpec
     """Takes the frames that are handed over."""
+    absent: tuple[Absent, ...] = ()
+    """What this machine cannot measure."""
 
     def scenarios_of(self, rig: RigPlan) -> tuple[str, ...]:
         """Return which scenarios a rig is measured in."""
-        fitting = {"paced", "multi"} if rig.name == "both" else {"single", "paced", "offline", "overload"}
+        fitting = {"both": {"paced", "multi"}, IMAGE_SHM: {"offline", "overload"}}.get(
+            rig.name, {"single", "paced", "offline", "overload"}
+        )
         fitting |= {"ingest"} if rig.takes_ingest else set()
         wanted = fitting & self.scenarios
         return tuple(name for name in SCENARIOS if name in wanted)
@@ -181,12 +189,15 @@ def make_plan(
         RigPlan(name="image", feeds=camera, paths=("image", "jpeg"), others=("image", "jpeg")),
         RigPlan(name="both", feeds=(usual, radio[0]), paths=("both",), others=("both",)),
     )
-    plan = Plan(
-        scenarios=scenarios,
-        lengths=lengths,
-        camera=image,
-        rigs=tuple(_deployed(rig, transport, rehearses) for rig in rigs),
-    )
+    deployed = [_deployed(rig, transport, rehearses) for rig in rigs]
+    absent: tuple[Absent, ...] = ()
+    if transport == "socket" and "overload" in scenarios:
+        shared = replace(deployed[1].feeds[0], name=IMAGE_SHM, transport="shm")
+        if _has_room(shared):
+            deployed.insert(2, RigPlan(name=IMAGE_SHM, feeds=(shared,), paths=(), others=(IMAGE_SHM,)))
+        else:
+            absent = (Absent(name=IMAGE_SHM, remedy=f"make room in {FOLDER} (docker run --shm-size=1g)"),)
+    plan = Plan(scenarios=scenarios, lengths=lengths, camera=image, rigs=tuple(deployed), absent=absent)
     return replace(plan, rigs=tuple(rig for rig in plan.rigs if plan.scenarios_of(rig)))
 
 
@@ -202,6 +213,14 @@ def contested_feeds(bundle: Bundle, lengths: Lengths) -> tuple[Feed, ...]:
 
 def _deployed(rig: RigPlan, transport: Literal["socket", "shm"], rehearses: bool) -> RigPlan:
     return replace(rig, feeds=tuple(replace(feed, transport=transport, rehearses=rehearses) for feed in rig.feeds))
+
+
+def _has_room(feed: Feed) -> bool:
+    """Whether a feed's ring fits into shared memory, where there is any."""
+    try:
+        return free_bytes() > (feed.stream.ring_slots + 1) * feed.stream.max_message_bytes
+    except OSError:
+        return False
 
 
 def _radio(name: str, modality: ModalitySpec, samples: int) -> Feed:

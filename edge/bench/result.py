@@ -70,7 +70,10 @@ class Latency(_Result, frozen=True, kw_only=True):
     from_send: Spread
     """From the moment its message was sent to the moment an answer was made."""
     from_schedule: Spread | None
-    """From the moment it should have been sent, which no delay of the sender can shift; of the paced scenario alone."""
+    """From the moment a message should have been sent, which no delay of the sender can shift, to the first answer that
+    is made of it or a newer one; of the paced scenario alone."""
+    unanswered: int | None = None
+    """Messages among those that had no answer of their own: superseded, lost or refused."""
     stages: dict[str, Spread]
     """Where the time from the send went."""
     floor: Floor | None
@@ -111,6 +114,11 @@ class Overload(_Result, frozen=True, kw_only=True):
     """Of results when they are made, since the moment their message was due."""
     stages: dict[str, Spread]
     """Where the time from the send went: what queues in the sockets is `transport`."""
+    sender_late: Spread | None = None
+    """From the moment a message was due to its send: part of the age, and none of the pipeline's doing."""
+    busy_share: float | None = None
+    """Of the time: a message was being computed. What is short of the maximum beside a full share is computing that
+    took longer, because senders and sockets had a part of the processors."""
     period_ms: float
     """Of the offered messages."""
     inference_ms: float | None
@@ -198,7 +206,7 @@ class Contest(_Result, frozen=True, kw_only=True):
 
 
 class Absent(_Result, frozen=True, kw_only=True):
-    """A backend or precision that was asked for and is not to be had."""
+    """A backend, a precision or a path that was asked for and is not to be had."""
 
     name: str
     remedy: str

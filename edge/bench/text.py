@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.backends.select import precisions_text
-from edge.bench.baseline import Verdict
+from edge.bench.baseline import Verdict, tail_ratio
 from edge.bench.result import Contest, Core, Handover, Ingest, Latency, Machine, Overload, Ratio, Report, Spread
 
 _NOISY_PERCENT = 5.0
@@ -105,14 +105,25 @@ def _latency_table(latencies: Iterable[Latency]) -> Table:
 
 
 def _more_table(latencies: Iterable[Latency]) -> Table:
-    heads = ("p50 from schedule", "p99", "hot floor", "its ratio", "CPU ms a result", "J a result")
+    heads = (
+        "p50 from schedule",
+        "p99",
+        "p99/p50",
+        "unanswered",
+        "hot floor",
+        "its ratio",
+        "CPU ms a result",
+        "J a result",
+    )
     table = _table("beside it", ("path",), heads)
     for one in latencies:
         late = one.from_schedule
-        schedule = (number(late.p50), number(late.p99)) if late is not None else ("", "")
+        unanswered = str(one.unanswered) if one.unanswered is not None else ""
+        times = (number(late.p50), number(late.p99)) if late is not None else ("", "")
         hot = (number(one.floor.hot_ms), number(one.hot_ratio, 2)) if one.floor is not None else ("", "")
         joules = number(one.joules_per_result) if one.joules_per_result is not None else ""
-        table.add_row(name_of(one), *schedule, *hot, number(one.cpu_ms_per_result), joules)
+        tail = number(tail_ratio(one), 2)
+        table.add_row(name_of(one), *times, tail, unanswered, *hot, number(one.cpu_ms_per_result), joules)
     return table
 
 
@@ -139,7 +150,7 @@ def _stage_table(latencies: Iterable[Latency]) -> Table:
 
 
 def _overload_table(overloads: Iterable[Overload]) -> Table:
-    heads = ("offered", "most", "results", "of most", "age p50", "p99", "share", "lost", "RSS MiB", "exact")
+    heads = ("offered", "most", "results", "of most", "busy", "age p50", "p99", "share", "lost", "RSS MiB", "exact")
     title = "overload: messages a second; age of results in ms, and its share of one period and the inference"
     table = _table(title, ("path",), heads)
     for one in overloads:
@@ -149,6 +160,7 @@ def _overload_table(overloads: Iterable[Overload]) -> Table:
             number(one.maximum_per_s, 0),
             number(one.results_per_s, 0),
             number(one.throughput_share, 2),
+            number(one.busy_share, 2),
             number(one.age.p50, 1),
             number(one.age.p99, 1),
             number(one.age_share, 2),

@@ -74,11 +74,12 @@ def measure_overload(rig: Rig, path: str, factor: float, maximum_per_s: float, s
     rig.turn(Open(names=(path,), seconds=_LAST_WORD_S))
     counts = _since(before, rig.status().streams[stream])
     sent = rig.sent[stream] - sent_before
-    ages_ms = [(answer.answer_ns - due) / 1e6 for answer in turn.answers if (due := rig.due_ns(answer, path))]
-    age = spread(ages_ms)
+    dues = [(answer, due) for answer in turn.answers if (due := rig.due_ns(answer, path))]
+    age = spread([(answer.answer_ns - due) / 1e6 for answer, due in dues])
     offered_per_s = turn.sent.messages[path] / turn.sent.seconds
     period_ms = 1e3 / offered_per_s
-    inference_ms = percentile((sum(answer.latency_ms[one] for one in _COMPUTING) for answer in turn.answers), 99)
+    computing_ms = [sum(answer.latency_ms[one] for one in _COMPUTING) for answer in turn.answers]
+    inference_ms = percentile(computing_ms, 99)
     results_per_s = len(turn.answers) / turn.sent.seconds  # the time without answers counts, too
     limit_ms = period_ms + inference_ms if inference_ms is not None else None
     return Overload(
@@ -90,6 +91,8 @@ def measure_overload(rig: Rig, path: str, factor: float, maximum_per_s: float, s
         throughput_share=round(results_per_s / maximum_per_s, 3),
         age=age,
         stages=stage_spreads(turn.answers),
+        sender_late=spread([(answer.answer_ns - due) / 1e6 - answer.latency_ms["total"] for answer, due in dues]),
+        busy_share=round(sum(computing_ms) / 1e3 / turn.sent.seconds, 3),
         period_ms=round(period_ms, 4),
         inference_ms=inference_ms,
         age_share=round(age.p99 / limit_ms, 3) if age.p99 is not None and limit_ms else None,

@@ -137,11 +137,11 @@ class RingWriter:
 
     def _create(self, folder: Path) -> int:
         """Return a locked file without a name: nobody sees it before it is whole."""
-        space = os.statvfs(folder)
-        if space.f_bavail * space.f_frsize < self._size:
+        free = free_bytes(folder)
+        if free < self._size:
             raise DeviceError(
                 f"{self._endpoint}: a ring of {self._size >> 20} MiB does not fit into the"
-                f" {space.f_bavail * space.f_frsize >> 20} MiB left in {folder}: lower shm_slots or max_message_bytes,"
+                f" {free >> 20} MiB left in {folder}: lower shm_slots or max_message_bytes,"
                 " make room there (docker run --shm-size), or set transport: socket"
             )
         file = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
@@ -261,6 +261,16 @@ class _Fence:
             pass
         with self._lock:
             pass
+
+
+def free_bytes(folder: Path = FOLDER) -> int:
+    """Return the memory that is left for rings.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize
 
 
 def remove_dead_rings(folder: Path = FOLDER) -> None:
