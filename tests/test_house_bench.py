@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from bench.naive import newest_window, planes
+from bench.naive import RESIZES, newest_window, planes
 from bench.rival import duel
 
 from edge.bench.feed import Feed, Messages
@@ -15,8 +15,8 @@ from models.bundle import Bundle, open_bundle, shipped_bundle
 from models.preprocess import preprocess
 
 STAMP = Stamp(1, 1, 1, 0, 0)
-SIMILAR = 0.5
-"""Of a normalised grey value: the rival averages areas in one step, we halve and interpolate."""
+SIMILAR = 0.03
+"""Of a normalised value, in the mean: the rival averages areas in one step, we halve and interpolate."""
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +33,27 @@ def test_the_rival_prepares_windows_as_we_do(bundle: Bundle) -> None:
     np.testing.assert_allclose(newest_window(samples, window), ours, atol=1e-4)
 
 
-def test_the_rival_prepares_frames_as_we_do(bundle: Bundle) -> None:
+def prepared_otherwise(bundle: Bundle, resize: str) -> float:
+    """Return by how much the rival's picture differs from ours, in the mean."""
     modality = bundle.spec.modality("image")
     frame = Messages(Feed(name="image", modality=modality, rate_hz=30.0, folder="", payload="raw")).at(0)
     ours = np.zeros(modality.recipe.input_shape, np.float32)
     preprocess(frame, modality.recipe, ours)
     header, payload = decode_message(encode_array(Kind.FRAME, STAMP, frame))
-    assert np.abs(planes(header, payload, modality.recipe) - ours).mean() < SIMILAR
+    return float(np.abs(planes(header, payload, modality.recipe, RESIZES[resize]) - ours).mean())
+
+
+def test_the_rival_prepares_frames_as_we_do(bundle: Bundle) -> None:
+    assert prepared_otherwise(bundle, "area") < SIMILAR
+
+
+def test_a_rival_that_shrinks_frames_in_a_thirtieth_of_the_time_shows_the_model_another_picture(bundle: Bundle) -> None:
+    assert prepared_otherwise(bundle, "linear") > 3 * SIMILAR
 
 
 def test_both_answer_the_same_messages_and_the_naive_one_falls_behind(bundle: Bundle) -> None:
     lengths = dataclasses.replace(QUICK, camera_rate_hz=60.0)
-    found = duel(bundle, "image", 1.0, 1.0, lengths)
+    found = duel(bundle, "image", 2.0, lengths=lengths)
     assert found.offered_per_s > 0
     assert found.ours_age_ms["answers"] > 0
     assert found.naive_age_ms["answers"] > 0

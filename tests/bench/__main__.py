@@ -10,19 +10,21 @@ from models.bundle import open_bundle, shipped_bundle
 from models.command_line import print_json
 from tests.bench.rival import duel
 
-PATHS = ("iq-wide", "image", "jpeg")
+PATHS = ("iq", "iq-wide", "image", "jpeg")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--bundle", type=Path, help="model (default: the one shipped)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each path; half of it overloaded")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each path, and half as long again overloaded")
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=PATHS, help="which (default: all)")
+    parser.add_argument("--resize", choices=("area", "linear"), default="area", help="how the naive one shrinks frames")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on the last line")
     args = parser.parse_args()
     bundle = open_bundle(args.bundle or shipped_bundle())
     duels = []
-    for path in PATHS:
-        duels.append(msgspec.to_builtins(duel(bundle, path, args.seconds, args.seconds / 2)))
+    for path in args.paths:
+        duels.append(msgspec.to_builtins(duel(bundle, path, args.seconds, args.resize)))
         show(duels[-1])
     if args.json:
         print_json({"rival": duels})

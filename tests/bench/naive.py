@@ -1,8 +1,9 @@
-"""The pipeline as one would write it on a first day, honestly and without a thought of latency: a rival to measure.
+"""The pipeline as a competent person would write it in an afternoon, without a thought of latency: a rival to measure.
 
-One process, one thread, one asyncio loop; ZeroMQ with its default queues, first in, first out; every message decoded
-whole, in double precision, with fresh arrays at each step; ONNX Runtime with its default options. It answers the same
-messages with the same model and publishes the same answers, so that the same benchmark can listen to both.
+One process, one thread, one asyncio loop; ZeroMQ with its default queues, first in, first out; NumPy in single
+precision, of I/Q only the window that is inferred, of frames the resized picture, with fresh arrays at each step;
+OpenCV and ONNX Runtime with their default options. It answers the same messages with the same model and publishes the
+same answers, so that the same benchmark can listen to both: that is what most of its lines are for.
 """
 
 import asyncio
@@ -23,12 +24,16 @@ from models.bundle import open_bundle, shipped_bundle
 from models.spec import IqRecipe
 
 STATUS_PERIOD_S = 0.5
+RESIZES = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
+"""OpenCV advises area averaging to shrink pictures, and it gives the model what it was trained on. Linear, the default
+of `cv2.resize`, takes a thirtieth of the time and looks at one pixel in thirty."""
 
 
 class Naive:
     """Infers whatever comes, in the order in which it comes."""
 
-    def __init__(self, bundle_path: Path, results: str) -> None:
+    def __init__(self, bundle_path: Path, results: str, resize: str) -> None:
+        self.resize = RESIZES[resize]
         bundle = open_bundle(bundle_path)
         self.spec = bundle.spec
         self.title = bundle.manifest.title
@@ -61,10 +66,10 @@ class Naive:
             data = newest_window(as_array(header, payload), recipe.window_samples)
             capture_ns = header.capture_ns + int((header.dim0 - recipe.window_samples) * 1e9 / recipe.sample_rate_hz)
         else:
-            data = planes(header, payload, recipe)
+            data = planes(header, payload, recipe, self.resize)
             capture_ns = header.capture_ns
         prepared_ns = time.monotonic_ns()
-        feature, logits = self.sessions[name].run(["feature", "logits"], {"input": data[np.newaxis].astype(np.float32)})
+        feature, logits = self.sessions[name].run(["feature", "logits"], {"input": data[np.newaxis]})
         self.newest[name] = (feature, logits, capture_ns)
         inferred_ns = time.monotonic_ns()
         probs, weights = self.fuse(name)
@@ -144,37 +149,39 @@ class Naive:
 
 
 def newest_window(samples: Any, window: int) -> Any:
-    """Return the last window of a message as I and Q planes: all of it becomes complex numbers first."""
-    signal = samples[:, 0].astype(np.float64) + 1j * samples[:, 1].astype(np.float64)
-    windows = [signal[end - window : end] for end in range(len(signal), window - 1, -window)]
-    normalised = [(one - one.mean()) / np.sqrt((np.abs(one - one.mean()) ** 2).mean()) for one in windows]
-    return np.stack([normalised[0].real, normalised[0].imag])
+    """Return the last window of a message as I and Q planes, without DC and of unit power."""
+    pairs = samples[-window:].astype(np.float32)
+    signal = pairs[:, 0] + 1j * pairs[:, 1]
+    signal = signal - signal.mean()
+    signal = signal / np.sqrt(np.mean(np.abs(signal) ** 2))
+    return np.stack([signal.real, signal.imag])
 
 
-def planes(header: Header, payload: bytes, recipe: Any) -> Any:
+def planes(header: Header, payload: bytes, recipe: Any, resize: int) -> Any:
     """Return a frame as normalised RGB planes."""
     if header.kind == Kind.FRAME:
-        frame = as_array(header, payload).copy()
+        frame = as_array(header, payload)
     else:
         frame = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
-    rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    small = cv2.resize(rgb, (recipe.width_px, recipe.height_px), interpolation=cv2.INTER_AREA)
-    normalised = (small.astype(np.float64) / 255.0 - np.array(recipe.mean)) / np.array(recipe.std)
+    small = cv2.resize(frame, (recipe.width_px, recipe.height_px), interpolation=resize)
+    rgb = cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.float32) / 255.0
+    normalised = (rgb - np.array(recipe.mean, np.float32)) / np.array(recipe.std, np.float32)
     return normalised.transpose(2, 0, 1)
 
 
-async def serve(bundle: Path, results: str, streams: dict[str, str]) -> None:
+async def serve(bundle: Path, results: str, resize: str, streams: dict[str, str]) -> None:
     """Answer every stream for ever."""
-    naive = Naive(bundle, results)
+    naive = Naive(bundle, results, resize)
     await asyncio.gather(naive.tell(), *(naive.serve(name, endpoint) for name, endpoint in streams.items()))
 
 
 if __name__ == "__main__":
-    path, results_endpoint, *pairs = sys.argv[1:]
+    path, results_endpoint, resize_name, *pairs = sys.argv[1:]
     asyncio.run(
         serve(
             Path(path) if path != "-" else shipped_bundle(),
             results_endpoint,
+            resize_name,
             dict(pair.split("=", 1) for pair in pairs),
         )
     )

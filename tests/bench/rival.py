@@ -1,5 +1,6 @@
 """Our pipeline and the naive one in turns, in one run, on the same messages: how long, and how old under overload."""
 
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from edge.bench.feed import Feed, Open
 from edge.bench.latency import totals_ms
 from edge.bench.machine import NoiseMeter
 from edge.bench.percentiles import percentile, ratio_of
-from edge.bench.plan import QUICK, Lengths, make_plan
+from edge.bench.plan import CAMERA_RATE_HZ, QUICK, Lengths, make_plan
 from edge.bench.result import Ratio
 from edge.bench.rig import Aircraft, Rig, Turn
 from edge.bench.throughput import measure_offline
@@ -24,12 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 OVERLOAD = 3.0
 """Times the most that the naive one can do; the same messages go to ours."""
 _MAXIMUM_S = 0.9
+LENGTHS = dataclasses.replace(QUICK, camera_rate_hz=CAMERA_RATE_HZ)
+"""At the pace of a camera: twice as many frames are more than the naive one can do on a small board."""
 
 
 class NaiveProcess:
     """Takes the place of the supervisor of our pipeline."""
 
-    def __init__(self, bundle: Bundle, folder: str, feed: Feed) -> None:
+    def __init__(self, bundle: Bundle, folder: str, feed: Feed, resize: str) -> None:
         streams = [f"{feed.modality.name}={feed.endpoint}"]
         self._command = [
             sys.executable,
@@ -37,6 +40,7 @@ class NaiveProcess:
             "tests.bench.naive",
             str(bundle.path),
             f"ipc://{folder}/results",
+            resize,
             *streams,
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,6 +74,8 @@ class Duel:
     """Both on one path; ratios say how many times as long the naive one takes."""
 
     path: str
+    resize: str
+    """How the naive one shrinks frames."""
     ours_p50_ms: float | None
     naive_p50_ms: float | None
     ratio: Ratio | None
@@ -80,8 +86,8 @@ class Duel:
     """Of the p50 of ages."""
 
 
-def duel(bundle: Bundle, path: str, seconds: float, overload_s: float, lengths: Lengths = QUICK) -> Duel:
-    """Measure both in turns of a second, then overload one after the other."""
+def duel(bundle: Bundle, path: str, seconds: float, resize: str = "area", lengths: Lengths = LENGTHS) -> Duel:
+    """Measure both in turns of a second, then overload one after the other for half as long."""
     rigs = make_plan(bundle, frozenset({"single"}), lengths).rigs
     plan = next(rig for rig in rigs if path in {feed.name for feed in rig.feeds})
     noise, taken = NoiseMeter(), []
@@ -92,18 +98,19 @@ def duel(bundle: Bundle, path: str, seconds: float, overload_s: float, lengths: 
             feed = next(one for one in plan.feeds_in(folder) if one.name == path)
             rig = Rig(Aircraft(bundle=bundle, precision="fp32"), (feed,), Path(folder), noise)
             if who == "naive":
-                rig._supervisor = NaiveProcess(bundle, folder, feed)
+                rig._supervisor = NaiveProcess(bundle, folder, feed, resize)
             both[who] = stack.enter_context(rig)
             rig.turn(Open(names=(path,), seconds=0.5))
         for _ in range(max(1, round(seconds))):
             turns = {who: rig.turn(Open(names=(path,), seconds=1.0)) for who, rig in both.items()}
             taken.append((totals_ms(turns["naive"].answers), totals_ms(turns["ours"].answers)))
         rate_hz = OVERLOAD * measure_offline(both["naive"], path, _MAXIMUM_S).results_per_s
-        order = Open(names=(path,), seconds=overload_s, rate_hz=rate_hz, skips=True)
+        order = Open(names=(path,), seconds=seconds / 2, rate_hz=rate_hz, skips=True)
         ages = {who: _ages_ms(rig, rig.turn(order), path) for who, rig in both.items()}
     old, fresh = ages["naive"]["p50"], ages["ours"]["p50"]
     return Duel(
         path=path,
+        resize=resize,
         ours_p50_ms=percentile((value for _, ours in taken for value in ours), 50),
         naive_p50_ms=percentile((value for naive, _ in taken for value in naive), 50),
         ratio=ratio_of(taken),
