@@ -21,9 +21,11 @@ from edge.faults.deployment import check_deployment
 from edge.faults.fault import STREAM_KINDS, parse_fault
 from edge.faults.full_disk import FullDisk
 from edge.faults.injector import FaultPlan, inject
+from edge.faults.lost_link import LostLink
 from edge.faults.orders import LOOK_NS, Orders, write_orders
 from edge.faults.sending import FaultyPublisher
 from edge.judging.recorded import injected_into
+from edge.mavlink.transport import TransportCounts
 from edge.operations.faulty_run import FaultyRun
 from edge.operations.observer import Observer
 from edge.operations.supervisor import Supervisor
@@ -165,6 +167,53 @@ def test_a_disk_is_full_for_as_long_as_its_fault_lasts(tmp_path, monkeypatch):
     assert limits[2:] == [0, limits[1]]
 
 
+class Port:
+    """A port that remembers, and that always has something to hear."""
+
+    def __init__(self) -> None:
+        self.counts, self.sent = TransportCounts(), []
+        self.name, self.is_open, self.calls = "udpout:127.0.0.1:14550", True, []
+
+    def send(self, frame: bytes) -> None:
+        self.sent.append(frame)
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        return [("peer", b"heard")]
+
+    def wait(self, timeout_s: float) -> None:
+        self.calls.append(timeout_s)
+
+    def reopen(self) -> None:
+        self.calls.append("reopen")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_a_lost_link_carries_nothing_in_either_direction_and_then_again(tmp_path):
+    clock, port = VirtualClock(BEGIN_NS), Port()
+    link = LostLink(port, orders(tmp_path, "link:loss@1s+2s", clock=clock))
+    heard = []
+    for second in range(5):
+        clock.advance_to(BEGIN_NS + second * S)
+        link.send(bytes([second]))
+        heard.append(len(link.receive()))
+    assert port.sent == [b"\0", b"\3", b"\4"]
+    assert heard == [1, 0, 0, 1, 1]
+    assert link.counts.frames_dropped == 2
+
+
+def test_a_link_that_is_lost_is_otherwise_the_port_itself(tmp_path):
+    port = Port()
+    link = LostLink(port, orders(tmp_path))
+    link.wait(0.5)
+    link.reopen()
+    link.close()
+    link.counts = TransportCounts(refused=7)
+    assert port.calls == [0.5, "reopen", "close"]
+    assert (link.name, link.is_open, port.counts.refused) == (port.name, True, 7)
+
+
 @pytest.mark.parametrize("text", ["nothing", "[1]", '{"faults": ["camera:melted"]}'])
 def test_orders_that_are_none_are_refused(tmp_path, text):
     path = tmp_path / "faults.json"
@@ -192,7 +241,7 @@ def deployment(**changes) -> FlightConfig:
         ("sonar:off@1s", {}, "STREAM being one of radio"),
         ("radio:melted@1s", {}, "STREAM being one of radio"),
         ("disk:full@1s", {}, "expected recording in the deployment"),
-        ("link:loss@1s", {}, "not in a live flight"),
+        ("link:loss@1s", {}, "expected mavlink in the deployment"),
         ("radio:off@1s", {"mavlink": MavlinkConfig(links=("serial:/dev/ttyS1:57600",))}, "leads to an autopilot"),
     ],
 )
@@ -206,7 +255,10 @@ def test_faults_reach_an_autopilot_only_where_somebody_says_so():
     check_deployment([parse_fault("radio:off@1s")], deployment(mavlink=serial), is_vehicle_safe=True)
     to_ground = MavlinkConfig(links=("udpout:127.0.0.1:14550",))
     everything = deployment(mavlink=to_ground, recording=RecordingConfig(directory="."))
-    faults = [parse_fault(text) for text in ("radio:off@1s", "disk:full@1s", "process:kill@1s", "clock:jump@2s")]
+    faults = [
+        parse_fault(text)
+        for text in ("radio:off@1s", "disk:full@1s", "process:kill@1s", "clock:jump@2s", "link:loss@1s")
+    ]
     check_deployment(faults, everything, is_vehicle_safe=False)
 
 
@@ -228,8 +280,8 @@ def write_flight(folder: Path, text: str = FLIGHT) -> Path:
 @pytest.mark.usefixtures("_own_signals")
 def test_a_flight_with_faults_says_so_everywhere_and_is_judged(tmp_path, capsys, caplog):
     """Whether a busy machine keeps every promise is its own affair; that it is judged, and told, is ours."""
-    config = write_flight(tmp_path)
-    faults = ("camera:garbage@0.5s+1s", "disk:full@2s+0.5s", "process:kill@1.8s")
+    config = write_flight(tmp_path, FLIGHT + 'mavlink: {{links: ["udpout:127.0.0.1:14598"]}}\n')
+    faults = ("camera:garbage@0.5s+1s", "disk:full@2s+0.5s", "process:kill@1.8s", "link:loss@2s+1s")
     options = [word for fault in faults for word in ("--fault", fault)]
     code = main(["run", "--config", str(config), "--seconds", "5", "--json", *options])
     out = capsys.readouterr().out

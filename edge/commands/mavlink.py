@@ -1,6 +1,7 @@
 """`uav-edge mavlink`: publish the pipeline's answers over MAVLink; `uav-edge run` starts it as one of its processes."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from models.command_line import add_group, run_group
@@ -16,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--config", type=Path, metavar="FLIGHT.yaml", help="the deployment")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="how `run --fault` tells of its faults")
     add_group(parser, COMMANDS, is_required=False)
 
 
@@ -26,9 +28,12 @@ def run(args: argparse.Namespace) -> int:
     if args.config is None:
         raise ConfigError("mavlink: expected --config FLIGHT.yaml, or one of the commands that --help shows")
     from edge.config import load_flight
+    from edge.faults.lost_link import LostLink
+    from edge.faults.orders import Orders
     from edge.mavlink.publisher import run_publisher
     from edge.operations.signals import stop_on_signals
 
     stop = stop_on_signals()
-    run_publisher(load_flight(args.config), stop)
+    behind = partial(LostLink, orders=Orders(args.faults)) if args.faults is not None else None
+    run_publisher(load_flight(args.config), stop, behind=behind)
     return 0

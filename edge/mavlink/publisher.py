@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymavlink.dialects.v20 import common
@@ -26,6 +26,7 @@ from edge.mavlink.links import open_links
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.peers import News
 from edge.mavlink.status_text import StatusTexts
+from edge.mavlink.transport import Transport
 from edge.mavlink.whereabouts import Whereabouts
 from edge.transport.messages import Classification, Injected, Kind, Load, PipelineStatus, Pose, RecorderStatus, unpack
 from edge.transport.sockets import Subscriber
@@ -313,9 +314,19 @@ class Publisher:
         return [codec.class_info_message(self._model_id, n, labels) for n in class_ids if n < len(labels)]
 
 
-def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | None = None) -> None:
+def run_publisher(
+    config: FlightConfig,
+    stop: threading.Event,
+    clock: Clock | None = None,
+    behind: Callable[[Transport], Transport] | None = None,
+) -> None:
     """Publish what the pipeline answers on every link, until `stop` is set.
 
+    Args:
+        config: the deployment.
+        stop: looked at some 50 times a second.
+        clock: by default the system's.
+        behind: makes what each link uses of its port; by default the port itself.
     Raises:
         ConfigError: the deployment has no links.
         LinkError: a link cannot be opened.
@@ -327,6 +338,8 @@ def run_publisher(config: FlightConfig, stop: threading.Event, clock: Clock | No
     publisher = Publisher(config.mavlink, modality_of, config.pipeline.max_age_ms, clock.now_ns())
     with contextlib.ExitStack() as stack:
         links, keys = stack.enter_context(open_links(config.mavlink, clock))
+        for link in links:
+            link.transport = behind(link.transport) if behind is not None else link.transport
         told = config.recording.status if config.recording is not None else None
         heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
         subscriber = Subscriber(heard)

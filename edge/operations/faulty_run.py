@@ -50,7 +50,7 @@ class FaultyRun:
 
     def told(self, commands: dict[str, list[str]]) -> dict[str, list[str]]:
         """Return the commands of a flight's processes, with what those must know that faults befall."""
-        options = {name: ["--faults", str(self._path)] for name in commands if name != "mavlink"}
+        options = {name: ["--faults", str(self._path)] for name in commands}
         if RECORDER in commands and self._first is not None:
             options[RECORDER] += ["--out", str(self._first)]
         return {name: [*command, *options.get(name, [])] for name, command in commands.items()}

@@ -1,0 +1,60 @@
+"""A MAVLink port that carries nothing, in either direction, while `link:loss` lasts."""
+
+from edge.faults.fault import LINK_LOSS
+from edge.faults.orders import Orders
+from edge.mavlink.transport import Transport, TransportCounts
+
+
+class LostLink:
+    """A transport that loses what goes through another one."""
+
+    def __init__(self, transport: Transport, orders: Orders) -> None:
+        """Take the port, and the faults of the flight."""
+        self._transport = transport
+        self._orders = orders
+
+    @property
+    def counts(self) -> TransportCounts:
+        """What became of what was to be sent: what is lost counts as dropped."""
+        return self._transport.counts
+
+    @counts.setter
+    def counts(self, counts: TransportCounts) -> None:
+        self._transport.counts = counts
+
+    @property
+    def name(self) -> str:
+        """The link as a configuration writes it."""
+        return self._transport.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is there."""
+        return self._transport.is_open
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame, or lose it."""
+        if self._is_lost():
+            self._transport.counts.frames_dropped += 1
+        else:
+            self._transport.send(frame)
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        """Return what arrived since the last call, or lose it."""
+        arrived = self._transport.receive()
+        return [] if self._is_lost() else arrived
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when something arrived, or after `timeout_s`."""
+        self._transport.wait(timeout_s)
+
+    def reopen(self) -> None:
+        """Open the port anew where that can help."""
+        self._transport.reopen()
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._transport.close()
+
+    def _is_lost(self) -> bool:
+        return any(fault.name == LINK_LOSS for fault in self._orders.on_now())
