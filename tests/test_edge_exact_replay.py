@@ -162,15 +162,18 @@ def slowed(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch, recorded_live(folder) as publishers:
         patch.setattr(OnnxSession, "run", slowly)
         send_a_flight(publishers)
-    return folder / "flight.mcap"
+    return (folder / "flight.mcap").rename(folder / "slowed.mcap")
+
+
+def traces_of(path: Path) -> list[Trace]:
+    return [event.message for event in open_recording(path).events({"trace"}) if isinstance(event.message, Trace)]
 
 
 def test_what_was_superseded_in_flight_is_superseded_again(slowed):
     recording, bundle = open_recording(slowed), open_bundle(shipped_bundle())
     status = recording.last_message(Kind.STATUS)
     assert isinstance(status, PipelineStatus)
-    traces = [event.message for event in recording.events({"trace"}) if isinstance(event.message, Trace)]
-    inferred = sum(len(trace.inferences) for trace in traces)
+    inferred = sum(len(trace.inferences) for trace in traces_of(slowed))
     assert status.streams["camera"].superseded >= 3
     for threads in (1, 2):
         flown = fly_exact(recording, bundle, ExactOptions(threads=threads))
@@ -212,6 +215,27 @@ def test_a_flight_with_other_names_of_its_streams_is_not_followed(slowed):
     assert flown.streams["nose"].processed > 0
     assert flown.inferred is not None
     assert flown.as_in_flight < flown.inferred
+
+
+def test_a_trace_is_exported_with_a_line_for_each_inference(slowed, tmp_path):
+    assert main(["recording", "export", str(slowed), str(tmp_path / "out"), "--topics", "trace"]) == 0
+    lines = (tmp_path / "out" / "trace.csv").read_text().splitlines()
+    assert lines[0] == "received_ns,utc,stream,epoch,sequence,arrived_ns,taken_ns,done_ns"
+    assert len(lines) == 1 + sum(len(trace.inferences) for trace in traces_of(slowed))
+
+
+def test_a_flight_that_was_put_on_another_clock_is_followed(slowed, tmp_path):
+    """Merging with a recording of an earlier clock moves all times of the flight."""
+    first, merged = tmp_path / "first.mcap", tmp_path / "merged.mcap"
+    with RecordingWriter(first, utc_offset_ns=open_recording(slowed).utc_offset_ns - 3_000 * 10**9) as writer:
+        writer.write_message(Truth(capture_ns=10**9, class_id=1, label="x"), 10**9)
+    assert main(["recording", "merge", str(merged), str(first), str(slowed), "--clock-offset", "slowed=0.25"]) == 0
+    bundle = open_bundle(shipped_bundle())
+    moved, flown = (fly_exact(open_recording(path), bundle) for path in (merged, slowed))
+    assert moved.as_in_flight == flown.as_in_flight == flown.inferred
+    assert [answer.probs for answer in moved.answers if answer.has_answer] == [
+        answer.probs for answer in flown.answers if answer.has_answer
+    ]
 
 
 def test_a_part_of_a_flight_is_followed_as_far_as_its_trace_goes(slowed):
