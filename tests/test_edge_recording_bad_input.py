@@ -16,10 +16,11 @@ from edge.cli import main
 from edge.recording.chunk_reader import MAGIC, MAX_CHUNK_BYTES
 from edge.recording.reader import open_recording
 from edge.recording.writer import RecordingWriter
+from models.bundle import shipped_bundle
 
 WINDOWS = 40
 OURS = {"format": "1", "utc_offset_ns": "0", "kind": "IQ", "stream": "radio"}
-UNREADABLE, DAMAGED, SOUND = 6, 1, 0
+UNREADABLE, WITHOUT_SENSE, DAMAGED, SOUND = 6, 2, 1, 0
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,12 @@ def test_every_command_meets_a_bad_file_with_a_line_and_an_exit_code(
         assert code in (SOUND, DAMAGED, UNREADABLE), command
         assert (code == UNREADABLE) == (expected == UNREADABLE), command
         assert ("uav-edge: " in error) == (code == UNREADABLE), command
+        assert "Traceback" not in error
+    for arguments in (["judge", str(bad)], ["replay", str(bad), "--bundle", str(shipped_bundle()), "--exact"]):
+        code = main(["--quiet", *arguments])
+        error = capsys.readouterr().err
+        assert code in (SOUND, WITHOUT_SENSE, UNREADABLE), arguments[0]
+        assert ("uav-edge: " in error) == (code != SOUND), arguments[0]
         assert "Traceback" not in error
     if expected != UNREADABLE:
         assert open_recording(out.with_suffix(".mcap")).event_count == open_recording(bad).event_count

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from house import ROOT
 from recorded import START_NS, UTC_OFFSET_NS
 
 from edge.cli import main
@@ -296,3 +298,44 @@ def test_a_disk_that_fills_leaves_radio_that_can_be_read(tmp_path: Path, monkeyp
         assert _export(tmp_path) == 6
     radio = read_sigmf(tmp_path / "out.part" / "radio.sigmf-meta")
     np.testing.assert_array_equal(radio.samples, np.concatenate([_samples(0), _samples(1)]))
+
+
+LIMITED = """
+import resource, sys
+from edge.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(["--quiet", "recording", "export", *sys.argv[2:]]))
+"""
+"""The kernel lets no file grow beyond some bytes, as on a disk that is full in mid-file."""
+
+
+def _export_limited(tmp_path: Path, limit_bytes: int, *options: str) -> subprocess.CompletedProcess:
+    arguments = [str(limit_bytes), str(tmp_path / "flight.mcap"), str(tmp_path / "out"), *options]
+    command = [sys.executable, "-c", LIMITED, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_disk_that_fills_leaves_whole_images(tmp_path: Path) -> None:
+    small, large = (b"\xff\xd8\xff" + bytes(count) + b"\xff\xd9" for count in (100, 5000))
+    with _writer(tmp_path) as writer:
+        for sequence, image in enumerate((small, small, large)):
+            _frame(writer, sequence, image)
+    done = _export_limited(tmp_path, 2000)
+    assert done.returncode == 6
+    assert f"what was saved is in {tmp_path / 'out.part'}" in done.stderr
+    images = sorted((tmp_path / "out.part" / "camera").iterdir())
+    assert [path.read_bytes() for path in images] == [small, small]
+    named = [row["file"] for row in _table(tmp_path / "out.part" / "camera.csv")]
+    assert named == [f"camera/{path.name}" for path in images]
+
+
+def test_a_disk_that_fills_leaves_no_table_that_nobody_can_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with _writer(tmp_path) as writer:
+        for step in range(2000):
+            writer.write_message(Truth(capture_ns=step, class_id=0, label="a"), START_NS + step)
+    done = _export_limited(tmp_path, 1000, "--tables", "parquet")
+    assert done.returncode == 6
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -99,9 +100,7 @@ class Supervisor:
         child.started_s = time.monotonic()
         child.starts += 1
         command = [sys.executable, "-m", "edge.cli", *child.arguments]
-        child.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches us alone, and we stop all in order
-            command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, start_new_session=True
-        )
+        child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_become_child)
         log.debug("%s started as process %d", child.name, child.process.pid)
 
     def _bury(self, child: _Child, code: int, now_s: float) -> None:
@@ -161,6 +160,12 @@ def _cause(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _die_with_parent() -> None:
-    """Let the kernel end this process when its supervisor is killed, so that no orphan holds a socket."""
+def _become_child() -> None:
+    """Belong to the supervisor, in the process that is to become a child.
+
+    The kernel ends it when its supervisor is killed, so that no orphan holds a socket. It has a process group of its
+    own: Ctrl-C reaches the supervisor alone, which stops all in order. It keeps the session: Linux compares priorities
+    within one (autogroup), and the recorder's is to be lower than that of the pipeline.
+    """
+    os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -90,7 +90,10 @@ def _explained(path: Path, temporary: Path, error: OSError | RecordingError, *, 
 
 
 class WholePieces:
-    """A file of pieces: one that does not fit on the disk is cut off again, so that the rest can be used."""
+    """A file of pieces: one that does not fit on the disk is cut off again, so that the rest can be used.
+
+    As a context, a file of which not even the first piece fits is removed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,3 +125,5 @@ class WholePieces:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is not None and not self.size_bytes:
+            self.path.unlink(missing_ok=True)

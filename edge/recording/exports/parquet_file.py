@@ -45,13 +45,17 @@ class ParquetFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._write()
-            self._writer.close()
-            return
-        with contextlib.suppress(OSError, self._arrow.ArrowException):
-            self._writer.close()
-        self._path.unlink(missing_ok=True)
+        is_whole = False
+        try:
+            if error is None:
+                self._write()
+                self._writer.close()
+                is_whole = True
+        finally:
+            if not is_whole:
+                with contextlib.suppress(OSError, self._arrow.ArrowException):
+                    self._writer.close()
+                self._path.unlink(missing_ok=True)
 
 
 def _as(kind: type, value: Any) -> Any:
