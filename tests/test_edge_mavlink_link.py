@@ -6,9 +6,13 @@ import mavlink_samples as samples
 import pytest
 from pymavlink.dialects.v20 import common
 
+from edge.clock import VirtualClock
 from edge.mavlink import codec, standard
 from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import MAX_PARSERS, Link
+from edge.mavlink.link_state import State
+from edge.mavlink.pace import NS_PER_S
+from edge.mavlink.peers import MAX_PEERS
 
 
 def frame(message: Any, system_id: int, component_id: int) -> bytes:
@@ -67,16 +71,85 @@ def test_a_double_of_ours_is_warned_of_once(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
-def test_an_autopilot_of_another_system_is_warned_of_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("systems", "warnings"),
+    [
+        ([1, 1], []),
+        ([5, 5], ["the autopilot is system 5, we are 1: set mavlink.system_id to 5 to belong to it"]),
+        ([1, 5], ["autopilots of systems 1 and 5 are here: ours is 1 (mavlink.system_id)"]),
+    ],
+    ids=["ours", "another", "two"],
+)
+def test_autopilots_are_told_of_once_with_what_is_strange(
+    systems: list[int], warnings: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     transport = samples.FakeTransport()
-    link = Link(transport, 1, 191)
-    transport.incoming = [("peer", frame(autopilot_heartbeat(), 5, 1))] * 2
+    link = Link(transport, 1, 191, VirtualClock(1))
+    for _ in range(3):
+        transport.incoming = [("peer", frame(autopilot_heartbeat(), system, 1)) for system in systems]
+        link.receive()
 
+    here = [record.message for record in caplog.records if "is here" in record.message]
+    assert len(here) == len(set(systems))
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"link fake: {warning}" for warning in warnings
+    ]
+
+
+def test_an_autopilot_that_comes_late_brings_the_link_up(caplog: pytest.LogCaptureFixture) -> None:
+    clock, transport = VirtualClock(1), samples.FakeTransport()
+    link = Link(transport, 1, 191, clock)
+    clock.advance_to(3600 * NS_PER_S)
+    link.receive()
+    assert link.state == State.OPEN
+
+    transport.incoming = [("peer", frame(autopilot_heartbeat(), 1, 1))]
     link.receive()
 
-    assert [record.levelname for record in caplog.records if "autopilot" in record.message] == ["INFO", "WARNING"]
-    assert "set mavlink.system_id to 5" in caplog.text
+    assert link.state == State.UP
+    assert link.peers.present(clock.now_ns()) == ((1, 1),)
+    assert not caplog.records
+
+
+def test_an_autopilot_that_changes_its_system_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    clock, transport = VirtualClock(1), samples.FakeTransport()
+    link = Link(transport, 1, 191, clock)
+    transport.incoming = [("peer", frame(autopilot_heartbeat(), 1, 1))]
+    link.receive()
+    clock.advance_to(20 * NS_PER_S)
+    transport.incoming = [("peer", frame(autopilot_heartbeat(), 7, 1))]
+    link.receive()
+
+    assert "the autopilot was system 1, and now is system 7" in caplog.text
+    assert "set mavlink.system_id to 7" in caplog.text
+    assert link.peers.present(clock.now_ns()) == ((7, 1),)
+
+
+def test_a_link_that_falls_silent_is_opened_anew_once_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    clock, transport = VirtualClock(1), samples.FakeTransport()
+    link = Link(transport, 1, 191, clock)
+    reopened = []
+    transport.reopen = lambda: reopened.append(clock.now_ns())  # type: ignore[method-assign]
+    transport.incoming = [("peer", frame(autopilot_heartbeat(), 1, 1))]
+    link.receive()
+    for second in range(2, 60):
+        clock.advance_to(second * NS_PER_S)
+        link.receive()
+
+    assert reopened == [11 * NS_PER_S]
+    assert [record.message for record in caplog.records] == ["link fake: nobody's heartbeat for 10 s"]
+
+
+def test_thousands_of_heartbeats_of_strangers_are_not_all_remembered() -> None:
+    transport = samples.FakeTransport()
+    link = Link(transport, 1, 191, VirtualClock(1))
+    transport.incoming = [
+        ("peer", frame(autopilot_heartbeat(), system, component)) for system in range(2, 40) for component in range(40)
+    ]
+    link.receive()
+
+    assert len(link.peers.present(1)) == MAX_PEERS
 
 
 def test_the_ground_counts_lost_frames_and_missing_results() -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from edge.clock import VirtualClock
+from edge.mavlink import standard
 from edge.mavlink.link import open_link
 from edge.mavlink.link_state import BACKOFF_NS, JITTER
 from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, SerialPort
+from edge.mavlink.tlog import read_tlog
+from edge.mavlink.tlog_file import TlogFile
 from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
 from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, UdpClient, UdpServer
 from models.errors import ConfigError, LinkError
@@ -292,3 +295,68 @@ def test_a_missing_pyserial_is_named_with_the_extra_that_brings_it(
 
     with pytest.raises(LinkError, match=r"pip install 'uav-fusion-edge\[serial\]'"):
         open_link("serial:/dev/ttyUSB0:57600", 1, 191, clock)
+
+
+def test_an_adapter_that_comes_back_as_another_device_is_found_by_its_own_name(
+    terminal: Terminal, clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tmp_path / "by-id"
+    names.mkdir()
+    (names / "usb-autopilot").symlink_to(os.ttyname(terminal.slave))
+    monkeypatch.setattr("edge.mavlink.serial_port.STABLE_NAMES", names)
+    port = SerialPort("serial", SerialAddress(device=os.ttyname(terminal.slave), baud=115_200), clock)
+    before = os.ttyname(terminal.slave)
+    keep = pty.openpty()  # takes the number that is free when the old one goes
+    terminal.unplug()
+    assert port.receive() == []
+    again = pty.openpty()
+    terminal.connect()
+    (names / "usb-autopilot").unlink()
+    (names / "usb-autopilot").symlink_to(os.ttyname(terminal.slave))
+    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    port.send(FRAME)
+
+    assert os.ttyname(terminal.slave) != before
+    assert terminal.read() == FRAME
+    port.close()
+    for descriptor in (*keep, *again):
+        os.close(descriptor)
+
+
+def test_a_telemetry_log_reads_back_with_our_own_reader_and_goes_on_at_its_end(
+    tmp_path: Path, clock: VirtualClock
+) -> None:
+    place = tmp_path / "flight.tlog"
+    sent = []
+    for _ in range(2):
+        link = open_link(f"file:{place}", 1, 191, clock)
+        for _ in range(300):
+            link.send(standard.heartbeat(4))
+        assert link.receive() == []
+        link.close()
+        sent.append(link.transport.counts.frames_sent)
+
+    flight = read_tlog(place)
+
+    assert sent == [300, 300]
+    assert flight.messages == 600
+    assert flight.damage == {}
+
+
+def test_a_telemetry_log_leaves_the_last_of_the_disk_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.mavlink.tlog_file.MIN_FREE_BYTES", 1 << 62)
+    transport = TlogFile("file", FileAddress(path=str(tmp_path / "flight.tlog")))
+    for _ in range(100):
+        transport.send(FRAME)
+    transport.close()
+
+    assert (transport.counts.frames_sent, transport.counts.frames_dropped) == (0, 100)
+    assert (tmp_path / "flight.tlog").stat().st_size == 0
+    assert ["make room" in record.message for record in caplog.records] == [True]
+
+
+def test_a_telemetry_log_in_a_folder_that_is_not_there_is_refused(tmp_path: Path, clock: VirtualClock) -> None:
+    with pytest.raises(LinkError, match="name a file in a folder that exists"):
+        open_link(f"file:{tmp_path}/absent/flight.tlog", 1, 191, clock)

@@ -277,3 +277,17 @@ def test_any_document_fits_or_is_refused(value: Any) -> None:
 def test_any_text_fits_or_is_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse_yaml(text.encode(), Rover, "rover.yaml")
+
+
+class Depot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    rovers: tuple[str | Rover, ...]
+
+
+def test_a_text_may_stand_where_a_struct_may() -> None:
+    text = "rovers: [one, {name: other}]"
+
+    assert parse_yaml(text.encode(), Depot, "depot.yaml").rovers == ("one", Rover(name="other"))
+    assert refusal("rovers: [one, {nam: other}]", Depot) == [
+        "rover.yaml:1: rovers.1.nam: unknown key: did you mean name?",
+        "rover.yaml:1: rovers.1: name is missing",
+    ]

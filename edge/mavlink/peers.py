@@ -83,7 +83,7 @@ class Peers:
             text = f"autopilots of systems {known} and {system} are here: ours is {ours} (mavlink.system_id)"
             news.append(News(level=logging.WARNING, text=text))
         elif before:
-            text = f"the autopilot was system {max(before)}, and now is {system}"
+            text = f"the autopilot was system {max(before)}, and now is system {system}"
             news.append(News(level=logging.WARNING, text=text))
         if system != ours and ours not in others:
             text = f"the autopilot is system {system}, we are {ours}: set mavlink.system_id to {system} to belong to it"
