@@ -157,7 +157,7 @@ class LiveRig:
             if header.kind == Kind.CLASSIFICATION:
                 self.answers.append(unpack(payload, Classification))
                 check_answer(self.answers[-1])
-            else:
+            elif header.kind == Kind.STATUS:
                 self.statuses.append(unpack(payload, PipelineStatus))
             parts = self.results.receive(0)
 
