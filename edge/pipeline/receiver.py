@@ -22,6 +22,9 @@ _STAYS_BEHIND = 32
 """Turns for which a receiver that was behind does nothing but receive: else a socket fills while it infers, and what
 is kept in there is old."""
 _NS_PER_MS = 1_000_000
+_REST_TIMEOUT_MS = 20
+_REST_NS = 300 * _NS_PER_MS
+"""Sources that go on sending are not waited for."""
 
 Received = tuple[Header, Payload] | Reason
 
@@ -81,6 +84,13 @@ class Receiver:
                     more += 1
                 self._behind = _STAYS_BEHIND if more > self._room else max(self._behind - 1, 0)
                 self._lane.serve(0 if self._behind else self._spare_ns)
+            self._take_rest(inbox)
+
+    def _take_rest(self, inbox: Inbox) -> None:
+        """Take in what was sent before the stop: else nobody would know what became of it."""
+        until_ns = self._clock.now_ns() + _REST_NS
+        while self._clock.now_ns() < until_ns and self._receive(inbox, _REST_TIMEOUT_MS):
+            continue
 
     def _receive(self, inbox: Inbox, timeout_ms: int) -> bool:
         """Take one message in; say whether one came."""
