@@ -54,6 +54,10 @@ class Feeder:
             self._is_busy, self.last = False, answer
         return self._is_busy
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it has sent everything or has died, but for at most so long."""
+        self._commands.poll(timeout_s)
+
     def start(self, order: Open | Closed) -> None:
         """Begin to send as ordered."""
         self._is_busy = True

@@ -24,6 +24,7 @@ from models.spec import IqRecipe
 
 _START_TIMEOUT_S = 20.0
 _QUIET_MS = 60
+_LOOK_S = 0.02
 _POWER_PERIOD_S = 0.1
 _PATIENCE_PERIODS = 1e6
 """The pauses between blocks are our own: no stream is to be called silent for them."""
@@ -129,7 +130,8 @@ class Rig:
         self.feeder.start(order)
         sampled_s = time.monotonic()
         while self.feeder.is_busy:
-            self._observer.poll(20)
+            self.feeder.wait(_LOOK_S)  # and not for each answer: that would take processor time from who is measured
+            self._observer.poll(0)
             self._supervisor.check()
             if has_power and time.monotonic() > sampled_s + _POWER_PERIOD_S:
                 sampled_s = time.monotonic()
