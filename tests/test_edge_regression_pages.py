@@ -10,7 +10,7 @@ from test_edge_report import Page
 
 from edge.regression.junit import IN_SUM, junit_xml
 from edge.regression.page import write_verdict_page
-from edge.regression.text import MOST_CHANGES, print_verdict
+from edge.regression.text import FEW, MOST_CHANGES, print_verdict
 from edge.regression.tolerances import Ignored, Tolerances
 from edge.regression.verdict import Verdict, verdict_of_all, verdict_of_flight
 
@@ -124,3 +124,14 @@ def test_lines_name_the_first_changes_and_count_the_others() -> None:
     assert f"and {30 - MOST_CHANGES} more" in said
     assert "[red]a" in said
     assert "1 flight: 2 against 1, 1 got worse, worse in sum" in said
+
+
+def test_of_many_flights_only_those_that_got_worse_have_their_changes_listed() -> None:
+    limits = Tolerances()
+    flights = [
+        verdict_of_flight(f"{n}.mcap", outcome("f" * 20), outcome("f" * 19 + "l"), limits) for n in range(FEW + 1)
+    ]
+    flights.append(verdict_of_flight("worse.mcap", outcome("ff"), outcome("fl"), limits))
+    text = io.StringIO()
+    print_verdict(verdict_of_all(flights, ("1", "2"), limits), Console(file=text, width=120))
+    assert [line.split(":")[0] for line in text.getvalue().splitlines() if " -> lake" in line] == ["worse.mcap"]

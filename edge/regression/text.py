@@ -11,6 +11,8 @@ from edge.regression.verdict import FlightVerdict, Verdict
 
 MOST_CHANGES = 10
 """Of a flight, that are listed; the JSON has all."""
+FEW = 5
+"""Of more flights only those that got worse have their changes listed."""
 
 
 def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
@@ -18,7 +20,7 @@ def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     console = console or Console()
     console.print(_table(verdict))
     for flight in verdict.flights:
-        for line in _lines(flight):
+        for line in _lines(flight, is_listed=flight.state == "regression" or len(verdict.flights) <= FEW):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
     for finding in verdict.worse_in_sum:
         console.print(f"in sum: {finding_text(finding)}", style="red", soft_wrap=True, highlight=False, markup=False)
@@ -97,13 +99,14 @@ def _table(verdict: Verdict) -> Table:
     return table
 
 
-def _lines(flight: FlightVerdict) -> Iterator[str]:
+def _lines(flight: FlightVerdict, *, is_listed: bool) -> Iterator[str]:
+    """Yield what is worse, and the first changes where they are to be listed."""
     if flight.pair is None:
         yield f"{flight.flight}: {flight.problem}"
         return
     for finding in flight.worse:
         yield f"{flight.flight}: {finding_text(finding)}"
-    for line in changes_text(flight.pair.comparison):
+    for line in changes_text(flight.pair.comparison) if is_listed else ():
         yield f"{flight.flight}: {line}"
 
 
