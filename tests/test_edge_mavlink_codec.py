@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import struct
@@ -144,6 +145,28 @@ def test_an_altitude_that_is_none_is_unknown_beside_a_known_place() -> None:
     assert sent(samples.answer(pose=pose))[3:6] == (10_000_000, 20_000_000, NOWHERE)
 
 
+def test_a_thing_whose_place_is_known_is_said_to_be_there() -> None:
+    there = codec.placed(report(placed()), Position(47.4, 8.55, 412.0), 37.01)
+    seen = received(codec.classification_message(there))
+
+    assert seen.position == Position(47.4, 8.55, 412.0)
+    assert Flag.GEO_VALID in seen.flags
+    assert seen.h_acc_m == 37.1, "never better than it is"
+
+
+@pytest.mark.parametrize(
+    ("metres", "field"),
+    [(None, UNKNOWN), (0.0, 0), (0.05, 1), (12.3, 123), (6553.4, 65_534), (1e9, 65_534),
+     (math.nan, UNKNOWN), (math.inf, UNKNOWN), (-1.0, UNKNOWN)],
+)  # fmt: skip
+def test_an_accuracy_that_does_not_fit_is_the_greatest_and_one_that_is_none_unknown(
+    metres: float | None, field: int
+) -> None:
+    message = codec.classification_message(dataclasses.replace(report(placed()), h_acc_m=metres))
+
+    assert struct.unpack(samples.CLASSIFICATION, payload_of(message))[24] == field
+
+
 def test_weights_sum_to_the_whole_after_rounding() -> None:
     thirds = tuple(samples.modality(name, weight=1 / 3) for name in ("iq", "image", "audio"))
 
@@ -201,6 +224,7 @@ def reports(draw: st.DrawFn) -> ClassificationReport:
         present=draw(st.integers(0, (1 << modalities) - 1)),
         expected=(1 << modalities) - 1,
         position=draw(st.none() | positions),
+        h_acc_m=draw(st.none() | st.integers(0, 65_534).map(lambda steps: steps / 10)),
         label=draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=16)),
     )
 
@@ -258,6 +282,20 @@ def test_a_status_survives_the_journey_and_unknown_latencies_stay_unknown() -> N
     assert struct.unpack("<QIIIIIIIi4HHBB", payload) == (
         5, samples.MODEL_ID, 200, 0, 0, 3, 2**32 - 1, 2**32 - 1, NOWHERE, 10_000, 2_997, 0, 0, 65_535, 4, 3,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("offset_us", "field"), [(None, NOWHERE), (-12_345, -12_345), (2**31 - 1, NOWHERE), (-(2**40), NOWHERE), (0, 0)]
+)
+def test_an_offset_of_the_clocks_that_does_not_fit_is_unknown(offset_us: int | None, field: int) -> None:
+    message = codec.status_message(
+        codec.StatusReport(
+            time_us=0, model_id=0, frames_processed=0, frames_dropped=0, results_dropped=0, latency_p50_us=None,
+            latency_p99_us=None, input_rates_hz=(), output_rate_hz=0.0, state=0, present=0, clock_offset_us=offset_us,
+        )
+    )  # fmt: skip
+
+    assert struct.unpack("<QIIIIIIIi4HHBB", samples.decode_frame(frame_of(message), 97, 52).payload)[8] == field
 
 
 def test_a_class_info_names_the_class() -> None:

@@ -1,6 +1,8 @@
 """Real peers: the published results arrive, whole, at programs that are not ours."""
 
 import contextlib
+import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import mavlink_samples as samples
 import pytest
 from pymavlink.dialects.v20 import common
 
+from edge.cli import main
 from edge.mavlink import codec, dialect
 from edge.mavlink.ground import GroundStation
 from edge.transport.sockets import BlockingPublisher
@@ -166,3 +169,32 @@ def test_every_result_arrives_at_mavproxy_and_reads_back_from_its_log(
     messages = list(iter(lambda: reader.recv_match(type="FUSION_CLASSIFICATION"), None))
     reader.close()
     check(messages[:ANSWERS])
+
+
+def test_every_result_arrives_at_mavsdk_which_learns_our_messages_at_run_time(
+    tmp_path: Path, results: BlockingPublisher
+) -> None:
+    if importlib.util.find_spec("mavsdk") is None or importlib.util.find_spec("mavsdk.plugins") is None:
+        pytest.skip("needs MAVSDK 4: pip install 'mavsdk>=4,<5'")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    definitions = tmp_path / "fusion.xml"
+    assert main(["mavlink", "dump-dialect", "--no-include", "--out", str(definitions)]) == 0
+    listener = [sys.executable, str(Path(__file__).parent / "mavsdk_listener.py"), f"udpin://127.0.0.1:{port}"]
+    with subprocess.Popen(
+        [*listener, str(definitions), str(ANSWERS)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as mavsdk:
+        assert mavsdk.stdout is not None
+        watchdog = threading.Timer(2 * PATIENCE_S, mavsdk.kill)
+        watchdog.start()
+        with publishing(tmp_path, results, f"udpout:127.0.0.1:{port}"):
+            assert any(line.strip() == "subscribed" for line in mavsdk.stdout), "MAVSDK met nobody"
+            fly(results)
+            heard = [json.loads(line) for line in mavsdk.stdout if line.startswith('{"component"')]
+        watchdog.cancel()
+
+    assert {message["component"] for message in heard} == {191}
+    assert [message["fields"]["sequence"] for message in heard] == list(range(ANSWERS))
+    assert [message["fields"]["label"].rstrip("\0") for message in heard] == ["drone"] * (ANSWERS - 1) + ["bird"]
+    assert heard[0]["fields"]["class_id"][:2] == [1, 2]

@@ -384,6 +384,7 @@ enums["FUSION_FLAGS"][129] = EnumEntry("FUSION_FLAGS_ENUM_END", """""")
 MAVLINK_MSG_ID_BAD_DATA = -1
 MAVLINK_MSG_ID_UNKNOWN = -2
 MAVLINK_MSG_ID_FUSION_CLASSIFICATION = 61200
+MAVLINK_MSG_ID_FUSION_CLASSIFICATION_LITE = 61201
 MAVLINK_MSG_ID_FUSION_CLASS_INFO = 61202
 MAVLINK_MSG_ID_FUSION_STATUS = 61203
 
@@ -444,6 +445,52 @@ class MAVLink_fusion_classification_message(MAVLink_message):
 # Define name on the class for backwards compatibility (it is now msgname).
 # Done with setattr to hide the class variable from mypy.
 setattr(MAVLink_fusion_classification_message, "name", mavlink_msg_deprecated_name_property())
+
+
+class MAVLink_fusion_classification_lite_message(MAVLink_message):
+    """
+    The same in 19 bytes, for slow radios.
+    """
+
+    id = MAVLINK_MSG_ID_FUSION_CLASSIFICATION_LITE
+    msgname = "FUSION_CLASSIFICATION_LITE"
+    fieldnames = ["time_boot_ms", "lat", "lon", "class_id", "sequence", "confidence", "modality_present", "count", "flags"]
+    ordered_fieldnames = ["time_boot_ms", "lat", "lon", "class_id", "sequence", "confidence", "modality_present", "count", "flags"]
+    fieldtypes = ["uint32_t", "int32_t", "int32_t", "uint16_t", "uint8_t", "uint8_t", "uint8_t", "uint8_t", "uint8_t"]
+    fielddisplays_by_name: Dict[str, str] = {"modality_present": "bitmask", "flags": "bitmask"}
+    fieldenums_by_name: Dict[str, str] = {"flags": "FUSION_FLAGS"}
+    fieldunits_by_name: Dict[str, str] = {"time_boot_ms": "ms", "lat": "degE7", "lon": "degE7", "confidence": "%"}
+    native_format = bytearray(b"<IiiHBBBBB")
+    orders = [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    lengths = [1, 1, 1, 1, 1, 1, 1, 1, 1]
+    array_lengths = [0, 0, 0, 0, 0, 0, 0, 0, 0]
+    crc_extra = 190
+    unpacker = struct.Struct("<IiiHBBBBB")
+    instance_field = None
+    instance_offset = -1
+
+    def __init__(self, time_boot_ms: int, lat: int, lon: int, class_id: int, sequence: int, confidence: int, modality_present: int, count: int, flags: int):
+        MAVLink_message.__init__(self, MAVLink_fusion_classification_lite_message.id, MAVLink_fusion_classification_lite_message.msgname)
+        self._fieldnames = MAVLink_fusion_classification_lite_message.fieldnames
+        self._instance_field = MAVLink_fusion_classification_lite_message.instance_field
+        self._instance_offset = MAVLink_fusion_classification_lite_message.instance_offset
+        self.time_boot_ms = time_boot_ms
+        self.lat = lat
+        self.lon = lon
+        self.class_id = class_id
+        self.sequence = sequence
+        self.confidence = confidence
+        self.modality_present = modality_present
+        self.count = count
+        self.flags = flags
+
+    def pack(self, mav: "MAVLink", force_mavlink1: bool = False) -> bytes:
+        return self._pack(mav, self.crc_extra, self.unpacker.pack(self.time_boot_ms, self.lat, self.lon, self.class_id, self.sequence, self.confidence, self.modality_present, self.count, self.flags), force_mavlink1=force_mavlink1)
+
+
+# Define name on the class for backwards compatibility (it is now msgname).
+# Done with setattr to hide the class variable from mypy.
+setattr(MAVLink_fusion_classification_lite_message, "name", mavlink_msg_deprecated_name_property())
 
 
 class MAVLink_fusion_class_info_message(MAVLink_message):
@@ -541,6 +588,7 @@ setattr(MAVLink_fusion_status_message, "name", mavlink_msg_deprecated_name_prope
 
 mavlink_map: Dict[int, Type[MAVLink_message]] = {
     MAVLINK_MSG_ID_FUSION_CLASSIFICATION: MAVLink_fusion_classification_message,
+    MAVLINK_MSG_ID_FUSION_CLASSIFICATION_LITE: MAVLink_fusion_classification_lite_message,
     MAVLINK_MSG_ID_FUSION_CLASS_INFO: MAVLink_fusion_class_info_message,
     MAVLINK_MSG_ID_FUSION_STATUS: MAVLink_fusion_status_message,
 }
@@ -943,7 +991,7 @@ class MAVLink(object):
         """
         What the vehicle is looking at, decided from several sensors together.
 
-        time_usec                 : Capture time of the newest input, see FUSION_FLAGS_TIME_UNSYNCED. [us] (type:uint64_t)
+        time_usec                 : Capture time of the newest input: UTC, or else since the autopilot started, see FUSION_FLAGS_TIME_UNSYNCED. [us] (type:uint64_t)
         sequence                  : Counts up by one an answer of the pipeline. (type:uint32_t)
         model_id                  : First four bytes of the model's SHA-256, big-endian. 0: not known yet. (type:uint32_t)
         lat                       : Latitude, see FUSION_FLAGS_GEO_VALID. [degE7] (type:int32_t)
@@ -955,7 +1003,7 @@ class MAVLink(object):
         entropy                   : Of each modality's own answer over log(classes), in the model's order. 0: certain. [c%] (type:uint16_t)
         weight                    : Share of each modality in the answer. 0: absent. [c%] (type:uint16_t)
         entropy_fused             : Of the answer over log(classes). [c%] (type:uint16_t)
-        h_acc                     : Horizontal accuracy of lat and lon. [dm] (type:uint16_t)
+        h_acc                     : Radius about lat and lon within which what was classified is, in 68 % of all cases. [dm] (type:uint16_t)
         flags                     : How far to trust it. (type:uint16_t, values:FUSION_FLAGS)
         modality_present          : Bit n: modality n took part. (type:uint8_t)
         modality_expected         : Bit n: the model has a modality n. (type:uint8_t)
@@ -970,7 +1018,7 @@ class MAVLink(object):
         """
         What the vehicle is looking at, decided from several sensors together.
 
-        time_usec                 : Capture time of the newest input, see FUSION_FLAGS_TIME_UNSYNCED. [us] (type:uint64_t)
+        time_usec                 : Capture time of the newest input: UTC, or else since the autopilot started, see FUSION_FLAGS_TIME_UNSYNCED. [us] (type:uint64_t)
         sequence                  : Counts up by one an answer of the pipeline. (type:uint32_t)
         model_id                  : First four bytes of the model's SHA-256, big-endian. 0: not known yet. (type:uint32_t)
         lat                       : Latitude, see FUSION_FLAGS_GEO_VALID. [degE7] (type:int32_t)
@@ -982,7 +1030,7 @@ class MAVLink(object):
         entropy                   : Of each modality's own answer over log(classes), in the model's order. 0: certain. [c%] (type:uint16_t)
         weight                    : Share of each modality in the answer. 0: absent. [c%] (type:uint16_t)
         entropy_fused             : Of the answer over log(classes). [c%] (type:uint16_t)
-        h_acc                     : Horizontal accuracy of lat and lon. [dm] (type:uint16_t)
+        h_acc                     : Radius about lat and lon within which what was classified is, in 68 % of all cases. [dm] (type:uint16_t)
         flags                     : How far to trust it. (type:uint16_t, values:FUSION_FLAGS)
         modality_present          : Bit n: modality n took part. (type:uint8_t)
         modality_expected         : Bit n: the model has a modality n. (type:uint8_t)
@@ -992,6 +1040,40 @@ class MAVLink(object):
 
         """
         self.send(self.fusion_classification_encode(time_usec, sequence, model_id, lat, lon, alt, latency, class_id, confidence, entropy, weight, entropy_fused, h_acc, flags, modality_present, modality_expected, target_id, roi, label), force_mavlink1=force_mavlink1)
+
+    def fusion_classification_lite_encode(self, time_boot_ms: int, lat: int, lon: int, class_id: int, sequence: int, confidence: int, modality_present: int, count: int, flags: int) -> MAVLink_fusion_classification_lite_message:
+        """
+        The same in 19 bytes, for slow radios.
+
+        time_boot_ms              : Capture time of the newest input, since the autopilot started. With FUSION_FLAGS_TIME_UNSYNCED: since the onboard computer started. [ms] (type:uint32_t)
+        lat                       : Latitude, see FUSION_FLAGS_GEO_VALID. [degE7] (type:int32_t)
+        lon                       : Longitude, see FUSION_FLAGS_GEO_VALID. [degE7] (type:int32_t)
+        class_id                  : The answer. (type:uint16_t)
+        sequence                  : Last byte of the sequence of FUSION_CLASSIFICATION. (type:uint8_t)
+        confidence                : Probability of class_id. [%] (type:uint8_t)
+        modality_present          : Bit n: modality n took part. (type:uint8_t)
+        count                     : Answers that this one stands for. (type:uint8_t)
+        flags                     : How far to trust it. (type:uint8_t, values:FUSION_FLAGS)
+
+        """
+        return MAVLink_fusion_classification_lite_message(time_boot_ms, lat, lon, class_id, sequence, confidence, modality_present, count, flags)
+
+    def fusion_classification_lite_send(self, time_boot_ms: int, lat: int, lon: int, class_id: int, sequence: int, confidence: int, modality_present: int, count: int, flags: int, force_mavlink1: bool = False) -> None:
+        """
+        The same in 19 bytes, for slow radios.
+
+        time_boot_ms              : Capture time of the newest input, since the autopilot started. With FUSION_FLAGS_TIME_UNSYNCED: since the onboard computer started. [ms] (type:uint32_t)
+        lat                       : Latitude, see FUSION_FLAGS_GEO_VALID. [degE7] (type:int32_t)
+        lon                       : Longitude, see FUSION_FLAGS_GEO_VALID. [degE7] (type:int32_t)
+        class_id                  : The answer. (type:uint16_t)
+        sequence                  : Last byte of the sequence of FUSION_CLASSIFICATION. (type:uint8_t)
+        confidence                : Probability of class_id. [%] (type:uint8_t)
+        modality_present          : Bit n: modality n took part. (type:uint8_t)
+        count                     : Answers that this one stands for. (type:uint8_t)
+        flags                     : How far to trust it. (type:uint8_t, values:FUSION_FLAGS)
+
+        """
+        self.send(self.fusion_classification_lite_encode(time_boot_ms, lat, lon, class_id, sequence, confidence, modality_present, count, flags), force_mavlink1=force_mavlink1)
 
     def fusion_class_info_encode(self, model_id: int, class_id: int, class_count: int, label: bytes) -> MAVLink_fusion_class_info_message:
         """
