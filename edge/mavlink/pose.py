@@ -43,7 +43,8 @@ class Direction(NamedTuple):
     """Whether yaw counts from the vehicle's heading; else from north. Roll and pitch always count from the horizon."""
 
 
-class Moving(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)
+class Moving(Generic[T]):  # a NamedTuple cannot be generic before Python 3.11
     """A value at a moment, and the two readings that it was made of, for its rate of change."""
 
     value: T
