@@ -338,6 +338,11 @@ def test_ctrl_c_reaches_the_supervisor_alone():
         assert os.getpgid(supervisor.process_ids()["ground"]) != os.getpgid(0)
 
 
+def test_the_processes_of_a_flight_share_a_session_so_that_their_priorities_are_compared():
+    with Supervisor({"ground": GROUND}) as supervisor:
+        assert os.getsid(supervisor.process_ids()["ground"]) == os.getsid(0)
+
+
 def test_no_process_survives_the_supervisor(tmp_path):
     with Supervisor({"ground": GROUND}) as supervisor:
         process_id = supervisor.process_ids()["ground"]
