@@ -94,6 +94,7 @@ def overload(**changes: Any) -> Overload:
         age=spread([5.0] * 1000),
         stages={stage: spread([value] * 1000) for stage, value in STAGES.items()},
         sender_late=spread([0.1] * 1000),
+        from_send=spread([4.9] * 1000),
         busy_share=0.98,
         period_ms=3.3,
         inference_ms=3.0,

@@ -262,8 +262,17 @@ def test_a_sender_that_is_late_makes_answers_late_and_nothing_answered_is_no_sam
     assert waits_ms(0, 1_000_000, 3, []) == []
 
 
-def test_a_machine_without_shared_memory_is_measured_without_it(bundle: Bundle, monkeypatch) -> None:
-    monkeypatch.setattr(plans, "free_bytes", lambda: 64 << 20)
+def too_little() -> int:
+    return 64 << 20
+
+
+def no_folder() -> int:
+    raise FileNotFoundError
+
+
+@pytest.mark.parametrize("free_bytes", [too_little, no_folder])
+def test_a_machine_without_shared_memory_is_measured_without_it(bundle: Bundle, monkeypatch, free_bytes) -> None:
+    monkeypatch.setattr(plans, "free_bytes", free_bytes)
     plan = make_plan(bundle, frozenset({"overload"}), QUICK)
     assert [rig.name for rig in plan.rigs] == ["iq", "image"]
     assert [(absent.name, "/dev/shm" in absent.remedy) for absent in plan.absent] == [("image-shm", True)]

@@ -84,6 +84,7 @@ def test_what_the_sender_was_late_and_how_busy_the_engine_was_is_told_beside_the
     computing_ms = STAGES["preprocess"] + STAGES["infer"] + STAGES["fuse"]
     assert found.busy_share == pytest.approx(MOST_PER_S * computing_ms / 1e3, rel=0.01)
     assert found.sender_late.p50 == pytest.approx(AGE_MS - sum(STAGES.values()))
+    assert found.from_send.p50 == pytest.approx(sum(STAGES.values()))
     assert found.age.p50 == pytest.approx(AGE_MS)
 
 

@@ -116,6 +116,8 @@ class Overload(_Result, frozen=True, kw_only=True):
     """Where the time from the send went: what queues in the sockets is `transport`."""
     sender_late: Spread | None = None
     """From the moment a message was due to its send: part of the age, and none of the pipeline's doing."""
+    from_send: Spread | None = None
+    """The rest of the age."""
     busy_share: float | None = None
     """Of the time: a message was being computed. What is short of the maximum beside a full share is computing that
     took longer, because senders and sockets had a part of the processors."""

@@ -92,6 +92,7 @@ def measure_overload(rig: Rig, path: str, factor: float, maximum_per_s: float, s
         age=age,
         stages=stage_spreads(turn.answers),
         sender_late=spread([(answer.answer_ns - due) / 1e6 - answer.latency_ms["total"] for answer, due in dues]),
+        from_send=spread([answer.latency_ms["total"] for answer, _ in dues]),
         busy_share=round(sum(computing_ms) / 1e3 / turn.sent.seconds, 3),
         period_ms=round(period_ms, 4),
         inference_ms=inference_ms,
