@@ -14,14 +14,15 @@ from recorders import await_claim
 
 from edge.backends.onnx import OnnxSession
 from edge.cli import main
-from edge.config import FlightConfig, RecordingConfig, StreamConfig
+from edge.config import FlightConfig, PipelineConfig, RecordingConfig, StreamConfig
 from edge.faults.fault import parse_fault
 from edge.faults.injector import FaultPlan
 from edge.operations.flown import Flown
 from edge.operations.replays import ExactOptions, fly_exact
 from edge.pipeline.live import LivePipeline
+from edge.recording.deployed import deployment_of, limits_of, rates_of
 from edge.recording.engine_cost import EngineCost
-from edge.recording.flight_files import FlightFiles
+from edge.recording.flight_files import Attachment, Contents, FlightFiles
 from edge.recording.reader import open_recording
 from edge.recording.recorder import Recorder
 from edge.recording.synthetic import write_synthetic_flight
@@ -32,6 +33,7 @@ from edge.transport.sockets import BlockingPublisher
 from edge.transport.wire import Stamp, encode_array
 from models.bundle import open_bundle, shipped_bundle
 from models.errors import ConfigError
+from models.schema import dump_yaml
 
 PATIENCE_S = 20.0
 RADIOS, FRAMES = 60, 18
@@ -109,9 +111,16 @@ def recorded_live(folder: Path) -> Iterator[dict[str, BlockingPublisher]]:
     }
     wanted = RecordingConfig(directory=".", min_free_bytes=0)
     bundle = open_bundle(shipped_bundle())
-    config = FlightConfig(bundle=str(bundle.path), streams=streams, results=f"ipc://{folder}/results", recording=wanted)
+    config = FlightConfig(
+        bundle=str(bundle.path),
+        streams=streams,
+        results=f"ipc://{folder}/results",
+        recording=wanted,
+        pipeline=PipelineConfig(max_age_ms=250.0, trigger_order=("iq", "image")),
+    )
+    deployed = Attachment(name="flight.yaml", media_type="application/yaml", data=dump_yaml(config))
     pipeline, stop = LivePipeline(config, bundle), threading.Event()
-    with FlightFiles(folder / "flight.mcap", wanted) as files:
+    with FlightFiles(folder / "flight.mcap", wanted, Contents(attachments=(deployed,))) as files:
         recorder = Recorder(config, files)
         thread = threading.Thread(target=recorder.run, args=(stop,))
         thread.start()
@@ -215,6 +224,23 @@ def test_a_flight_with_other_names_of_its_streams_is_not_followed(slowed):
     assert flown.streams["nose"].processed > 0
     assert flown.inferred is not None
     assert flown.as_in_flight < flown.inferred
+
+
+def test_limits_and_rates_are_those_of_the_deployment_that_flew(slowed):
+    deployment = deployment_of(open_recording(slowed))
+    assert rates_of(deployment) == {"radio": 100.0, "camera": 30.0}
+    limits = limits_of(deployment, ("iq", "image"), "fp32")
+    assert (limits.max_age_ms, limits.trigger_order, limits.precision) == (250.0, ("iq", "image"), "fp32")
+    other = limits_of(deployment, ("iq", "image", "thermal"), "auto")
+    assert (other.max_age_ms, other.trigger_order) == (250.0, ())
+    assert (limits_of(None, ("iq",), "auto"), rates_of(None)) == (PipelineConfig(), {})
+
+
+def test_what_paced_the_answers_in_flight_paces_them_again(slowed):
+    flown = fly_exact(open_recording(slowed), open_bundle(shipped_bundle()))
+    answered = [answer for answer in flown.answers if answer.has_answer]
+    assert len(answered) >= 0.8 * flown.streams["radio"].processed
+    assert answered[-1].modalities[0].age_ms < 250.0
 
 
 def test_a_trace_is_exported_with_a_line_for_each_inference(slowed, tmp_path):

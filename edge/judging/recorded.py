@@ -19,16 +19,14 @@ from edge.judging.trouble import (
 )
 from edge.judging.verdict import Judgement
 from edge.recording import channels
+from edge.recording.deployed import deployment_of
 from edge.recording.flight_facts import FAULTS_FILE
 from edge.recording.reader import Recording, Stored
 from edge.transport.messages import TOPICS, Classification, Injected, Kind, PipelineStatus
 from models.errors import ConfigError, RecordingError
-from models.schema import parse_yaml
 
 log = logging.getLogger(__name__)
 
-DEPLOYMENT = "flight.yaml"
-"""Attachment with the deployment that flew."""
 SHORTEST_SILENCE_NS = 1_200_000_000
 SILENT_PERIODS = 10
 _JUDGED = tuple(channels.stream_name(kind, "") for kind in (Kind.CLASSIFICATION, Kind.STATUS))
@@ -66,7 +64,7 @@ def judge_flight(
     begin_ns, faults = _known(parts, faults)
     sensors = {name for part in parts for name, stream in part.streams.items() if stream.modality}
     check_faults(faults, sensors, is_live=True, is_recorded=True)
-    config = _deployment(parts[0])
+    config = deployment_of(parts[0])
     unseen = _unseen(parts)
     troubles = [trouble for part in parts for trouble in _silences(part, config, faults)]
     troubles += troubles_of(faults, _fed(parts, config), begin_ns)
@@ -124,18 +122,6 @@ def _tell(judge: Judge, stored: Stored, at_ns: int) -> None:
         judge.note_answer(message)
     elif isinstance(message, PipelineStatus):
         judge.note_status(message)
-
-
-def _deployment(recording: Recording) -> FlightConfig | None:
-    """Return what flew, where the recording says so in terms that this version understands."""
-    data = recording.attachments.get(DEPLOYMENT)
-    if data is None:
-        return None
-    try:
-        return parse_yaml(data, FlightConfig, f"{recording.path}: {DEPLOYMENT}")
-    except ConfigError as error:
-        log.warning("the limits that flew are not known, the defaults are taken: %s", error)
-        return None
 
 
 def _terms(parts: Sequence[Recording], config: FlightConfig | None, begin_ns: int) -> Terms:

@@ -12,6 +12,7 @@ from edge.judging.judge import Judge, Terms, quiet_ns
 from edge.judging.trouble import troubles_of
 from edge.operations.flown import Flown
 from edge.recording.crew import fitting_threads
+from edge.recording.deployed import deployment_of, limits_of, rates_of
 from edge.recording.engine_cost import EngineCost
 from edge.recording.following import as_received
 from edge.recording.reader import Event, Recording
@@ -57,14 +58,15 @@ def fly_exact(
     """
     options = options or ExactOptions()
     plan = options.plan
-    streams = streams_of(recording, bundle.spec, Path("/nowhere"))
+    deployment = deployment_of(recording)
+    streams = streams_of(recording, bundle.spec, Path("/nowhere"), rates_of(deployment))
     check_faults(plan.faults, streams, is_live=False)
-    config = PipelineConfig(precision=options.precision)
+    config = limits_of(deployment, bundle.spec.modality_names, options.precision)
     if options.cost is not None:
         options.cost.check(bundle.spec.modality_names)
         pace = Pace(cost=options.cost)
     else:
-        pace = recorded_pace(recording, streams, is_followed=not plan.faults)
+        pace = recorded_pace(recording, streams, config.trigger_order, is_followed=not plan.faults)
     replay = ExactReplay(bundle, streams, config, recording.start_ns)
     judge = judge_of(streams, config, plan, recording.start_ns)
     truths = TruthTimeline()

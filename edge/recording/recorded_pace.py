@@ -1,6 +1,6 @@
 """What a recording tells of its engines, for exact replay."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from edge.config import StreamConfig
@@ -14,7 +14,9 @@ from edge.transport.messages import Classification, Kind, Trace
 M = TypeVar("M", Trace, Classification)
 
 
-def recorded_pace(recording: Recording, streams: Mapping[str, StreamConfig], *, is_followed: bool) -> Pace:
+def recorded_pace(
+    recording: Recording, streams: Mapping[str, StreamConfig], order: Sequence[str] = (), *, is_followed: bool
+) -> Pace:
     """Return the pace of the recorded flight itself.
 
     Where it was traced the very messages that were inferred are inferred again, and what the trace does not cover costs
@@ -24,6 +26,7 @@ def recorded_pace(recording: Recording, streams: Mapping[str, StreamConfig], *, 
     Args:
         recording: the flight.
         streams: that feed the model.
+        order: of the modalities, the one that paces the answers first; the slowest stream's without.
         is_followed: whether the events will be those of the flight; of others, as faults make them, a trace tells only
             what inference costs.
     Raises:
@@ -33,9 +36,9 @@ def recorded_pace(recording: Recording, streams: Mapping[str, StreamConfig], *, 
     trace = read_trace(_messages(recording, Kind.TRACE, Trace), modalities)
     if trace.inferences:
         return Pace(cost=traced_cost(trace.inferences.values(), modalities), trace=trace if is_followed else NO_TRACE)
-    slowest_first = sorted(modalities, key=lambda name: streams[name].rate_hz)
+    slowest_first = [modalities[name] for name in sorted(modalities, key=lambda name: streams[name].rate_hz)]
     answers = _messages(recording, Kind.CLASSIFICATION, Classification)
-    return Pace(cost=answered_cost(answers, [modalities[name] for name in slowest_first]))
+    return Pace(cost=answered_cost(answers, order or slowest_first))
 
 
 def _messages(recording: Recording, kind: Kind, of: type[M]) -> Iterator[M]:

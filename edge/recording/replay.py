@@ -186,19 +186,24 @@ def _ahead(steps: Iterator[Step], most_taken: int) -> Iterator[Step]:
     yield from waiting
 
 
-def streams_of(recording: Recording, spec: ModelSpec, runtime: Path) -> dict[str, StreamConfig]:
+def streams_of(
+    recording: Recording, spec: ModelSpec, runtime: Path, rates_hz: Mapping[str, float] | None = None
+) -> dict[str, StreamConfig]:
     """Return how a recording's sensor streams feed a model, with endpoints below `runtime`.
+
+    Their rates are those in `rates_hz`, by stream, as they were deployed, or else those at which they were recorded.
 
     A stream's socket is numbered: the name comes from a file, and must not say where on the disk sockets are.
 
     Raises:
         ConfigError: as `fed_modalities`.
     """
+    deployed_hz = rates_hz or {}
     return {
         name: StreamConfig(
             modality=modality,
             endpoint=f"ipc://{runtime}/stream-{n}",
-            rate_hz=max(recording.streams[name].rate_hz, 0.1),
+            rate_hz=deployed_hz.get(name) or max(recording.streams[name].rate_hz, 0.1),
         )
         for n, (name, modality) in enumerate(fed_modalities(recording, spec.modalities).items())
     }
