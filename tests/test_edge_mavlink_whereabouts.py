@@ -5,6 +5,8 @@ from typing import Any
 import mavlink_samples as samples
 import pytest
 from fake_autopilot import BOOT_NS, MS, UTC_US, FakeAutopilot, S
+from hypothesis import given
+from hypothesis import strategies as st
 from pymavlink.dialects.v20 import common
 
 from edge.config import MavlinkConfig, load_flight
@@ -363,6 +365,37 @@ def test_a_calibrated_camera_sees_its_images_centre_beside_its_axis() -> None:
 
     assert calibrated.camera().ray == pytest.approx((1.0, 0.0, 0.1))
     assert math.degrees(calibrated.horizontal_rad) == pytest.approx(2 * math.degrees(math.atan(320 / 500)))
+
+
+int64 = st.integers(-(2**63), 2**63 - 1)
+int32 = st.integers(-(2**31), 2**31 - 1)
+uint32 = st.integers(0, 2**32 - 1)
+floats = st.floats(width=32)
+strange = st.one_of(
+    st.builds(common.MAVLink_timesync_message, tc1=int64, ts1=int64),
+    st.builds(common.MAVLink_system_time_message, st.integers(0, 2**64 - 1), uint32),
+    st.builds(common.MAVLink_attitude_message, uint32, *[floats] * 6),
+    st.builds(
+        common.MAVLink_global_position_int_message, uint32, *[int32] * 4, *[st.just(0)] * 4,
+    ),
+    st.builds(
+        common.MAVLink_gimbal_device_attitude_status_message,
+        st.just(0), st.just(0), uint32, st.integers(0, 2**16 - 1), st.lists(floats, min_size=4, max_size=4),
+        floats, floats, floats, uint32,
+    ),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(strange, st.integers(0, 200 * MS)), max_size=12), st.booleans())
+def test_no_telemetry_however_strange_keeps_an_answer_from_being_sent(said: list[Any], has_gimbal: bool) -> None:
+    whereabouts, autopilot = Whereabouts(system_id=1, camera=camera(gimbal=has_gimbal)), FakeAutopilot()
+    now_ns = autopilot.fly(whereabouts, START_NS, 1)
+    for message, pause_ns in said:
+        now_ns += pause_ns
+        autopilot.say(whereabouts, now_ns, message)
+        autopilot.answers(whereabouts, now_ns)
+        report = completed(whereabouts, answer(now_ns), now_ns)
+        codec.classification_message(report).pack(common.MAVLink(None))
 
 
 DEPLOYMENT = """

@@ -90,7 +90,7 @@ class Autopilot:
 
     def _on_system_time(self, message: Any, now_ns: int) -> None:
         if message.time_boot_ms < self._boot_ms:
-            log.warning("an autopilot began anew, %d s before its clock said otherwise", self._boot_ms // 1000)
+            log.warning("the autopilot restarted, after %d s: its time is asked for anew", self._boot_ms // 1000)
             self.clock.restart(now_ns)
             self.track = Track()
             self._utc_ns.clear()
