@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.clock import VirtualClock
 from edge.config import FlightConfig, PipelineConfig, StreamConfig
 from edge.pipeline.live import LivePipeline
 from edge.sources.synthetic import SiteGenerator
@@ -297,6 +298,40 @@ def test_status_names_model_labels_and_streams(rig):
     assert status.model == "demo-1"
     assert set(status.streams) == {"radio", "camera"}
     assert len(status.labels) >= 7
+
+
+def _radio_state(results: Subscriber, is_wanted) -> str:
+    """Return the radio's state in the first status in which it is as wanted."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        parts = results.receive(50)
+        header, payload = decode_message(parts) if parts is not None else (None, b"")
+        if header is not None and header.kind == Kind.STATUS:
+            state = unpack(payload, PipelineStatus).streams["radio"].state
+            if is_wanted(state):
+                return state
+    raise AssertionError("no such status came")
+
+
+def test_a_change_of_state_is_said_before_the_next_second(tmp_path):
+    bundle, clock = open_bundle(shipped_bundle()), VirtualClock(10**9)
+    radio = StreamConfig(modality="iq", endpoint=f"ipc://{tmp_path}/radio", rate_hz=100.0)
+    config = FlightConfig(bundle=str(bundle.path), streams={"radio": radio}, results=f"ipc://{tmp_path}/results")
+    window = SiteGenerator().radio(0, np.random.default_rng(0))
+    with Publisher(radio.endpoint) as source, Subscriber(config.results) as results:
+        pipeline = LivePipeline(config, bundle, clock)
+        pipeline.start()
+        try:
+            assert source.wait_for_listeners(1, PATIENCE_S)
+            _radio_state(results, lambda state: state == "starting")
+            clock.advance_to(10**9 + 300_000_000)
+            stamp = Stamp(1, 1, 1, clock.now_ns(), clock.now_ns(), 0, 1_000_000.0)
+            source.send(encode_array(Kind.IQ, stamp, window, with_crc=True))
+            _radio_state(results, lambda state: state == "live")
+            clock.advance_to(10**9 + 900_000_000)
+            _radio_state(results, lambda state: state == "silent")
+        finally:
+            pipeline.stop()
 
 
 def test_every_unknown_modality_is_refused_at_start(tmp_path):

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.02
 STATUS_PERIOD_NS = 1_000_000_000
+NEWS_PERIOD_NS = 200_000_000
+"""Between statuses, however often states change."""
 SWITCH_INTERVAL_S = 0.0005
 """Beside a busy Python thread the default of 5 ms made the radio path 18 times slower."""
 
@@ -210,34 +212,32 @@ class LivePipeline:
                 self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
 
     def _watch(self) -> None:
-        """Say NO_DATA when it is so, publish status once a second, and log each stream's changes of state."""
-        states: dict[str, str] = {}
+        """Say NO_DATA when it is so; publish status once a second, and at once where a state or the load changes."""
+        told: dict[str, str] = {}
         load = Load()
-        status_due_ns = self._clock.now_ns()
+        status_due_ns = news_due_ns = self._clock.now_ns()
         while not self._stopping.wait(TICK_S):
             now_ns = self._clock.now_ns()
             with self._publishing:
                 with self._lock:
                     pairing = self._scheduler.tick(now_ns)
+                    is_news = self._scheduler.states(now_ns) != told or self._scheduler.load != load
                 if pairing is not None:
                     self._answer(pairing)
-            if now_ns < status_due_ns:
+            if now_ns >= status_due_ns:
+                status_due_ns = now_ns + STATUS_PERIOD_NS
+                heat = self._heat()
+                with self._lock:
+                    self._scheduler.note_heat(heat)
+                self._publish_trace()
+            elif not is_news or now_ns < news_due_ns:
                 continue
-            status_due_ns = now_ns + STATUS_PERIOD_NS
-            heat = self._heat()
-            with self._lock:
-                self._scheduler.note_heat(heat)
-            self._publish_trace()
+            news_due_ns = now_ns + NEWS_PERIOD_NS
             status = self.status()
             self._publish(Kind.STATUS, status)
-            if status.load != load:
-                load = status.load
-                log.warning("shedding: %s", f"{load.name}: {load.why}" if load.level else "nothing any more")
-            for name, stream in status.streams.items():
-                if states.get(name, stream.state) != stream.state:
-                    level = logging.INFO if stream.state == LIVE else logging.WARNING
-                    log.log(level, "stream %s: %s -> %s", name, states[name], stream.state)
-                states[name] = stream.state
+            states = {name: stream.state for name, stream in status.streams.items()}
+            _log_changes((told, load), (states, status.load))
+            told, load = states, status.load
 
     def _answer(self, pairing: Pairing, flags: int = 0) -> None:
         """Publish an answer, with the publishing lock held; one that a recording caused says so in its header."""
@@ -259,6 +259,16 @@ class LivePipeline:
         stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns(), flags)
         self._published += 1
         self._publisher.send(encode_bytes(kind, stamp, payload))
+
+
+def _log_changes(before: tuple[dict[str, str], Load], now: tuple[dict[str, str], Load]) -> None:
+    """Log which streams' states, and which load, are others than before."""
+    (told, shed), (states, load) = before, now
+    if load != shed:
+        log.warning("shedding: %s", f"{load.name}: {load.why}" if load.level else "nothing any more")
+    for name, state in states.items():
+        if told.get(name, state) != state:
+            log.log(logging.INFO if state == LIVE else logging.WARNING, "stream %s: %s -> %s", name, told[name], state)
 
 
 def _tensorrt(config: FlightConfig, bundle: Bundle) -> Opener | None:

@@ -220,6 +220,10 @@ class Scheduler:
             for name, entry in self._streams.items()
         }
 
+    def states(self, now_ns: int) -> dict[str, str]:
+        """Return every stream's state."""
+        return {name: self._state(entry, now_ns) for name, entry in self._streams.items()}
+
     def _slowest_first(self) -> tuple[str, ...]:
         """Order modalities by period, longest first; of equals the later in the spec comes first."""
         periods = dict.fromkeys(self._modalities, 0)

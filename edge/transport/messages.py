@@ -180,7 +180,7 @@ NOTHING_INJECTED = Injected()
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The pipeline's health, published once a second."""
+    """The pipeline's health, published once a second, and when a state changes."""
 
     time_ns: int
     results: int
