@@ -21,6 +21,9 @@ MAX_CARRIED_NS = 100 * NS_PER_MS
 MAX_AGE_NS = 300 * NS_PER_MS
 """A moment is known only where a reading lies so near."""
 
+MAX_SPEED_M_S = 300.0
+"""Faster is no motion: a recording began again, or a position was corrected."""
+
 T = TypeVar("T")
 
 
@@ -165,6 +168,8 @@ class Track:
         if place is None or attitude is None or (has_gimbal and gimbal is None):
             return None
         north_m_s, east_m_s = _speed(place)
+        if math.hypot(north_m_s, east_m_s) > MAX_SPEED_M_S:
+            return None
         turns = _turn_rad_s(attitude.earlier, attitude.later, attitude.apart_s)
         turned = attitude.value
         if gimbal is not None:
