@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 MAX_CLIENTS = 8
 CLIENT_EXPIRY_NS = 10_000_000_000
 """A ground station sends a heartbeat a second; one that was silent for longer than this is gone."""
-MAX_READS = 64
+MAX_READS = 256
 """Datagrams taken in one call, so that a flood cannot hold up the caller."""
 READ_BYTES = 4096
 
