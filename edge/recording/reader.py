@@ -102,6 +102,8 @@ class Recording:
         self._index = index[np.isin(index[:, 1], list(self._channels))] if self.left_out else index
         self.streams: dict[str, StreamSummary] = self._summarise()
         """By name, sensors and topics alike. `left_out`: channels that this program cannot read, and why."""
+        self.whole = self
+        """What this is a part of: the recording itself, unless `part` made it."""
 
     @property
     def path(self) -> Path:

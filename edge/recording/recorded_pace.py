@@ -11,6 +11,8 @@ from edge.recording.reader import Recording
 from edge.recording.timetable import Pace
 from edge.transport.messages import Classification, Kind, Trace
 
+TOLD_WITHIN_NS = 2_000_000_000
+"""A trace is published once a second, with what was done before."""
 M = TypeVar("M", Trace, Classification)
 
 
@@ -42,6 +44,9 @@ def recorded_pace(
 
 
 def _messages(recording: Recording, kind: Kind, of: type[M]) -> Iterator[M]:
-    """Yield the messages of a topic."""
-    events = recording.events({channels.stream_name(kind, "")})
-    return (event.message for event in events if isinstance(event.message, of))
+    """Yield the messages of a topic; of a part's also those that were told soon before and after it."""
+    begin_ns, whole = recording.start_ns, recording.whole
+    end_ns = begin_ns + recording.duration_ns
+    told = whole.stored({channels.stream_name(kind, "")}, begin_ns - TOLD_WITHIN_NS, end_ns + TOLD_WITHIN_NS)
+    messages = (whole.decode(stored).message for stored in told)
+    return (message for message in messages if isinstance(message, of))
