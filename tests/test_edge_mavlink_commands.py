@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import socket
 import threading
@@ -119,6 +120,25 @@ def arriving(monkeypatch: pytest.MonkeyPatch, stop: threading.Event, *messages: 
 
     monkeypatch.setattr(transport, "wait", wait)
     monkeypatch.setattr("edge.mavlink.ground.open_link", lambda *args: Link(transport, 255, 190))
+
+
+@pytest.mark.parametrize(
+    ("h_acc_m", "text"), [(12.3, "47.400000 8.550000 within 12 m  "), (None, "47.400000 8.550000  ")]
+)
+def test_the_ground_shows_where_a_thing_is_and_how_surely(
+    monkeypatch: pytest.MonkeyPatch,
+    stop: threading.Event,
+    capsys: pytest.CaptureFixture[str],
+    h_acc_m: float | None,
+    text: str,
+) -> None:
+    report = codec.report_of(samples.answer(), model_id=1, now_ns=905_000_000, max_age_ms=300.0, is_replay=False)
+    there = dataclasses.replace(report, position=codec.Position(47.4, 8.55, 400.0), h_acc_m=h_acc_m)
+    arriving(monkeypatch, stop, codec.classification_message(there))
+
+    assert main(["ground"]) == 0
+
+    assert text in capsys.readouterr().out.splitlines()[0]
 
 
 def test_the_ground_shows_what_arrives_and_counts_it(

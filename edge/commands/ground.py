@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge.mavlink.codec import ClassificationReport
     from edge.mavlink.ground import GroundCounts, GroundStation
     from edge.mavlink.link import Received
 
@@ -77,12 +78,20 @@ class _Display:
         self._line(
             now_s, sender,
             f"{report.label:<16} {certain:>7}  weights {weights}  {report.latency_us / 1000:.1f} ms"
-            f"  {rate_hz:.0f}/s  {flags}",
+            f"  {rate_hz:.0f}/s{_where(report)}  {flags}",
         )  # fmt: skip
 
     def _line(self, now_s: float, sender: str, text: str) -> None:
         harmless = "".join(letter if letter.isprintable() else "?" for letter in text)
         print(f"{now_s - self._start_s:7.1f} s  {sender:<8} {harmless}", flush=True)
+
+
+def _where(report: "ClassificationReport") -> str:
+    """Say where the thing is, or from where it was seen; GEO_VALID among the flags tells which."""
+    if report.position is None:
+        return ""
+    accuracy = "" if report.h_acc_m is None else f" within {report.h_acc_m:.0f} m"
+    return f"  {report.position.latitude_deg:.6f} {report.position.longitude_deg:.6f}{accuracy}"
 
 
 def _summary(counts: "GroundCounts") -> dict[str, Any]:
