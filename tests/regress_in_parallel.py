@@ -22,6 +22,7 @@ from typing import Any
 
 from regressing import await_that, children, is_running, relabelled_bundle, write_flight
 
+from edge.regression.flying import program_hash
 from models.bundle import shipped_bundle
 
 JOBS = 2
@@ -45,6 +46,16 @@ def regress(folder: Path, jobs: int, *options: str) -> tuple[float, dict[str, An
 
 def changes(found: dict[str, Any]) -> list[Any]:
     return [(flight["flight"], flight["changes"]) for flight in found["flights"]]
+
+
+def killed(folder: Path, after_s: float) -> dict[str, int]:
+    """Return the counts of a kill between whose two halves nobody edited the program, which would fly all again."""
+    while True:
+        before = program_hash.__wrapped__()
+        with tempfile.TemporaryDirectory(prefix="keep-") as keep:
+            counts = kill_and_resume(folder, Path(keep), after_s)
+        if program_hash.__wrapped__() == before:
+            return counts
 
 
 def kill_and_resume(folder: Path, keep: Path, after_s: float) -> dict[str, int]:
@@ -84,10 +95,7 @@ def main() -> int:
                 answers.append(changes(found))
         span_s = min(times[JOBS])
         runs = 2 * args.flights
-        kills = [
-            kill_and_resume(folder, folder / f"keep{n}", random.Random(n).uniform(0.0, 0.7 * span_s))
-            for n in range(args.kills)
-        ]
+        kills = [killed(folder, random.Random(n).uniform(0.0, 0.7 * span_s)) for n in range(args.kills)]
     repeated = [one["finished"] + one["flown_again_or_first"] - runs for one in kills]
     is_sound = all(one == answers[0] for one in answers) and all(
         lost == 0 and one["in_progress"] <= JOBS for lost, one in zip(repeated, kills, strict=True)

@@ -17,8 +17,8 @@ from edge.regression.outcome import Origin, Outcome, outcome_of
 from models.bundle import Bundle, open_bundle
 from models.errors import BundleError, ConfigError, InputError, RecordingError
 
-_UNDECIDING = ("bench", "commands", "mavlink", "selfcheck")
-"""Folders of edge that no outcome depends on."""
+_UNDECIDING = ("bench", "commands", "mavlink", "nets", "selfcheck")
+"""Folders of our packages that no outcome depends on."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
