@@ -137,6 +137,9 @@ class FakeTransport:
     def reopen(self) -> None:
         pass
 
+    def welcome(self, peer: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pty
 import socket
@@ -5,13 +6,16 @@ import sys
 import tty
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import signatures
 
 from edge.clock import VirtualClock
 from edge.mavlink import standard
-from edge.mavlink.link import open_link
+from edge.mavlink.link import Link, open_link
 from edge.mavlink.link_state import BACKOFF_NS, JITTER
+from edge.mavlink.security import Security
 from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, SerialPort
 from edge.mavlink.tlog import read_tlog
 from edge.mavlink.tlog_file import TlogFile
@@ -139,12 +143,14 @@ def test_a_frame_that_the_system_refuses_is_counted() -> None:
     client.close()
 
 
-def test_a_server_answers_whoever_spoke_until_long_silent(
+def test_a_server_answers_whoever_is_welcome_until_long_silent(
     server: UdpServer, peer: socket.socket, clock: VirtualClock
 ) -> None:
     server.send(b"nobody is here")
     peer.sendto(b"hello", ("127.0.0.1", server.port))
     heard = arrived(server)
+    server.send(b"it is not welcome yet")
+    server.welcome(name_of(peer))
     server.send(FRAME)
     clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS)
     server.send(FRAME)
@@ -157,26 +163,52 @@ def test_a_server_answers_whoever_spoke_until_long_silent(
     assert server.counts.frames_sent == 2
 
 
+def name_of(sock: socket.socket) -> str:
+    return f"127.0.0.1:{sock.getsockname()[1]}"
+
+
 def test_a_server_turns_away_more_clients_than_it_has_places_for(server: UdpServer, clock: VirtualClock) -> None:
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(MAX_CLIENTS + 2)]
-    for sock in sockets:
-        sock.sendto(b"hello", ("127.0.0.1", server.port))
-    heard = [data for _ in sockets for data in arrived_now(server)]
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(MAX_CLIENTS + 2)
+        ]
+        for sock in sockets:
+            sock.sendto(b"hello", ("127.0.0.1", server.port))
+            assert arrived(server) == [b"hello"]
+            server.welcome(name_of(sock))
 
-    assert heard == [b"hello"] * MAX_CLIENTS
-    assert server.clients == MAX_CLIENTS
-    assert server.counts.refused == 2
+        assert server.clients == MAX_CLIENTS
+        assert server.counts.refused == 2
 
-    clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS + 1)
-    sockets[-1].sendto(b"again", ("127.0.0.1", server.port))
+        clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS + 1)
+        sockets[-1].sendto(b"again", ("127.0.0.1", server.port))
+        assert arrived(server) == [b"again"]
+        server.welcome(name_of(sockets[-1]))
 
-    assert arrived(server) == [b"again"]
-    for sock in sockets:
-        sock.close()
+        assert server.clients == 1
 
 
-def arrived_now(server: UdpServer) -> list[bytes]:
-    return [data for _, data in server.receive()]
+@pytest.mark.parametrize(("required", "clients"), [("none", 2), ("all", 1)])
+def test_only_those_whose_frames_count_hear_us_and_noise_takes_nobodys_place(
+    server: UdpServer, clock: VirtualClock, peer: socket.socket, required: Any, clients: int
+) -> None:
+    link = Link(server, 1, 191, clock, Security(require_signed=required, signing=signatures.signing()))
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * MAX_CLIENTS):
+            noisy = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            noisy.sendto(bytes(range(200)), ("127.0.0.1", server.port))
+        unsigned = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        unsigned.sendto(signatures.plain(signatures.heartbeat()), ("127.0.0.1", server.port))
+        peer.sendto(signatures.signed(signatures.heartbeat(), signatures.NOW), ("127.0.0.1", server.port))
+        names: list[str] = []
+        while len(names) < clients:
+            server.wait(5)
+            names += [item.name for item in link.receive()]
+
+    assert names == ["HEARTBEAT"] * clients
+    assert server.clients == clients
+    link.send(standard.heartbeat(4))
+    assert peer.recv(300)[7:10] == b"\0\0\0"
 
 
 class Terminal:

@@ -44,6 +44,10 @@ class LostLink:
         arrived = self._transport.receive()
         return [] if self._is_lost() else arrived
 
+    def welcome(self, peer: str) -> None:
+        """Take notice of a peer whose frames count."""
+        self._transport.welcome(peer)
+
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
         self._transport.wait(timeout_s)

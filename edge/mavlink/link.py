@@ -64,6 +64,7 @@ class Link:
         self.peers = Peers(system_id, component_id)
         self._clock = clock or SystemClock()
         self._security = security or Security()
+        self._ours = (system_id, component_id)
         self._encoder = common.MAVLink(None, srcSystem=system_id, srcComponent=component_id)
         self._parsers: dict[str, FrameParser] = {}
         self._state = LinkState()
@@ -83,17 +84,19 @@ class Link:
 
     def receive(self) -> list[Received]:
         """Return the messages that arrived since the last call and count; what is none is counted."""
-        arrived = []
+        arrived: list[tuple[str, Any]] = []
         for peer, data in self.transport.receive():
             if peer not in self._parsers and len(self._parsers) >= MAX_PARSERS:
                 self._parsers.clear()
             parser = self._parsers.setdefault(peer, FrameParser(self.counts))
-            arrived += parser.feed(data)
+            arrived += [(peer, message) for message in parser.feed(data)]
         now_ns = self._clock.now_ns()
         self._state.note_port(is_open=self.transport.is_open)
-        received = [_received(message) for message in arrived if self._counts(message, now_ns)]
+        counting = [(peer, message) for peer, message in arrived if self._counts(message, now_ns)]
+        for peer in dict.fromkeys(peer for peer, message in counting if _sender(message) != self._ours):
+            self.transport.welcome(peer)
         self._follow_state(now_ns)
-        return received
+        return [_received(message) for _, message in counting]
 
     def take_news(self) -> list[News]:
         """Return what people must hear since the last call; the log has it already."""
@@ -106,8 +109,7 @@ class Link:
 
     def _counts(self, message: Any, now_ns: int) -> bool:
         """Say whether a message counts, and take notice of its sender."""
-        ours = (self._encoder.srcSystem, self._encoder.srcComponent)
-        sender = (message.get_srcSystem(), message.get_srcComponent())
+        ours, sender = self._ours, _sender(message)
         is_heartbeat = message.get_type() == "HEARTBEAT"
         if is_heartbeat and sender == ours:
             self._tell(self.peers.on_double())
@@ -163,6 +165,10 @@ def open_transport(link: str, clock: Clock) -> Transport:
     if address.kind == "tcpout":
         return TcpClient(link, address, clock)
     return UdpServer(link, address, clock) if address.kind == "udpin" else UdpClient(link, address)
+
+
+def _sender(message: Any) -> tuple[int, int]:
+    return message.get_srcSystem(), message.get_srcComponent()
 
 
 def _received(message: Any) -> Received:

@@ -71,6 +71,9 @@ class SerialPort:
             self._lose(error)
         return [(self._link, received)] if received else []
 
+    def welcome(self, peer: str) -> None:
+        """Do nothing: there is one peer, and it hears everything."""
+
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
         if self._port is None:

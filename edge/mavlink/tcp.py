@@ -122,6 +122,9 @@ class TcpServer:
                 self._lose(client, error)
         return received
 
+    def welcome(self, peer: str) -> None:
+        """Do nothing: whoever is connected hears everything."""
+
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
         select.select([self._listener, *(client.socket for client in self._clients)], [], [], timeout_s)
@@ -206,6 +209,9 @@ class TcpClient:
             self._lose(error)
             return []
         return [(self._link, data)] if data else []
+
+    def welcome(self, peer: str) -> None:
+        """Do nothing: whoever is connected hears everything."""
 
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""

@@ -62,6 +62,9 @@ class TlogFile:
         """Return nothing: a file does not speak."""
         return []
 
+    def welcome(self, peer: str) -> None:
+        """Do nothing: there is no peer."""
+
     def wait(self, timeout_s: float) -> None:
         """Return after `timeout_s`."""
         select.select([], [], [], timeout_s)

@@ -57,7 +57,7 @@ class TransportCounts:
     frames_dropped: int = 0
     """Not sent: the port was busy, closed, or unplugged."""
     refused: int = 0
-    """Datagrams of strangers, and peers beyond those that there is room for."""
+    """Datagrams of strangers to `udpout`, and peers beyond those that there is room for, each time they come."""
 
 
 class Transport(Protocol):
@@ -81,6 +81,10 @@ class Transport(Protocol):
 
     def receive(self) -> list[tuple[str, bytes]]:
         """Return what arrived since the last call, each with the peer that it came from."""
+        ...
+
+    def welcome(self, peer: str) -> None:
+        """Take notice that what a peer sent in the last call of `receive` counts: from now on it hears us."""
         ...
 
     def wait(self, timeout_s: float) -> None:

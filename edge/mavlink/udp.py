@@ -1,4 +1,4 @@
-"""MAVLink over UDP: to one peer (`udpout`), or to whoever spoke to us lately (`udpin`)."""
+"""MAVLink over UDP: to one peer (`udpout`), or to whoever sent us frames lately (`udpin`)."""
 
 import errno
 import logging
@@ -76,6 +76,9 @@ class _Udp:
 class UdpClient(_Udp):
     """`udpout`: sends to one address and hears only that one."""
 
+    def welcome(self, peer: str) -> None:
+        """Do nothing: the one peer hears everything."""
+
     def send(self, frame: bytes) -> None:
         """Send one frame, or count it as dropped."""
         self._send_to(frame, self._address)
@@ -89,12 +92,17 @@ class UdpClient(_Udp):
 
 
 class UdpServer(_Udp):
-    """`udpin`: waits at an address; whoever spoke there lately gets every frame."""
+    """`udpin`: waits at an address; whoever sent frames there lately that count gets every frame.
+
+    Anybody's bytes are read, but only those who are welcome are answered: noise from many addresses takes nobody's
+    place, and a false address of a sender makes us send to nobody who did not ask.
+    """
 
     def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
         super().__init__(link, address)
         self._clock = clock
         self._heard_ns: dict[SocketAddress, int] = {}
+        self._senders: dict[str, SocketAddress] = {}
         try:
             self._socket.bind(self._address)
         except OSError as error:
@@ -110,7 +118,7 @@ class UdpServer(_Udp):
 
     @property
     def clients(self) -> int:
-        """How many peers spoke lately."""
+        """How many peers hear us."""
         self._expire()
         return len(self._heard_ns)
 
@@ -121,19 +129,21 @@ class UdpServer(_Udp):
             self._send_to(frame, address)
 
     def receive(self) -> list[tuple[str, bytes]]:
-        """Return the clients' datagrams that arrived since the last call; newcomers become clients."""
+        """Return the datagrams that arrived since the last call, whoever sent them."""
+        received = [(address, peer_name(address), data) for address, data in self._datagrams()]
+        self._senders = {peer: address for address, peer, _ in received}
+        return [(peer, data) for _, peer, data in received]
+
+    def welcome(self, peer: str) -> None:
+        """Let a sender of the last call hear us for a while, unless there are too many already."""
+        address = self._senders.get(peer)
         self._expire()
-        now_ns = self._clock.now_ns()
-        accepted = []
-        for address, data in self._datagrams():
-            if address not in self._heard_ns and len(self._heard_ns) >= MAX_CLIENTS:
-                self.counts.refused += 1
-                continue
-            if address not in self._heard_ns:
-                log.info("link %s: %s is here", self._link, peer_name(address))
-            self._heard_ns[address] = now_ns
-            accepted.append((peer_name(address), data))
-        return accepted
+        if address is None or (address not in self._heard_ns and len(self._heard_ns) >= MAX_CLIENTS):
+            self.counts.refused += 1
+            return
+        if address not in self._heard_ns:
+            log.info("link %s: %s is here", self._link, peer)
+        self._heard_ns[address] = self._clock.now_ns()
 
     def _expire(self) -> None:
         limit_ns = self._clock.now_ns() - CLIENT_EXPIRY_NS
