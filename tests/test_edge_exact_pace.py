@@ -193,6 +193,16 @@ def test_recorded_cost_is_that_of_the_last_inference_before():
     assert cost.at("image", 0) == 9
 
 
+def test_an_inference_that_was_held_up_says_nothing_of_the_next():
+    took_ns = [4, 4, 5, 900, 4, 5] + [50] * 9
+    inferences = [
+        Inference(stream="radio", epoch=1, sequence=n, arrived_ns=n, taken_ns=1_000 * n, done_ns=1_000 * n + took)
+        for n, took in enumerate(took_ns)
+    ]
+    cost = traced_cost(inferences, {"radio": "iq"})
+    assert [cost.at("iq", 1_000 * n) for n in (0, 3, 5, 14)] == [4, 5, 5, 50]
+
+
 def test_costs_are_read_from_the_answers_that_they_delayed():
     def answer(at_ns: int, infer_ms: float, masks: tuple[float, float]) -> Classification:
         names = zip(("iq", "image"), masks, strict=True)

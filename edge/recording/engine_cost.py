@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ NS_PER_MS = 1_000_000
 DEFAULT_COST_NS = 3 * NS_PER_MS
 """Where nobody knows better."""
 MAX_COST_MS = 60_000.0
+TYPICAL_OF = 9
+"""Inferences of which the median is what the next one costs."""
 RECORDED = "recorded"
 
 Costs = Sequence[tuple[int, int]]
@@ -70,7 +73,7 @@ def traced_cost(inferences: Iterable[Inference], modalities: Mapping[str, str]) 
     costs: dict[str, list[tuple[int, int]]] = {}
     for one in inferences:
         costs.setdefault(modalities[one.stream], []).append((one.taken_ns, one.done_ns - one.taken_ns))
-    return EngineCost(costs={name: sorted(of_modality) for name, of_modality in costs.items()})
+    return EngineCost(costs={name: _typical(of_modality) for name, of_modality in costs.items()})
 
 
 def answered_cost(answers: Iterable[Classification], order: Sequence[str]) -> EngineCost:
@@ -87,10 +90,20 @@ def answered_cost(answers: Iterable[Classification], order: Sequence[str]) -> En
         took_ms = answer.latency_ms.get("preprocess", 0.0) + answer.latency_ms.get("infer", math.nan)
         if trigger is not None and 0 <= took_ms <= MAX_COST_MS:
             costs.setdefault(trigger, []).append((answer.answer_ns, round(took_ms * NS_PER_MS)))
-    return EngineCost(costs={name: sorted(of_modality) for name, of_modality in costs.items()})
+    return EngineCost(costs={name: _typical(of_modality) for name, of_modality in costs.items()})
 
 
 _LARGEST = 1 << 62
+
+
+def _typical(costs: list[tuple[int, int]]) -> Costs:
+    """Return for each time the median of the last few costs: one that was held up says nothing of the next."""
+    recent: deque[int] = deque(maxlen=TYPICAL_OF)
+    typical = []
+    for since_ns, cost_ns in sorted(costs):
+        recent.append(cost_ns)
+        typical.append((since_ns, sorted(recent)[len(recent) // 2]))
+    return typical
 
 
 def _cost_ns(value: str, text: str) -> int:

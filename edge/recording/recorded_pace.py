@@ -22,8 +22,8 @@ def recorded_pace(
     """Return the pace of the recorded flight itself.
 
     Where it was traced the very messages that were inferred are inferred again, and what the trace does not cover costs
-    what the inference before it did. Without a trace an inference costs what the answers say of those that caused them,
-    and 3 ms where they say nothing.
+    the median of the last few before it. Without a trace the answers say what the inferences cost that caused them, and
+    the others cost 3 ms.
 
     Args:
         recording: the flight.
