@@ -1,7 +1,10 @@
 """The benchmark: its statistics, its plan, its made-up messages, and what its command refuses."""
 
+import ctypes
 import dataclasses
 import os
+import sys
+import threading
 import time
 from typing import Any
 
@@ -19,6 +22,7 @@ from edge.bench.machine import NoiseMeter, cpu_seconds, describe_machine, rss_mi
 from edge.bench.percentiles import MIN_SAMPLES, missing_samples, percentile, ratio_of, spread
 from edge.bench.plan import PATHS, QUICK, SCENARIOS, full_lengths, make_plan, parse_scenarios
 from edge.bench.rig import Aircraft, Turn, flight_config, unaccounted
+from edge.bench.sending import wake_on_time
 from edge.bench.throughput import _since
 from edge.cli import main
 from edge.operations.memory import keep_freed_memory
@@ -32,6 +36,7 @@ from models.preprocess import opencv
 from models.spec import ImageRecipe, IqRecipe, ModalitySpec
 
 START_TIMEOUT_S = 20.0
+PR_GET_TIMERSLACK = 30
 ALL = frozenset(SCENARIOS)
 IMAGE = ModalitySpec(name="image", recipe=ImageRecipe(height_px=32, width_px=32), feature_size=4)
 IQ = ModalitySpec(name="iq", recipe=IqRecipe(window_samples=1024, sample_rate_hz=1_000_000), feature_size=4)
@@ -109,6 +114,20 @@ def test_jpegs_are_of_720_lines_and_pass_the_gate(tmp_path) -> None:
     frames = [cv2.imdecode(np.frombuffer(messages.at(n), np.uint8), cv2.IMREAD_COLOR) for n in range(8)]
     assert frames[0].shape == (*FRAME_PX, 3)
     assert [gate.check_frame(frame) for frame in frames] == [None] * 8
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone lets threads sleep longer than asked for")
+def test_a_sender_asks_to_be_woken_up_on_time() -> None:
+    slacks_ns: list[int] = []
+
+    def ask() -> None:
+        assert wake_on_time()
+        slacks_ns.append(ctypes.CDLL(None).prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert slacks_ns == [1]
 
 
 def test_a_feeder_sends_what_it_is_told_to_the_endpoint_it_is_told(tmp_path) -> None:

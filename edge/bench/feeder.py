@@ -5,7 +5,7 @@ import multiprocessing.connection
 import signal
 
 from edge.bench.feed import Closed, Feed, Open, Sent
-from edge.bench.sending import Sender
+from edge.bench.sending import Sender, wake_on_time
 from models.errors import LinkError
 
 
@@ -69,6 +69,7 @@ def _serve(
 ) -> None:
     """Send as told until the other side goes away; answer what was sent, or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake_on_time()
     sender = Sender(feeds, results)
     commands.send(Sent())
     while True:
