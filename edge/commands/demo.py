@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         with GroundStation("udpin:127.0.0.1:0") as ground:
             link = f"udpout:127.0.0.1:{ground.port}"
             print(f"2. flying it with {bundle.manifest.title}; a MAVLink ground station listens on {link}")
-            options = LiveOptions(mavlink=link, show=sys.stderr.isatty(), precision=args.precision)
+            options = LiveOptions(mavlink=(link,), show=sys.stderr.isatty(), precision=args.precision)
             flown = fly_live(open_recording(path), bundle, options, beside=lambda: ground.poll(0))
             while ground.poll(100):
                 pass

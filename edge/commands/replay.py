@@ -46,7 +46,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="let a fault befall the flight, such as camera:stuck@10s+5s; may be given several times",
     )
     parser.add_argument("--fault-seed", type=int, default=0, metavar="N", help="of what the faults leave to chance")
-    parser.add_argument("--mavlink", metavar="LINK", help="live: publish over MAVLink too, e.g. udpout:127.0.0.1:14550")
+    parser.add_argument(
+        "--mavlink",
+        action="append",
+        default=[],
+        metavar="LINK",
+        help="live: publish over MAVLink too, e.g. udpout:127.0.0.1:14550; may be given several times",
+    )
+    parser.add_argument(
+        "--autopilot",
+        metavar="LINK",
+        help="live: let the recorded flight's autopilot speak on a link, e.g. udpout:127.0.0.1:14551",
+    )
     parser.add_argument("--results", type=Path, metavar="OUT.jsonl", help="write every answer, one JSON object a line")
     parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a report with pictures")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on the last line")
@@ -86,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
             rate=args.rate,
             laps=args.loop or None,
             plan=plan,
-            mavlink=args.mavlink,
+            mavlink=tuple(args.mavlink),
+            autopilot=args.autopilot,
             show=sys.stderr.isatty(),
             precision=args.precision,
             backend=args.backend,
@@ -140,13 +152,13 @@ def _check_choices(args: argparse.Namespace) -> None:
 
     if args.exact and args.loop != 1:
         raise ConfigError("--loop goes with live replay: leave out --exact")
-    if args.exact and args.mavlink is not None:
-        raise ConfigError("--mavlink goes with live replay: leave out --exact")
+    if args.exact and (args.mavlink or args.autopilot is not None):
+        raise ConfigError("--mavlink and --autopilot go with live replay: leave out --exact")
     if args.exact and (args.plans is not None or args.backend == "tensorrt"):
         raise ConfigError(
             "--exact flies on ONNX Runtime, as its bytes must not depend on the machine: leave out --plans"
         )
     check_engines(args)
     check_exact(args)
-    if args.mavlink is not None:
-        parse_link(args.mavlink)
+    for link in (*args.mavlink, *([args.autopilot] if args.autopilot is not None else [])):
+        parse_link(link)

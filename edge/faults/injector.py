@@ -146,7 +146,8 @@ class _WithoutPoses:
         self._begin_ns = begin_ns
 
     def take(self, event: Event) -> list[Event]:
-        return [] if event.kind == Kind.POSE and self._fault.is_on(event.log_ns, self._begin_ns) else [event]
+        is_linked = event.kind in (Kind.POSE, Kind.MAVLINK)
+        return [] if is_linked and self._fault.is_on(event.log_ns, self._begin_ns) else [event]
 
     def rest(self) -> list[Event]:
         return []

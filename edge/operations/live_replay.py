@@ -25,6 +25,7 @@ from edge.operations.supervisor import Supervisor, flight_commands
 from edge.recording.laps import lap_ns
 from edge.recording.reader import Recording
 from edge.recording.replay import streams_of
+from edge.recording.telemetry import check_telemetry
 from models.bundle import Bundle
 from models.errors import ConfigError, LinkError
 from models.schema import dump_yaml
@@ -44,8 +45,10 @@ class LiveOptions:
     stream, and counts the rest as superseded."""
     laps: int | None = 1
     """How often it is flown, as one flight that goes on; None: until somebody stops it."""
-    mavlink: str | None = None
-    """Link on which a MAVLink process publishes too."""
+    mavlink: tuple[str, ...] = ()
+    """Links on which a MAVLink process publishes too; none without any."""
+    autopilot: str | None = None
+    """Link on which the autopilot of the recorded flight is heard, as then."""
     show: bool = False
     """Draw a live view on the terminal, and obey its keys."""
     precision: PrecisionChoice = "auto"
@@ -142,6 +145,10 @@ def _check(recording: Recording, options: LiveOptions) -> None:
     check_faults(options.plan.faults, sensors, is_live=True)
     if options.plan.faults and not options.rate > 0:
         raise ConfigError("faults have times, and rate 0 has none: fly them at another rate, or --exact")
+    if options.autopilot is not None:
+        check_telemetry(recording)
+        if not options.rate > 0:
+            raise ConfigError("a link loses what comes too fast: give a --rate to replay the autopilot on it")
     if options.plan.faults and options.laps != 1:
         raise ConfigError("faults befall one flight, at its own times: fly it once, without --loop")
 
@@ -155,7 +162,7 @@ def _deployment(recording: Recording, bundle: Bundle, options: LiveOptions, fold
         plans=_absolute(options.plans),
         plan_options=_absolute(options.plan_options),
         pipeline=PipelineConfig(precision=options.precision, backend=options.backend),
-        mavlink=MavlinkConfig(links=(options.mavlink,)) if options.mavlink is not None else None,
+        mavlink=MavlinkConfig(links=options.mavlink) if options.mavlink else None,
     )
 
 
@@ -167,6 +174,7 @@ def _program(recording: Recording, config: FlightConfig, options: LiveOptions) -
         rate=options.rate or None,
         laps=options.laps,
         plan=options.plan,
+        autopilot=options.autopilot,
     )
 
 

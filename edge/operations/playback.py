@@ -3,20 +3,24 @@
 It is a process of its own: beside a thread that draws, judges and decodes answers, a player is late by milliseconds.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from edge.clock import SystemClock
 from edge.faults.injector import NO_FAULTS, FaultPlan
+from edge.mavlink.replayed import ReplayedAutopilot
 from edge.recording.controls import Command
 from edge.recording.laps import laps
 from edge.recording.played import Played
 from edge.recording.player import LINGER_MS, Player
-from edge.recording.reader import Recording
+from edge.recording.reader import Event, Recording
+from edge.recording.telemetry import events_with_telemetry
 from edge.transport.messages import Pose, Truth
 from models.errors import LinkError, OnboardError
 
@@ -40,6 +44,8 @@ class Program:
     """How often; None: until it is stopped."""
     plan: FaultPlan = NO_FAULTS
     """Faults that befall it."""
+    autopilot: str | None = None
+    """Link on which the vehicle's autopilot is heard."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,17 +155,35 @@ def _serve(program: Program, link: "_Link[_Report, Command | None]") -> None:
             tell(message)
 
     try:
-        with Player(program.recording, program.endpoints, rate=program.rate, pose=program.pose, note=note) as player:
+        with contextlib.ExitStack() as stack:
+            autopilot = None
+            if program.autopilot is not None:
+                autopilot = stack.enter_context(ReplayedAutopilot(program.autopilot, SystemClock()).answering())
+            player = stack.enter_context(
+                Player(
+                    program.recording,
+                    program.endpoints,
+                    rate=program.rate,
+                    pose=program.pose,
+                    note=note,
+                    autopilot=autopilot.send if autopilot is not None else None,
+                )
+            )
             if link.recv() is not None:
                 return
             player.wait_for_listeners(LISTENERS_TIMEOUT_S)
             threading.Thread(target=_obey, args=(link, player, tell), daemon=True).start()
-            recording = program.recording
-            events = program.plan.befall(laps(recording, program.laps), recording.start_ns)
-            played = player.play(events, lambda begin_ns: tell(_Begun(begin_ns)))
+            played = player.play(_events(program), lambda begin_ns: tell(_Begun(begin_ns)))
         tell(played)
     except OnboardError as error:
         tell(error)
+
+
+def _events(program: Program) -> Iterator[Event]:
+    """Return what is to be played: the laps of the flight, and what faults make of them."""
+    recording = program.recording
+    of_lap = events_with_telemetry if program.autopilot is not None else Recording.events
+    return program.plan.befall(laps(recording, program.laps, of_lap), recording.start_ns)
 
 
 def _obey(link: "_Link[_Report, Command | None]", player: Player, tell: Callable[[_Report], None]) -> None:

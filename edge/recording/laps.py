@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -20,15 +20,21 @@ def lap_ns(recording: Recording) -> int:
     return recording.duration_ns + min(pause_ns, _LONGEST_PAUSE_NS)
 
 
-def laps(recording: Recording, count: int | None) -> Iterator[Event]:
+def laps(
+    recording: Recording, count: int | None, events: Callable[[Recording], Iterator[Event]] = Recording.events
+) -> Iterator[Event]:
     """Yield a recording's events `count` times, or for ever; times go on, and the sources' epochs count the laps.
 
+    Args:
+        recording: the flight.
+        count: of laps; None: no end.
+        events: returns those of a lap.
     Raises:
         RecordingError: as `Recording.events`.
     """
     length_ns = lap_ns(recording)
     for lap in itertools.count() if count is None else range(count):
-        for event in recording.events():
+        for event in events(recording):
             yield _moved(event, lap, lap * length_ns) if lap else event
 
 

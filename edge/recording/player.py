@@ -38,6 +38,7 @@ class Player:
         rate: float | None = 1.0,
         pose: str | None = None,
         note: Callable[[Truth | Pose], None] | None = None,
+        autopilot: Callable[[bytes, int], None] | None = None,
     ) -> None:
         """Bind the endpoints.
 
@@ -47,6 +48,7 @@ class Player:
             rate: times real time; None: as fast as all listeners take it, without loss.
             pose: where to publish the vehicle's poses, if the recording has any.
             note: told every truth and pose as it goes by, with times of the present.
+            autopilot: sends the MAVLink frames; told each with the time of the present that it is due at.
         Raises:
             ConfigError: the recording has no such stream, or an endpoint or the rate is not usable.
             LinkError: an endpoint is taken.
@@ -59,6 +61,7 @@ class Player:
             raise ConfigError(f"rate {rate}: expected above 0, such as 1 for real time")
         self._recording = recording
         self._note = note
+        self._autopilot = autopilot
         self._clock = SystemClock()
         self.controls = Controls(rate)
         """What is asked of the player while it plays."""
@@ -110,6 +113,10 @@ class Player:
                 is_whole = False
                 break
             self._position_ns = event.log_ns - self._recording.start_ns
+            if event.kind == Kind.MAVLINK and self._autopilot is not None:
+                self._autopilot(event.payload, self._pacer.timeline.present_ns(event.log_ns))
+                counts[event.stream] = counts.get(event.stream, 0) + 1
+                continue
             parts = self._parts(event, counts.get(event.stream, 0))
             if parts is not None and event.stream in counts:
                 self._publishers[event.stream].send(parts)
