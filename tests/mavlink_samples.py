@@ -137,7 +137,7 @@ class FakeTransport:
     def reopen(self) -> None:
         pass
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         pass
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ def test_a_server_answers_whoever_is_welcome_until_long_silent(
     peer.sendto(b"hello", ("127.0.0.1", server.port))
     heard = arrived(server)
     server.send(b"it is not welcome yet")
-    server.welcome(name_of(peer))
+    server.welcome(name_of(peer), is_proven=True)
     server.send(FRAME)
     clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS)
     server.send(FRAME)
@@ -175,7 +175,7 @@ def test_a_server_turns_away_more_clients_than_it_has_places_for(server: UdpServ
         for sock in sockets:
             sock.sendto(b"hello", ("127.0.0.1", server.port))
             assert arrived(server) == [b"hello"]
-            server.welcome(name_of(sock))
+            server.welcome(name_of(sock), is_proven=True)
 
         assert server.clients == MAX_CLIENTS
         assert server.counts.refused == 2
@@ -183,9 +183,26 @@ def test_a_server_turns_away_more_clients_than_it_has_places_for(server: UdpServ
         clock.advance_to(clock.now_ns() + CLIENT_EXPIRY_NS + 1)
         sockets[-1].sendto(b"again", ("127.0.0.1", server.port))
         assert arrived(server) == [b"again"]
-        server.welcome(name_of(sockets[-1]))
+        server.welcome(name_of(sockets[-1]), is_proven=True)
 
         assert server.clients == 1
+
+
+def test_who_has_proven_itself_takes_the_place_of_one_who_has_not(server: UdpServer) -> None:
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(MAX_CLIENTS + 2)
+        ]
+        for number, sock in enumerate(sockets):
+            sock.settimeout(5)
+            sock.sendto(b"hello", ("127.0.0.1", server.port))
+            assert arrived(server) == [b"hello"]
+            server.welcome(name_of(sock), is_proven=number == MAX_CLIENTS)
+        server.send(FRAME)
+
+        assert server.clients == MAX_CLIENTS
+        assert sockets[MAX_CLIENTS].recv(100) == FRAME
+        assert server.counts.refused == 1
 
 
 @pytest.mark.parametrize(("required", "clients"), [("none", 2), ("all", 1)])

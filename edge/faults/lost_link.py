@@ -44,9 +44,9 @@ class LostLink:
         arrived = self._transport.receive()
         return [] if self._is_lost() else arrived
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Take notice of a peer whose frames count."""
-        self._transport.welcome(peer)
+        self._transport.welcome(peer, is_proven=is_proven)
 
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""

@@ -14,6 +14,7 @@ from edge.mavlink.pace import NS_PER_S
 from edge.mavlink.peers import News, Peers
 from edge.mavlink.security import Security
 from edge.mavlink.serial_port import SerialPort
+from edge.mavlink.signing import Refusal
 from edge.mavlink.tcp import TcpClient, TcpServer
 from edge.mavlink.tlog_file import TlogFile
 from edge.mavlink.transport import FileAddress, SerialAddress, Transport, parse_link
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_PARSERS = 32
 """More peers than any transport keeps: beyond, unfinished frames of all are forgotten."""
+WELCOME = (None, Refusal.TOO_OLD, Refusal.NOT_SAVED)
+"""Of those whose frames count, and who have the key, and must hear us so that their clock follows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,11 +95,18 @@ class Link:
             arrived += [(peer, message) for message in parser.feed(data)]
         now_ns = self._clock.now_ns()
         self._state.note_port(is_open=self.transport.is_open)
-        counting = [(peer, message) for peer, message in arrived if self._counts(message, now_ns)]
-        for peer in dict.fromkeys(peer for peer, message in counting if _sender(message) != self._ours):
-            self.transport.welcome(peer)
+        received: list[Received] = []
+        welcome: dict[str, bool] = {}
+        for peer, message in arrived:
+            refusal = self._judge(message, now_ns)
+            if refusal is None:
+                received.append(_received(message))
+            if refusal in WELCOME and _sender(message) != self._ours:
+                welcome[peer] = refusal is None or welcome.get(peer, False)
+        for peer, is_proven in welcome.items():
+            self.transport.welcome(peer, is_proven=is_proven)
         self._follow_state(now_ns)
-        return [_received(message) for _, message in counting]
+        return received
 
     def take_news(self) -> list[News]:
         """Return what people must hear since the last call; the log has it already."""
@@ -107,8 +117,8 @@ class Link:
         """Give the port back."""
         self.transport.close()
 
-    def _counts(self, message: Any, now_ns: int) -> bool:
-        """Say whether a message counts, and take notice of its sender."""
+    def _judge(self, message: Any, now_ns: int) -> Refusal | None:
+        """Return why a message does not count, None where it does, and take notice of its sender."""
         ours, sender = self._ours, _sender(message)
         is_heartbeat = message.get_type() == "HEARTBEAT"
         if is_heartbeat and sender == ours:
@@ -117,13 +127,13 @@ class Link:
         if refusal is not None:
             self.refused[refusal.value] += 1
             self._tell(self.peers.on_refusal(refusal, sender, message.get_type()))
-            return False
+            return refusal
         if sender != ours:
             self._state.note_frame()
             if is_heartbeat:
                 self._state.note_heartbeat(now_ns)
                 self._tell(self.peers.on_heartbeat(message, now_ns))
-        return True
+        return None
 
     def _tell(self, news: list[News]) -> None:
         for item in news:

@@ -71,7 +71,7 @@ class SerialPort:
             self._lose(error)
         return [(self._link, received)] if received else []
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Do nothing: there is one peer, and it hears everything."""
 
     def wait(self, timeout_s: float) -> None:

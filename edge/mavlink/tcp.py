@@ -122,7 +122,7 @@ class TcpServer:
                 self._lose(client, error)
         return received
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Do nothing: whoever is connected hears everything."""
 
     def wait(self, timeout_s: float) -> None:
@@ -210,7 +210,7 @@ class TcpClient:
             return []
         return [(self._link, data)] if data else []
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Do nothing: whoever is connected hears everything."""
 
     def wait(self, timeout_s: float) -> None:

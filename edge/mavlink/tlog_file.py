@@ -62,7 +62,7 @@ class TlogFile:
         """Return nothing: a file does not speak."""
         return []
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Do nothing: there is no peer."""
 
     def wait(self, timeout_s: float) -> None:

@@ -83,8 +83,13 @@ class Transport(Protocol):
         """Return what arrived since the last call, each with the peer that it came from."""
         ...
 
-    def welcome(self, peer: str) -> None:
-        """Take notice that what a peer sent in the last call of `receive` counts: from now on it hears us."""
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
+        """Let a sender of the last call of `receive` hear us from now on.
+
+        Args:
+            peer: whom.
+            is_proven: whether what it sent counts; else only while there is room.
+        """
         ...
 
     def wait(self, timeout_s: float) -> None:

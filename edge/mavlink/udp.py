@@ -76,7 +76,7 @@ class _Udp:
 class UdpClient(_Udp):
     """`udpout`: sends to one address and hears only that one."""
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Do nothing: the one peer hears everything."""
 
     def send(self, frame: bytes) -> None:
@@ -102,6 +102,7 @@ class UdpServer(_Udp):
         super().__init__(link, address)
         self._clock = clock
         self._heard_ns: dict[SocketAddress, int] = {}
+        self._unproven: set[SocketAddress] = set()
         self._senders: dict[str, SocketAddress] = {}
         try:
             self._socket.bind(self._address)
@@ -134,22 +135,31 @@ class UdpServer(_Udp):
         self._senders = {peer: address for address, peer, _ in received}
         return [(peer, data) for _, peer, data in received]
 
-    def welcome(self, peer: str) -> None:
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Let a sender of the last call hear us for a while, unless there are too many already."""
         address = self._senders.get(peer)
         self._expire()
+        if is_proven and self._unproven and len(self._heard_ns) >= MAX_CLIENTS and address not in self._heard_ns:
+            self._forget(next(iter(self._unproven)))
         if address is None or (address not in self._heard_ns and len(self._heard_ns) >= MAX_CLIENTS):
             self.counts.refused += 1
             return
         if address not in self._heard_ns:
             log.info("link %s: %s is here", self._link, peer)
+            self._unproven.add(address)
+        if is_proven:
+            self._unproven.discard(address)
         self._heard_ns[address] = self._clock.now_ns()
 
     def _expire(self) -> None:
         limit_ns = self._clock.now_ns() - CLIENT_EXPIRY_NS
         for address in [address for address, heard_ns in self._heard_ns.items() if heard_ns < limit_ns]:
-            del self._heard_ns[address]
+            self._forget(address)
             log.info("link %s: %s is gone", self._link, peer_name(address))
+
+    def _forget(self, address: SocketAddress) -> None:
+        del self._heard_ns[address]
+        self._unproven.discard(address)
 
 
 def resolve(link: str, address: NetworkAddress, kind: socket.SocketKind) -> tuple[int, SocketAddress]:
