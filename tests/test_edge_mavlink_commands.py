@@ -161,6 +161,7 @@ def test_the_ground_shows_what_arrives_and_counts_it(
         "frames_lost": 0,
         "frames_bad": 0,
         "frames_unknown": 0,
+        "refused": {},
         "senders": {"1/191": 2},
     }
 

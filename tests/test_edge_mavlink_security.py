@@ -1,5 +1,7 @@
 import logging
 import re
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ from signatures import GROUND, KEY, NOW, OTHER_KEY, command, heartbeat, paramete
 from edge.clock import VirtualClock
 from edge.config import load_flight
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig
+from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import Link
 from edge.mavlink.links import open_links
 from edge.mavlink.publisher import Publisher
 from edge.mavlink.security import REMEDIES, Security
-from edge.mavlink.signing import Refusal
+from edge.mavlink.signing import Refusal, Signing
 from models.errors import ConfigError
 
 SETUP = signatures.common.MAVLink_setup_signing_message(1, 191, list(KEY), NOW)
@@ -75,6 +78,15 @@ def test_everything_counts_where_nothing_is_demanded() -> None:
     frames = [plain(command()), signed(command(), NOW, secret=OTHER_KEY), plain(heartbeat())]
 
     assert hear(Security(signing=signing()), *frames) == (["COMMAND_LONG", "COMMAND_LONG", "HEARTBEAT"], {})
+
+
+def test_our_time_follows_that_of_others_even_where_nothing_is_demanded() -> None:
+    ours = signing(now_ns=0)
+
+    hear(Security(signing=ours), signed(heartbeat(), NOW))
+    hear(Security(signing=ours), signed(heartbeat(), NOW + 1, secret=OTHER_KEY))
+
+    assert ours.newest == NOW
 
 
 def test_telemetry_signed_with_another_key_is_refused() -> None:
@@ -266,3 +278,30 @@ def test_what_is_sent_is_signed_with_the_key_of_each_link_and_its_number(tmp_pat
     assert sent[0][2] == 0
     assert (sent[1][2], sent[1][-13]) == (1, 1)
     assert sent[1][-6:] == signatures.tag(KEY, sent[1][:-6])
+
+
+def test_a_ground_station_with_a_key_shows_only_what_is_signed_with_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "key").chmod(0o600)
+    with (
+        GroundStation("udpin:0", key=tmp_path / "key") as ground,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as vehicle,
+    ):
+        ours = Signing(KEY, time.time_ns, is_clean=True)
+        for frame in (plain(heartbeat(), (1, 191)), ours.sign(plain(heartbeat(), (1, 191)), heartbeat().crc_extra, 0)):
+            vehicle.sendto(frame, ("127.0.0.1", ground.port))
+            while not ground.counts.refused.total():
+                assert ground.poll(timeout_ms=1000) == []
+        received = ground.poll(timeout_ms=20_000)
+
+    assert [item.name for item in received] == ["HEARTBEAT"]
+    assert dict(ground.counts.refused) == {"unsigned": 1}
+
+
+def test_a_ground_station_that_cannot_listen_gives_its_key_back(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(ConfigError, match="expected udpout"):
+        GroundStation("udpin", key=tmp_path / "key")
+
+    GroundStation("udpin:0", key=tmp_path / "key").close()

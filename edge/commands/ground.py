@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--link",
         default="udpin:127.0.0.1:14550",
-        help="udpin:HOST:PORT, udpout:HOST:PORT or serial:DEVICE:BAUD (default: %(default)s)",
+        help="udpin, udpout, tcpin or tcpout:HOST:PORT, or serial:DEVICE:BAUD (default: %(default)s)",
     )
+    parser.add_argument("--key", type=Path, metavar="FILE", help="sign with this key, and show only what is signed so")
     parser.add_argument("--seconds", type=float, help="stop after this long (default: at SIGTERM or Ctrl-C)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON on the last line")
 
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     stop = stop_on_signals()
     start_s = time.monotonic()
     deadline_s = start_s + (args.seconds if args.seconds is not None else float("inf"))
-    with GroundStation(args.link) as station:
+    with GroundStation(args.link, key=args.key) as station:
         print(f"listening on {args.link}", file=sys.stderr)
         display = _Display(station, start_s)
         while not stop.is_set() and time.monotonic() < deadline_s:
@@ -102,6 +104,7 @@ def _summary(counts: "GroundCounts") -> dict[str, Any]:
         "frames_lost": counts.frames_lost,
         "frames_bad": counts.frames.bad,
         "frames_unknown": counts.frames.unknown,
+        "refused": dict(counts.refused),
         "senders": {f"{system}/{component}": count for (system, component), count in counts.senders.items()},
     }
 
@@ -111,5 +114,6 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(f"{count:8d}  {name}")
     print(
         f"{summary['results']} results ({summary['results_missing']} missing from the count),"
-        f" {summary['frames_lost']} frames lost, {summary['frames_bad']} damaged, {summary['frames_unknown']} unknown"
+        f" {summary['frames_lost']} frames lost, {summary['frames_bad']} damaged, {summary['frames_unknown']} unknown,"
+        f" {sum(summary['refused'].values())} refused"
     )

@@ -2,15 +2,20 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 from edge.clock import Clock, SystemClock
 from edge.mavlink import codec, standard
 from edge.mavlink.codec import ClassificationReport
 from edge.mavlink.frames import FrameCounts
+from edge.mavlink.keys import KeyRing
 from edge.mavlink.link import Received, open_link
 from edge.mavlink.pace import NS_PER_S, Period
+from edge.mavlink.security import Security
+from edge.mavlink.tcp import TcpServer
 from edge.mavlink.udp import UdpServer
+from models.errors import OnboardError
 
 HALF_TURN = 128
 """A frame sequence that jumps by more is an old frame or a new sender, not a gap."""
@@ -24,6 +29,8 @@ class GroundCounts:
     """By message name, and what was not decodable."""
     frames_lost: int = 0
     """Gaps in the frame sequence of each sender: lost on the way."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Messages that were not signed as they must be, by reason."""
     results: int = 0
     """FUSION_CLASSIFICATION received."""
     results_missing: int = 0
@@ -38,19 +45,27 @@ class GroundStation:
     Args:
         link: such as udpin:127.0.0.1:14550; port 0 takes a free one, see `port`.
         clock: the system's by default.
+        key: file of a key: what is sent is signed with it, and only what is signed with it counts.
 
     Raises:
-        ConfigError: the link is nonsense.
+        ConfigError: the link is nonsense, or the key cannot be used.
         LinkError: it cannot be opened.
     """
 
-    def __init__(self, link: str, clock: Clock | None = None) -> None:
+    def __init__(self, link: str, clock: Clock | None = None, key: Path | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._link = open_link(link, standard.GROUND_SYSTEM, standard.GROUND_COMPONENT, self._clock)
+        self._keys = KeyRing([str(key) if key is not None else None])
+        signing = self._keys.signing(str(key) if key is not None else None)
+        security = Security(require_signed="none" if signing is None else "all", signing=signing)
+        try:
+            self._link = open_link(link, standard.GROUND_SYSTEM, standard.GROUND_COMPONENT, self._clock, security)
+        except OnboardError:
+            self._keys.close()
+            raise
         self._heartbeat = Period(NS_PER_S)
         self._frames: dict[tuple[int, int], int] = {}
         self._results: dict[tuple[int, int], int] = {}
-        self.counts = GroundCounts(frames=self._link.counts)
+        self.counts = GroundCounts(frames=self._link.counts, refused=self._link.refused)
         self.labels: dict[int, str] = {}
         """Class names of the model in use, as far as they were received."""
 
@@ -64,13 +79,14 @@ class GroundStation:
 
     @property
     def port(self) -> int:
-        """UDP port that it listens on; 0 on other links."""
+        """Port that it listens on; 0 on other links."""
         transport = self._link.transport
-        return transport.port if isinstance(transport, UdpServer) else 0
+        return transport.port if isinstance(transport, UdpServer | TcpServer) else 0
 
     def close(self) -> None:
         """Give the port back."""
         self._link.close()
+        self._keys.close()
 
     def poll(self, timeout_ms: int) -> list[Received]:
         """Return what arrived, waiting for it at most `timeout_ms`; reports are decoded by `report_in`."""
@@ -78,6 +94,7 @@ class GroundStation:
             self._link.send(standard.ground_heartbeat())
         self._link.transport.wait(timeout_ms / 1000)
         received = self._link.receive()
+        self._keys.poll(self._clock.now_ns())
         for item in received:
             self._count(item)
         return received

@@ -63,9 +63,10 @@ class Security:
         return refusal
 
     def _unproven(self, frame: bytes, *, is_command: bool) -> Refusal | None:
-        if self.require_signed == "none":
-            return None
-        must_be_signed = is_command or self.require_signed == "all"
+        must_be_signed = self.require_signed == "all" or (is_command and self.require_signed == "commands")
         if self.signing is None:
             return Refusal.NO_KEY if must_be_signed else None
-        return self.signing.check(frame) if must_be_signed or is_signed(frame) else None
+        if not must_be_signed and not is_signed(frame):
+            return None
+        refusal = self.signing.check(frame)  # also sets our time on to theirs, where nothing is demanded, too
+        return None if self.require_signed == "none" else refusal
