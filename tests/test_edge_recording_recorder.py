@@ -75,7 +75,7 @@ def test_sigterm_ends_the_recording_in_order(tmp_path: Path, root: Path) -> None
 def test_recorder_never_takes_a_core_from_a_process_at_work(tmp_path: Path, root: Path) -> None:
     with _process(root, tmp_path) as (process, _):
         threads = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
-        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+        assert {os.sched_getscheduler(thread) for thread in threads} <= {os.SCHED_BATCH, os.SCHED_IDLE}
 
 
 def test_kill_costs_only_the_chunk_that_was_being_filled(tmp_path: Path, root: Path) -> None:

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.faults.full_disk import FullDisk
     from edge.faults.orders import Orders
     from edge.operations.signals import stop_on_signals
+    from edge.recording.courtesy import Courtesy
     from edge.recording.flight_facts import about_flight
     from edge.recording.flight_files import FlightFiles
     from edge.recording.recorder import Recorder
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     injected = orders.injected() if orders is not None else NOTHING_INJECTED
     about, first = about_flight(config, args.config, injected), args.out or first_path(config, args.config)
     with FlightFiles(first, wanted, about) as files:
-        recorder = Recorder(config, files)
+        recorder = Recorder(config, files, courtesy=Courtesy())
         if args.seconds is not None:
             timer = threading.Timer(args.seconds, stop.set)
             timer.daemon = True

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from edge.clock import Clock, SystemClock
 from edge.config import RECORDED_TOPICS, FlightConfig, RecordingConfig
 from edge.recording.channels import MESSAGE_TYPES, SENSOR_KINDS, STREAM_NAME_RULE, is_stream_name, stream_name
+from edge.recording.courtesy import Courtesy
 from edge.recording.flight_files import DISK_FULL, FlightFiles
 from edge.transport.inbox import Inbox, Payload, open_inbox
 from edge.transport.messages import Kind, RecorderStatus, pack, unpack
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 RECEIVE_TIMEOUT_MS = 100
 TEND_PERIOD_S = 1.0
+CHECKS = 10
+"""Looks in a period whether the threads that record keep up."""
 DRAIN_TIMEOUT_MS = 20
 DRAIN_S = 0.5
 """After a stop, what was sent before it is still recorded, but not for longer."""
@@ -69,8 +72,16 @@ class Tally:
 class Recorder:
     """Records every stream of a deployment, its results and poses, until it is stopped."""
 
-    def __init__(self, config: FlightConfig, files: FlightFiles, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: FlightConfig, files: FlightFiles, clock: Clock | None = None, courtesy: Courtesy | None = None
+    ) -> None:
         """Connect to every endpoint of which anything is wanted.
+
+        Args:
+            config: the deployment.
+            files: what to record into.
+            clock: by default the system's.
+            courtesy: of the threads that record; by default they run as any others.
 
         Raises:
             ConfigError: a stream has a name that no recording can hold.
@@ -85,6 +96,7 @@ class Recorder:
         self._seen: Counter[int] = Counter()
         """Answers, statuses and the like received, by kind."""
         self._clock = clock or SystemClock()
+        self._courtesy = courtesy
         self._stopping = threading.Event()
         self._stopped_ns = 0
         self._failure: RecordingError | None = None
@@ -115,13 +127,15 @@ class Recorder:
         for thread in self._threads:
             thread.start()
         told = 0
-        while not stop.wait(TEND_PERIOD_S) and self._failure is None:
+        while not self._has_to_stop(stop):
             self._tend()
             dropped = sum(tally.dropped for tally in self.tallies.values())
             if dropped > told:
                 log.warning("%d messages not recorded in the last second: %d in all", dropped - told, dropped)
             told = dropped
         self._stopped_ns = self._clock.now_ns()
+        if self._courtesy is not None:
+            self._courtesy.hurry()
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -129,6 +143,15 @@ class Recorder:
         if self._failure is not None:
             raise self._failure
         self._files.write_message(self.status(), self._clock.now_ns())
+
+    def _has_to_stop(self, stop: threading.Event) -> bool:
+        """Wait for a second; say whether it is time to stop."""
+        for _ in range(CHECKS):
+            if stop.wait(TEND_PERIOD_S / CHECKS) or self._failure is not None:
+                return True
+            if self._courtesy is not None:
+                self._courtesy.check()
+        return False
 
     def status(self) -> RecorderStatus:
         """Return how the recording goes."""
@@ -147,12 +170,22 @@ class Recorder:
         self._threads.append(threading.Thread(target=self._listen, name=f"record-{name}", args=arguments, daemon=True))
 
     def _listen(self, name: str, inbox: Inbox, record: _Record) -> None:
+        if self._courtesy is not None:
+            self._courtesy.join()
         with inbox:
             while self._failure is None and not self._stopping.is_set():
                 received = inbox.receive_unchecked(RECEIVE_TIMEOUT_MS)
                 if received is not None:
                     self._take(name, received, record)
+                if self._courtesy is not None:
+                    self._courtesy.note(self._lag_ns(received))
             self._drain(name, inbox, record)
+        if self._courtesy is not None:
+            self._courtesy.leave()
+
+    def _lag_ns(self, received: tuple[Header, Payload] | Reason | None) -> int:
+        """Return how long ago a message was sent, 0 where there is none."""
+        return self._clock.now_ns() - received[0].send_ns if isinstance(received, tuple) else 0
 
     def _drain(self, name: str, inbox: Inbox, record: _Record) -> None:
         """Record what was sent before the stop while there is time, then count it."""
