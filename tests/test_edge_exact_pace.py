@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from random import Random
 
@@ -177,6 +179,16 @@ def test_threads_change_nothing(pace):
     one = Replay(SHORT, events(SHORT, SECONDS), pace)
     two = Replay(SHORT, events(SHORT, SECONDS), pace, threads=2)
     assert (two.answers, two.streams, two.trace) == (one.answers, one.streams, one.trace)
+
+
+def test_a_replay_that_is_given_up_ends_its_threads_and_leaves_python_as_it_was():
+    threads, interval_s = threading.active_count(), sys.getswitchinterval()
+    replay = ExactReplay(bundle(), stream_configs(SHORT), PipelineConfig(), BEGIN_NS, engines())
+    answers = replay.run(events(SHORT, SECONDS), threads=2)
+    next(answers)
+    assert threading.active_count() > threads
+    answers.close()
+    assert (threading.active_count(), sys.getswitchinterval()) == (threads, interval_s)
 
 
 def test_cost_of_an_engine_sets_how_much_is_superseded():
