@@ -59,13 +59,20 @@ def test_a_crowd_of_peers_does_not_pile_up_unfinished_frames() -> None:
     assert len(link._parsers) <= MAX_PARSERS
 
 
-def test_a_double_of_ours_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_double_of_ours_is_warned_of_once_on_board_and_on_the_ground_and_we_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     transport = samples.FakeTransport()
     link = Link(transport, 1, 191)
-    transport.incoming = [("peer", frame(standard.heartbeat(4), 1, 191))] * 3
+    news = []
+    for _ in range(3):
+        transport.incoming = [("peer", frame(standard.heartbeat(4), 1, 191))] * 3
+        link.receive()
+        news += link.take_news()
+    link.send(standard.heartbeat(4))
 
-    link.receive()
-
+    assert [item.status_text for item in news] == ["FUSION: another 1/191 is here"]
+    assert len(transport.sent) == 1
     assert [record.message for record in caplog.records if "calls itself" in record.message] == [
         "link fake: another sender calls itself system 1 component 191 too: give one of them another id"
     ]
