@@ -22,7 +22,7 @@ from trainer.composite import PairExamples, plan_visits, write_composite_flight
 from trainer.config import TrainConfig
 from trainer.data.catalogue import open_data_set
 from trainer.data.examples import prepare
-from trainer.data.recordings import RecordingsData
+from trainer.data.recordings import RecordingsData, read_flight
 from trainer.data.uavpair7 import CLASSES, UavPair7, evaluation_examples
 
 MS = 1_000_000
@@ -206,6 +206,14 @@ def test_damaged_recording_gives_its_rest_and_says_what_is_lost(flights, caplog)
         data = opened(flights)
     assert "two.mcap: damaged (no end (recorder killed, or file cut)" in caplog.text
     assert 0 < len(list(data.validation_examples())) < 4
+
+
+def test_a_flight_into_which_faults_were_injected_is_no_silent_teacher(tmp_path, caplog):
+    with RecordingWriter(tmp_path / "test.mcap", metadata={"injected_faults": "camera:wrong@1s"}) as writer:
+        for n in range(4):
+            write_second(writer, n, n % 2, LABELS)
+    assert len(read_flight(tmp_path / "test.mcap", RecordingsData(files=("x",)), (IQ, IMAGE)).moments) == 4
+    assert "faults were injected into what its sensors sent: camera:wrong@1s" in caplog.text
 
 
 def test_recording_without_moments_is_said(flights, caplog):

@@ -22,6 +22,8 @@ _PACKAGES = ("uav-fusion-edge", "numpy", "pyzmq", "msgspec", "mcap", "pymavlink"
 
 FAULTS_FILE = "faults.json"
 """Attachment with the faults that were injected."""
+INJECTED = "injected_faults"
+"""Of the metadata: their names."""
 
 
 def about_flight(config: FlightConfig, path: Path, injected: Injected = NOTHING_INJECTED) -> Contents:
@@ -38,7 +40,7 @@ def about_flight(config: FlightConfig, path: Path, injected: Injected = NOTHING_
         Attachment(name="versions.json", media_type="application/json", data=_versions()),
     ]
     if injected.faults:
-        metadata["injected_faults"] = " ".join(injected.faults)
+        metadata[INJECTED] = " ".join(injected.faults)
         data = msgspec.json.encode(injected)
         attachments.append(Attachment(name=FAULTS_FILE, media_type="application/json", data=data))
     try:
