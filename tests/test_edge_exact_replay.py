@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import exact_in_threads
 import msgspec
 import numpy as np
 import pytest
@@ -58,6 +59,17 @@ def test_a_flight_gives_the_same_bytes_in_every_run_and_in_any_number_of_threads
     recording, bundle = open_recording(flight), open_bundle(shipped_bundle())
     runs = [bytes_of(fly_exact(recording, bundle, ExactOptions(threads=threads))) for threads in (1, 1, 1, 2, 2, 7)]
     assert len(set(runs)) == 1
+
+
+def test_the_script_that_compares_runs_tells_those_that_differ(flight, monkeypatch, capsys):
+    arguments = [str(flight), str(shipped_bundle()), "--seconds", "0.5", "--runs", "1"]
+    assert exact_in_threads.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:11] for line in lines] == ["1 thread(s)", "2 thread(s)", "2 runs: the"]
+    numbers = itertools.count()
+    monkeypatch.setattr(exact_in_threads, "digest", lambda flown: f"{next(numbers)}")
+    assert exact_in_threads.main(arguments) == 1
+    assert "DIFFERENT BYTES" in capsys.readouterr().out
 
 
 def test_faults_and_overload_give_the_same_bytes_in_any_number_of_threads(flight):
