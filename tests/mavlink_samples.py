@@ -123,6 +123,7 @@ class FakeTransport:
         self.counts = TransportCounts()
         self.sent: list[bytes] = []
         self.incoming: list[tuple[str, bytes]] = []
+        self.welcomed: dict[str, bool] = {}
 
     def send(self, frame: bytes) -> None:
         self.sent.append(frame)
@@ -138,7 +139,7 @@ class FakeTransport:
         pass
 
     def welcome(self, peer: str, *, is_proven: bool) -> None:
-        pass
+        self.welcomed[peer] = is_proven
 
     def close(self) -> None:
         pass

@@ -8,7 +8,7 @@ from typing import Any
 import mavlink_samples as samples
 import pytest
 import signatures
-from signatures import GROUND, KEY, NOW, OTHER_KEY, command, heartbeat, parameter, plain, signed, signing
+from signatures import GROUND, KEY, NOW, OTHER_KEY, SECOND, command, heartbeat, parameter, plain, signed, signing
 
 from edge.clock import VirtualClock
 from edge.config import load_flight
@@ -131,6 +131,37 @@ def test_what_is_received_on_a_link_is_sent_on_to_nobody() -> None:
     link.receive()
 
     assert transport.sent == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "welcome"),
+    [
+        ([signed(heartbeat(), NOW)], {"peer": True}),
+        ([signed(heartbeat(), NOW)] * 2, {"peer": True}),
+        ([signed(heartbeat(), NOW - 61 * SECOND)], {"peer": False}),
+        ([signed(heartbeat(), NOW + 61 * SECOND)], {"peer": False}),
+        ([signed(heartbeat(), NOW, secret=OTHER_KEY)], {}),
+        ([plain(heartbeat())], {}),
+        ([signed(heartbeat(), NOW, sender=(1, 191))], {}),
+    ],
+    ids=["counts", "counts once", "slow clock", "fast clock", "other key", "unsigned", "ours"],
+)
+def test_who_has_the_key_hears_us_and_who_counts_first(frames: list[bytes], welcome: dict[str, bool]) -> None:
+    link, transport = linked(Security(require_signed="all", signing=signing()))
+    transport.incoming = [("peer", frame) for frame in frames]
+    link.receive()
+
+    assert transport.welcomed == welcome
+
+
+def test_a_ground_station_that_starts_again_with_a_slow_clock_hears_us() -> None:
+    link, transport = linked(Security(require_signed="all", signing=signing()))
+    for time_ in (NOW + 5 * SECOND, NOW):
+        transport.welcomed.clear()
+        transport.incoming = [("peer", signed(heartbeat(), time_))]
+        link.receive()
+
+    assert transport.welcomed == {"peer": False}
 
 
 def test_the_same_frame_does_not_count_on_two_links_with_one_key() -> None:

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_PARSERS = 32
 """More peers than any transport keeps: beyond, unfinished frames of all are forgotten."""
-WELCOME = (None, Refusal.TOO_OLD, Refusal.NOT_SAVED)
-"""Of those whose frames count, and who have the key, and must hear us so that their clock follows."""
+WELCOME = (None, Refusal.REPLAYED, Refusal.TOO_OLD, Refusal.NOT_SAVED)
+"""Whose frames count, or who has the key and must hear us so that its clock follows: one that was started again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
