@@ -1,6 +1,7 @@
 """Faults of live flights: the same injectors, at the sockets of real processes, told everywhere and judged."""
 
 import json
+import os
 import resource
 import signal
 import threading
@@ -25,8 +26,10 @@ from edge.faults.lost_link import LostLink
 from edge.faults.orders import LOOK_NS, Orders, write_orders
 from edge.faults.sending import FaultyPublisher
 from edge.judging.recorded import injected_into
+from edge.judging.verdict import Verdict
 from edge.mavlink.transport import TransportCounts
 from edge.operations.faulty_run import FaultyRun
+from edge.operations.footprint import Footprint, Held, held_by
 from edge.operations.observer import Observer
 from edge.operations.supervisor import Supervisor
 from edge.recording.reader import open_recording
@@ -275,6 +278,57 @@ def write_flight(folder: Path, text: str = FLIGHT) -> Path:
     path = folder / "flight.yaml"
     path.write_text(text.format(folder=folder, bundle=shipped_bundle()))
     return path
+
+
+MIB = 1 << 20
+
+
+def footprint(monkeypatch, after: Held | None, fault: str = "radio:off@6s+1s", held=(100 * MIB, 30)) -> Verdict:
+    """Return the verdict on a pipeline that held so much before a fault and something else after it."""
+    looks = Footprint([parse_fault(fault)], BEGIN_NS)
+    before = Held(at_ns=BEGIN_NS + 5 * S, process_id=7, resident_bytes=held[0], files=held[1])
+    monkeypatch.setattr(
+        "edge.operations.footprint.held_by", lambda _, at_ns: before if at_ns < 6 * S + BEGIN_NS else after
+    )
+    for second in range(12):
+        looks.look(7, BEGIN_NS + second * S)
+    verdict = Verdict(promise="", not_judged="not looked at")
+    looks.judge(verdict)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("more_bytes", "more_files", "said"),
+    [(0, 0, []), (15 * MIB, -1, []), (17 * MIB, 0, ["17.0 MiB more"]), (0, 1, ["1 descriptors more"])],
+)
+def test_what_a_pipeline_holds_after_faults_is_compared_with_before(monkeypatch, more_bytes, more_files, said):
+    after = Held(at_ns=BEGIN_NS + 9 * S, process_id=7, resident_bytes=100 * MIB + more_bytes, files=30 + more_files)
+    verdict = footprint(monkeypatch, after)
+    assert verdict.word == ("violated" if said else "held")
+    assert [text for one, text in zip(verdict.first, said, strict=True) if text not in one.text] == []
+
+
+def test_what_a_pipeline_holds_is_not_judged_where_it_cannot_be(monkeypatch):
+    after = Held(at_ns=BEGIN_NS + 9 * S, process_id=7, resident_bytes=100 * MIB, files=30)
+    another = Held(at_ns=BEGIN_NS + 9 * S, process_id=8, resident_bytes=900 * MIB, files=90)
+    found = [
+        footprint(monkeypatch, another),
+        footprint(monkeypatch, None),
+        footprint(monkeypatch, after, "radio:off@1s+1s"),
+        footprint(monkeypatch, after, "radio:off@6s"),
+        footprint(monkeypatch, after, "radio:off@6s+5s"),
+    ]
+    assert [verdict.word for verdict in found] == ["not judged"] * 5
+    assert "another process" in found[0].not_judged
+    assert "expected 5 s before the first fault" in found[1].not_judged
+
+
+def test_what_a_process_holds_is_read_from_the_system():
+    mine = held_by(os.getpid(), 3)
+    assert (mine.at_ns, mine.process_id) == (3, os.getpid())
+    assert mine.resident_bytes > MIB
+    assert mine.files >= 3
+    assert held_by(2**22 + 1, 3) is None
 
 
 @pytest.mark.usefixtures("_own_signals")

@@ -14,7 +14,7 @@ PROMISES = {
     "I7": "the log names each reason once, with the remedy",
 }
 NOT_RECORDED = {
-    "I5": "the memory of a process is not in its messages; tests/long_flight.py measures it",
+    "I5": "the memory of a process is not in its messages; uav-edge run --fault and tests/long_flight.py measure it",
     "I6": "MAVLink is not among the messages; the tests of the MAVLink link measure it",
     "I7": "logs are not among the messages",
 }

@@ -11,10 +11,11 @@ from edge.faults.injector import FaultPlan
 from edge.faults.orders import write_orders
 from edge.judging.recorded import judge_flight
 from edge.judging.verdict import Judgement
+from edge.operations.footprint import Footprint
 from edge.operations.killer import Killer
 from edge.operations.observer import Observer
 from edge.operations.replays import judge_of
-from edge.operations.supervisor import RECORDER, Supervisor
+from edge.operations.supervisor import PIPELINE, RECORDER, Supervisor
 from edge.recording.reader import Recording, open_recording
 from edge.transport.messages import Injected
 from models.errors import LinkError, RecordingError
@@ -45,6 +46,7 @@ class FaultyRun:
         self._path = folder / "faults.json"
         self._injected = Injected(faults=tuple(str(fault) for fault in plan.faults), seed=plan.seed)
         self._killer: Killer | None = None
+        self._footprint: Footprint | None = None
         self._started_ns, self._begin_ns = self._clock.now_ns(), 0
         write_orders(self._path, self._injected)
 
@@ -65,21 +67,29 @@ class FaultyRun:
         """
         if self._killer is None and observer.status is not None:
             self._begin(observer, supervisor)
-        if self._killer is not None:
+        if self._killer is not None and self._footprint is not None:
             self._killer.check()
+            self._footprint.look(supervisor.process_ids().get(PIPELINE), self._clock.now_ns())
         elif self._clock.now_ns() > self._started_ns + START_TIMEOUT_S * NS_PER_S:
             raise LinkError(f"the pipeline says nothing after {START_TIMEOUT_S} s: see its messages above")
         return self._begin_ns / NS_PER_S if self._begin_ns else None
 
     def judgement(self, observer: Observer) -> Judgement | None:
         """Return what is found of the recording, or, where there is none, of what was heard; None: it never began."""
+        if observer.judge is None or self._footprint is None:
+            return None
+        judgement = self._recorded() or observer.judge.judgement()
+        self._footprint.judge(judgement.verdicts["I5"])
+        return judgement
+
+    def _recorded(self) -> Judgement | None:
+        """Return what is found of the recording; None where there is none that can be judged."""
         parts = self._parts()
         try:
-            if parts:
-                return judge_flight(parts)
+            return judge_flight(parts) if parts else None
         except RecordingError as error:
             log.warning("the recording cannot be judged, only what was heard: %s", error)
-        return observer.judge.judgement() if observer.judge is not None else None
+            return None
 
     def _parts(self) -> list[Recording]:
         """Return the parts of the recording that can be read."""
@@ -94,6 +104,7 @@ class FaultyRun:
     def _begin(self, observer: Observer, supervisor: Supervisor) -> None:
         self._begin_ns = begin_ns = self._clock.now_ns()
         write_orders(self._path, msgspec.structs.replace(self._injected, begin_ns=begin_ns))
+        self._footprint = Footprint(self._plan.faults, begin_ns)
         self._killer = Killer(self._plan.faults, 1.0, self._clock, supervisor.process_ids)
         observer.judge = judge_of(self._config.streams, self._config.pipeline, self._plan, begin_ns)
         log.warning("the flight has begun; faults will befall it: %s", ", ".join(self._injected.faults))
