@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from edge.recording.controls import Command
 from edge.recording.laps import laps
 from edge.recording.played import Played
 from edge.recording.player import LINGER_MS, Player
+from edge.recording.read_ahead import ReadAhead
 from edge.recording.reader import Event, Recording
 from edge.recording.telemetry import events_with_telemetry
 from edge.transport.messages import Pose, Truth
@@ -26,6 +28,8 @@ from models.errors import LinkError, OnboardError
 
 LISTENERS_TIMEOUT_S = 60.0
 POSITION_PERIOD_S = 0.1
+SWITCH_INTERVAL_S = 0.0005
+"""The reading thread lets go of Python so soon, when the playing one is due."""
 _END_TIMEOUT_S = LINGER_MS / 1000 + 3.0
 
 
@@ -144,6 +148,7 @@ _Link = multiprocessing.connection.Connection
 def _serve(program: Program, link: "_Link[_Report, Command | None]") -> None:
     """Play when told to, tell what happens, and do what is asked; end where the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     speaking = threading.Lock()
 
     def tell(report: _Report) -> None:
@@ -173,7 +178,8 @@ def _serve(program: Program, link: "_Link[_Report, Command | None]") -> None:
                 return
             player.wait_for_listeners(LISTENERS_TIMEOUT_S)
             threading.Thread(target=_obey, args=(link, player, tell), daemon=True).start()
-            played = player.play(_events(program), lambda begin_ns: tell(_Begun(begin_ns)))
+            events = stack.enter_context(ReadAhead(_events(program)))
+            played = player.play(events, lambda begin_ns: tell(_Begun(begin_ns)))
         tell(played)
     except OnboardError as error:
         tell(error)
