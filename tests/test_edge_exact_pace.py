@@ -143,6 +143,7 @@ def test_inferences_that_contradict_themselves_are_not_believed():
         altered(sound, sequence=2, taken_ns=5),
         altered(sound, sequence=3, done_ns=15),
         altered(sound, sequence=4, done_ns=1 << 62),
+        altered(sound, sequence=6, taken_ns=1 << 61, done_ns=1 << 61),
         altered(sound, sequence=5, stream="gone"),
     ]
     lies = Trace(since_ns=50, time_ns=40, inferences=())

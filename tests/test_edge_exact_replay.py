@@ -29,7 +29,7 @@ from edge.recording.recorder import Recorder
 from edge.recording.synthetic import write_synthetic_flight
 from edge.recording.writer import RecordingWriter
 from edge.sources.synthetic import SiteGenerator, SyntheticFlight
-from edge.transport.messages import Kind, PipelineStatus, Trace, Truth
+from edge.transport.messages import Inference, Kind, PipelineStatus, Trace, Truth
 from edge.transport.sockets import BlockingPublisher
 from edge.transport.wire import Stamp, encode_array
 from models.bundle import open_bundle, shipped_bundle
@@ -346,3 +346,24 @@ def test_a_recording_of_one_message_is_flown_in_any_number_of_threads(tmp_path):
     flown = [fly_exact(open_recording(path), bundle, ExactOptions(threads=n)) for n in (1, 2)]
     assert bytes_of(flown[0]) == bytes_of(flown[1])
     assert (flown[0].inferred, flown[0].streams["radio"].processed) == (1, 1)
+
+
+def test_a_trace_that_lies_about_its_times_neither_stops_a_flight_nor_its_accounting(flight, tmp_path):
+    recording = open_recording(flight)
+    first = next(event.header for event in recording.events({"radio"}))
+    far_ns = (1 << 62) - 1
+    lies = [
+        Inference(stream="radio", epoch=first.epoch, sequence=n, arrived_ns=at, taken_ns=at, done_ns=at + 1)
+        for n, at in enumerate((-far_ns, 0, far_ns, recording.start_ns))
+    ]
+    path = tmp_path / "lies.mcap"
+    with RecordingWriter(path, utc_offset_ns=0) as writer:
+        for stored in recording.stored():
+            writer.write_stored(stored)
+        writer.write_message(Trace(since_ns=-far_ns, time_ns=far_ns, inferences=tuple(lies)), recording.start_ns)
+    flown = fly_exact(open_recording(path), open_bundle(shipped_bundle()))
+    assert flown.is_balanced
+    assert {name: stream.received for name, stream in flown.streams.items()} == {"radio": 150, "camera": 45}
+    assert flown.streams["camera"].processed == 45
+    assert flown.streams["radio"].processed == flown.as_in_flight == 1
+    assert flown.answers[-1].answer_ns < recording.start_ns + 2 * 10**9

@@ -128,7 +128,7 @@ def test_checksum_of_two_stretches_is_that_of_the_whole(lengths: tuple[int, int]
 
 @pytest.mark.parametrize("data", [b'{"label": "\xff\xfe"}', b"[" * 100_000, b"\xff"], ids=["text", "depth", "byte"])
 def test_message_that_is_no_message_is_one_kind_of_error(data: bytes) -> None:
-    for kind in (Kind.TRUTH, Kind.POSE, Kind.CLASSIFICATION, Kind.STATUS):
+    for kind in (Kind.TRUTH, Kind.POSE, Kind.CLASSIFICATION, Kind.STATUS, Kind.TRACE):
         with pytest.raises(RecordingError, match="not what its schema says"):
             channels.decode_message(kind, memoryview(data))
     with pytest.raises(RecordingError, match="not what its schema says"):

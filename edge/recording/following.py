@@ -12,7 +12,7 @@ from edge.transport.messages import Inference, Trace
 MAX_MOVE_NS = 500_000_000
 """Pipeline and recorder hear of a message at most so far apart; more than what sockets hold."""
 MAX_TAKEN_NS = 60_000_000_000
-"""A trace that says an inference took longer is not believed."""
+"""A trace that says a message waited and was inferred for longer is not believed."""
 
 Key = tuple[str, int, int]
 """Stream, epoch and sequence number: a message."""
@@ -28,6 +28,11 @@ class FlightTrace:
     begins_ns: Sequence[int] = ()
     """Of stretches in which everything that was inferred is known, in the order of time, without overlap."""
     ends_ns: Sequence[int] = ()
+
+    def of(self, key: Key, arrived_ns: int) -> Inference | None:
+        """Return what became of a message that arrived about then; None where it was not inferred."""
+        one = self.inferences.get(key)
+        return one if one is not None and abs(one.arrived_ns - arrived_ns) <= MAX_MOVE_NS else None
 
     def covers(self, modality: str, at_ns: int) -> bool:
         """Say whether everything of a modality that was inferred at a time is known."""
@@ -68,7 +73,7 @@ def read_trace(traces: Iterable[Trace], modalities: Mapping[str, str]) -> Flight
 
 
 def _is_sound(one: Inference) -> bool:
-    return one.arrived_ns <= one.taken_ns <= one.done_ns <= one.taken_ns + MAX_TAKEN_NS
+    return one.arrived_ns <= one.taken_ns <= one.done_ns <= one.arrived_ns + MAX_TAKEN_NS
 
 
 def key_of(event: Event) -> Key | None:
@@ -118,9 +123,9 @@ class _Arrivals:
         key, log_ns = key_of(event), event.log_ns
         if key is None:
             return log_ns
-        one = self._trace.inferences.get(key)
+        one = self._trace.of(key, log_ns)
         earliest_ns = self._earliest_ns.get(event.stream, log_ns - MAX_MOVE_NS)
-        if one is not None and abs(one.arrived_ns - log_ns) <= MAX_MOVE_NS:
+        if one is not None:
             arrived_ns = max(one.arrived_ns, min(earliest_ns, one.taken_ns))
             self._earliest_ns[event.stream] = one.taken_ns + 1
             self._followed_ns[event.stream] = arrived_ns

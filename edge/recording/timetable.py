@@ -157,7 +157,7 @@ class Timetable:
         self._scheduler.receive(event.stream, message, self._now_ns)
         yield Received(self._now_ns, event.stream, _without_payload(message))
         key = (event.stream, event.header.epoch, event.header.sequence)
-        one = self._pace.trace.inferences.get(key)
+        one = self._pace.trace.of(key, event.log_ns)
         if one is not None and modality in self._pace.trace.modalities:
             heapq.heappush(self._agenda[modality], (one.taken_ns, key))
         yield from self._start(modality)
