@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from faulty_flights import BEGIN_NS, events, two_sensors
+from pymavlink.dialects.v20 import common
 
 from edge.cli import main
 from edge.clock import SystemClock, VirtualClock
@@ -21,12 +22,14 @@ from edge.config import FlightConfig, MavlinkConfig, RecordingConfig, StreamConf
 from edge.faults.deployment import check_deployment
 from edge.faults.fault import STREAM_KINDS, parse_fault
 from edge.faults.full_disk import FullDisk
+from edge.faults.heartbeats import Heartbeats, judge_heartbeats
 from edge.faults.injector import FaultPlan, inject
 from edge.faults.lost_link import LostLink
 from edge.faults.orders import LOOK_NS, Orders, write_orders
 from edge.faults.sending import FaultyPublisher
 from edge.judging.recorded import injected_into
 from edge.judging.verdict import Verdict
+from edge.mavlink import standard
 from edge.mavlink.transport import TransportCounts
 from edge.operations.faulty_run import FaultyRun
 from edge.operations.footprint import Footprint, Held, held_by
@@ -204,6 +207,45 @@ def test_a_lost_link_carries_nothing_in_either_direction_and_then_again(tmp_path
     assert port.sent == [b"\0", b"\3", b"\4"]
     assert heard == [1, 0, 0, 1, 1]
     assert link.counts.frames_dropped == 2
+
+
+def heartbeat() -> bytes:
+    return standard.heartbeat(common.MAV_STATE_ACTIVE).pack(common.MAVLink(None, srcSystem=1, srcComponent=191))
+
+
+@pytest.mark.parametrize(
+    ("beats_s", "faults", "said"),
+    [
+        ((0, 1, 2, 3.2, 5.6), (), []),
+        ((0, 1, 3.6, 5), (), ["no HEARTBEAT for 2.60 s"]),
+        ((0, 1, 1.5, 5, 6), ("link:loss@1.2s+2s",), []),
+        ((0, 1, 1.5, 5, 8), ("link:loss@1.2s+2s",), ["no HEARTBEAT for 3.00 s"]),
+    ],
+)
+def test_pauses_of_the_heartbeat_are_judged_where_the_link_is_not_lost(tmp_path, beats_s, faults, said):
+    clock, port = VirtualClock(BEGIN_NS), Port()
+    link = LostLink(port, orders(tmp_path, *faults, clock=clock))
+    for second in beats_s:
+        clock.advance_to(BEGIN_NS + round(second * S))
+        link.send(heartbeat())
+        link.send(b"\xfd anything else")
+    link.close()
+    verdict = Verdict(promise="")
+    judge_heartbeats(tmp_path, BEGIN_NS, verdict)
+    assert verdict.word == ("violated" if said else "held")
+    assert [f"{port.name}: {text}" for text in said] == [one.text for one in verdict.first]
+    assert verdict.judged == len(port.sent) // 2
+
+
+def test_heartbeats_of_which_nobody_told_are_not_judged(tmp_path, caplog):
+    verdict = Verdict(promise="")
+    link = LostLink(Port(), orders(tmp_path))
+    link.close()
+    judge_heartbeats(tmp_path, BEGIN_NS, verdict)
+    assert verdict.word == "not judged"
+    assert "no link" in verdict.not_judged
+    Heartbeats(link="a").write(tmp_path / "absent")
+    assert "heartbeats of a will not be judged" in caplog.text
 
 
 def test_a_link_that_is_lost_is_otherwise_the_port_itself(tmp_path):

@@ -1,6 +1,7 @@
 """A MAVLink port that carries nothing, in either direction, while `link:loss` lasts."""
 
 from edge.faults.fault import LINK_LOSS
+from edge.faults.heartbeats import Heartbeats
 from edge.faults.orders import Orders
 from edge.mavlink.transport import Transport, TransportCounts
 
@@ -12,6 +13,7 @@ class LostLink:
         """Take the port, and the faults of the flight."""
         self._transport = transport
         self._orders = orders
+        self._heartbeats = Heartbeats(link=transport.name)
 
     @property
     def counts(self) -> TransportCounts:
@@ -36,8 +38,10 @@ class LostLink:
         """Send one frame, or lose it."""
         if self._is_lost():
             self._transport.counts.frames_dropped += 1
+            self._heartbeats.interrupt()
         else:
             self._transport.send(frame)
+            self._heartbeats.note(frame, self._orders.now_ns())
 
     def receive(self) -> list[tuple[str, bytes]]:
         """Return what arrived since the last call, or lose it."""
@@ -57,8 +61,9 @@ class LostLink:
         self._transport.reopen()
 
     def close(self) -> None:
-        """Give the port back."""
+        """Give the port back, and tell of the heartbeats."""
         self._transport.close()
+        self._heartbeats.write(self._orders.folder)
 
     def _is_lost(self) -> bool:
         return any(fault.name == LINK_LOSS for fault in self._orders.on_now())

@@ -36,6 +36,15 @@ class Orders:
             self._injected = _read(self._path)
         return self._injected
 
+    @property
+    def folder(self) -> Path:
+        """Of the flight alone."""
+        return self._path.parent
+
+    def now_ns(self) -> int:
+        """Return the time that faults are compared with."""
+        return self._clock.now_ns()
+
     def on_now(self) -> tuple[Fault, ...]:
         """Return the faults that last at this moment."""
         begin_ns = self.injected().begin_ns

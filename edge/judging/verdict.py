@@ -15,7 +15,7 @@ PROMISES = {
 }
 NOT_RECORDED = {
     "I5": "the memory of a process is not in its messages; uav-edge run --fault and tests/long_flight.py measure it",
-    "I6": "MAVLink is not among the messages; the tests of the MAVLink link measure it",
+    "I6": "MAVLink is not among the messages; uav-edge run --fault measures it",
     "I7": "logs are not among the messages",
 }
 """Why some cannot be judged by answers and statuses."""

@@ -7,6 +7,7 @@ import msgspec
 
 from edge.clock import SystemClock
 from edge.config import FlightConfig
+from edge.faults.heartbeats import judge_heartbeats
 from edge.faults.injector import FaultPlan
 from edge.faults.orders import write_orders
 from edge.judging.recorded import judge_flight
@@ -80,6 +81,8 @@ class FaultyRun:
             return None
         judgement = self._recorded() or observer.judge.judgement()
         self._footprint.judge(judgement.verdicts["I5"])
+        if self._config.mavlink is not None:
+            judge_heartbeats(self._path.parent, self._begin_ns, judgement.verdicts["I6"])
         return judgement
 
     def _recorded(self) -> Judgement | None:
