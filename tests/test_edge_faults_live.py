@@ -1,5 +1,6 @@
 """Faults of live flights: the same injectors, at the sockets of real processes, told everywhere and judged."""
 
+import argparse
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.cli import main
 from edge.clock import SystemClock, VirtualClock
+from edge.commands.source import publisher_of
 from edge.config import FlightConfig, MavlinkConfig, RecordingConfig, StreamConfig, SyntheticSource
 from edge.faults.deployment import check_deployment
 from edge.faults.fault import STREAM_KINDS, parse_fault
@@ -40,7 +42,7 @@ from edge.sources.stream import StreamSender
 from edge.transport.inbox import open_inbox, payload_view
 from edge.transport.messages import Injected
 from edge.transport.ring import Loan
-from edge.transport.sockets import Subscriber
+from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import encode_header
 from models.bundle import shipped_bundle
 from models.errors import ConfigError, LinkError
@@ -92,6 +94,17 @@ def test_a_source_sends_what_the_same_fault_makes_of_a_replay(tmp_path, kind):
             clock.advance_to(event.log_ns)
             publisher.send((encode_header(event.header), event.payload))
         assert taken(subscriber, len(expected)) == [(encode_header(e.header), e.payload) for e in expected]
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_told"), [("radio:slow@1s", True), ("clock:jump@1s", True), ("camera:off@1s", False)]
+)
+def test_a_source_that_no_fault_is_named_for_has_the_socket_of_a_real_flight(tmp_path, fault, is_told):
+    path = tmp_path / "faults.json"
+    write_orders(path, Injected(faults=(fault,)))
+    made = publisher_of(argparse.Namespace(stream="radio", faults=path))
+    assert (made is not Publisher) == is_told
+    assert publisher_of(argparse.Namespace(stream="radio", faults=None)) is Publisher
 
 
 def test_what_is_still_held_when_a_source_ends_is_sent(tmp_path):

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     sender = StreamSender(
         stream.endpoint,
         stream_id,
-        publisher=partial(_publisher(args), high_water_mark=queue_length(stream.rate_hz)),
+        publisher=partial(publisher_of(args), high_water_mark=queue_length(stream.rate_hz)),
         max_message_bytes=stream.max_message_bytes,
         ring_slots=stream.ring_slots,
     )
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _publisher(args: argparse.Namespace) -> "Callable[..., Publisher]":
-    """Return what makes the socket of a source, to which faults befall what they are told to."""
+def publisher_of(args: argparse.Namespace) -> "Callable[..., Publisher]":
+    """Return what makes the socket of a source: one of its own only where a fault is to befall its stream."""
     from edge.transport.sockets import Publisher
 
     if args.faults is None:
@@ -67,7 +67,10 @@ def _publisher(args: argparse.Namespace) -> "Callable[..., Publisher]":
     from edge.faults.orders import Orders
     from edge.faults.sending import FaultyPublisher
 
-    return partial(FaultyPublisher, stream=args.stream, orders=Orders(args.faults))
+    orders = Orders(args.faults)
+    if not any(fault.befalls(args.stream) for fault in orders.faults):
+        return Publisher
+    return partial(FaultyPublisher, stream=args.stream, orders=orders)
 
 
 def _choose(config: "FlightConfig", stream: str, path: Path) -> "SourceConfig":
