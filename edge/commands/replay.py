@@ -3,14 +3,22 @@
 import argparse
 import hashlib
 import re
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.commands.engines import add_engines, check_engines
 from edge.commands.exact import add_exact, check_exact
 from edge.commands.precision import add_precision
 from edge.commands.replay_part import add_part, part_of
 from edge.recording.controls import FASTEST, SLOWEST
+
+if TYPE_CHECKING:
+    from edge.faults.injector import FaultPlan
+    from edge.operations.flown import Flown
+    from edge.recording.reader import Recording
+    from models.bundle import Bundle
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,52 +73,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print a summary, and fail when the accounting does not balance or a promise is broken."""
-    import sys
-
     import msgspec
 
-    from edge.faults.fault import parse_fault
-    from edge.faults.injector import FaultPlan
-    from edge.operations.live_replay import LiveOptions, fly_live
-    from edge.operations.progress import progress_bar
-    from edge.operations.replays import ExactOptions, fly_exact
     from edge.operations.report import write_report
     from edge.operations.summary_text import print_summary
-    from edge.recording.engine_cost import parse_engine_cost
     from edge.recording.reader import open_recording
     from models.bundle import open_bundle
     from models.command_line import check_writable, print_json
 
     _check_choices(args)
-    cost = parse_engine_cost(args.engine_cost)
-    plan = FaultPlan(faults=tuple(parse_fault(text) for text in args.fault), seed=args.fault_seed)
+    plan = _plan(args)
     check_writable(args.results, args.report)
     bundle = open_bundle(args.bundle)
     recording = part_of(open_recording(args.recording), args)
     started_s = time.monotonic()
-    if args.exact:
-        with progress_bar("replay", recording.event_count) as watch:
-            exact = ExactOptions(precision=args.precision, plan=plan, cost=cost, threads=args.threads)
-            flown = fly_exact(recording, bundle, exact, watch)
-    else:
-        options = LiveOptions(
-            rate=args.rate,
-            laps=args.loop or None,
-            plan=plan,
-            mavlink=tuple(args.mavlink),
-            autopilot=args.autopilot,
-            show=sys.stderr.isatty(),
-            precision=args.precision,
-            backend=args.backend,
-            plans=args.plans,
-            plan_options=args.plan_options,
-        )
-        flown = fly_live(recording, bundle, options)
+    flown = _fly_exactly(args, recording, bundle, plan) if args.exact else _fly_live(args, recording, bundle, plan)
     wall_s = time.monotonic() - started_s
+    flown_ns = flown.played.recorded_ns if flown.played is not None else recording.duration_ns
     lines = b"".join(msgspec.json.encode(answer) + b"\n" for answer in flown.answers)
     summary = {
         **flown.summary(),
-        "realtime_factor": round(recording.duration_ns / 1e9 / wall_s, 2),
+        "realtime_factor": round(flown_ns / 1e9 / wall_s, 2),
         "results_sha256": hashlib.sha256(lines).hexdigest(),
         "damage": str(recording.damage),
     }
@@ -125,6 +108,42 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(summary)
     return 0 if flown.is_sound else 1
+
+
+def _plan(args: argparse.Namespace) -> "FaultPlan":
+    from edge.faults.fault import parse_fault
+    from edge.faults.injector import FaultPlan
+
+    return FaultPlan(faults=tuple(parse_fault(text) for text in args.fault), seed=args.fault_seed)
+
+
+def _fly_exactly(args: argparse.Namespace, recording: "Recording", bundle: "Bundle", plan: "FaultPlan") -> "Flown":
+    from edge.operations.progress import progress_bar
+    from edge.operations.replays import ExactOptions, fly_exact
+    from edge.recording.engine_cost import parse_engine_cost
+
+    cost = parse_engine_cost(args.engine_cost)
+    with progress_bar("replay", recording.event_count) as watch:
+        exact = ExactOptions(precision=args.precision, plan=plan, cost=cost, threads=args.threads)
+        return fly_exact(recording, bundle, exact, watch)
+
+
+def _fly_live(args: argparse.Namespace, recording: "Recording", bundle: "Bundle", plan: "FaultPlan") -> "Flown":
+    from edge.operations.live_replay import LiveOptions, fly_live
+
+    options = LiveOptions(
+        rate=args.rate,
+        laps=args.loop or None,
+        plan=plan,
+        mavlink=tuple(args.mavlink),
+        autopilot=args.autopilot,
+        show=sys.stderr.isatty(),
+        precision=args.precision,
+        backend=args.backend,
+        plans=args.plans,
+        plan_options=args.plan_options,
+    )
+    return fly_live(recording, bundle, options)
 
 
 def _rate(text: str) -> float:
