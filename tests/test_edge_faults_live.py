@@ -294,7 +294,7 @@ def write_flight(folder: Path, text: str = FLIGHT) -> Path:
 def test_a_flight_with_faults_says_so_everywhere_and_is_judged(tmp_path, capsys, caplog):
     """Whether a busy machine keeps every promise is its own affair; that it is judged, and told, is ours."""
     config = write_flight(tmp_path, FLIGHT + 'mavlink: {{links: ["udpout:127.0.0.1:14598"]}}\n')
-    faults = ("camera:garbage@0.5s+1s", "disk:full@2s+0.5s", "process:kill@1.8s", "link:loss@2s+1s")
+    faults = ("camera:garbage@0.5s+1s", "disk:full@2s+1.5s", "process:kill@1.8s", "link:loss@2s+1s")
     options = [word for fault in faults for word in ("--fault", fault)]
     code = main(["run", "--config", str(config), "--seconds", "5", "--json", *options])
     out = capsys.readouterr().out
