@@ -40,6 +40,8 @@ def test_laps_are_one_flight_in_which_nothing_is_lost(flight: Path) -> None:
     }
     assert {stream.lost_transport for stream in flown.streams.values()} == {0}
     assert summary["replay"]["is_whole"]
+    assert summary["replay"]["sent"] == {"radio": 3 * RADIO, "camera": 3 * CAMERA, "pose": 30}
+    assert any(answer.pose is not None for answer in flown.answers)
     assert summary["replay"]["not_received"] == {"radio": 0, "camera": 0}
     assert summary["replay"]["spacing_error_ms"]["count"] > 3 * (RADIO + CAMERA) - 2
     used = [answer.capture_ns for answer in flown.answers if answer.has_answer]

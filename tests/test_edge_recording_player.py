@@ -170,7 +170,7 @@ def test_poses_are_published_and_truth_is_told_with_present_times(tmp_path: Path
     recording = _flight(tmp_path / "flight.mcap", 6)
     noted: list[Truth | Pose] = []
     before_ns = time.monotonic_ns()
-    with Player(recording, {}, rate=None, pose=f"ipc://{tmp_path}/pose", note=noted.append) as player:
+    with Player(recording, {"pose": f"ipc://{tmp_path}/pose"}, rate=None, note=noted.append) as player:
         listener = Listener(f"ipc://{tmp_path}/pose", 2)
         player.wait_for_listeners(5.0)
         player.play()

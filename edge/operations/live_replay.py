@@ -23,6 +23,7 @@ from edge.operations.replay_keys import ReplayKeys
 from edge.operations.replays import judge_of
 from edge.operations.supervisor import Supervisor, flight_commands
 from edge.recording.laps import lap_ns
+from edge.recording.player import POSE
 from edge.recording.reader import Recording
 from edge.recording.replay import streams_of
 from edge.recording.telemetry import check_telemetry
@@ -167,10 +168,10 @@ def _deployment(recording: Recording, bundle: Bundle, options: LiveOptions, fold
 
 
 def _program(recording: Recording, config: FlightConfig, options: LiveOptions) -> Program:
+    endpoints = {name: stream.endpoint for name, stream in config.streams.items()}
     return Program(
         recording=recording,
-        endpoints={name: stream.endpoint for name, stream in config.streams.items()},
-        pose=config.pose,
+        endpoints={**endpoints, POSE: config.pose} if config.pose is not None else endpoints,
         rate=options.rate or None,
         laps=options.laps,
         plan=options.plan,

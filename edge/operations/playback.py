@@ -39,9 +39,7 @@ class Program:
 
     recording: Recording
     endpoints: Mapping[str, str]
-    """Where to publish each sensor's stream."""
-    pose: str | None = None
-    """Where to publish the vehicle's poses."""
+    """Where to publish each sensor's stream, and the vehicle's poses as `pose`."""
     rate: float | None = 1.0
     """Times real time; None: as fast as all listeners take it, without loss."""
     laps: int | None = 1
@@ -169,7 +167,6 @@ def _serve(program: Program, link: "_Link[_Report, Command | None]") -> None:
                     program.recording,
                     program.endpoints,
                     rate=program.rate,
-                    pose=program.pose,
                     note=note,
                     autopilot=autopilot.send if autopilot is not None else None,
                 )

@@ -23,7 +23,7 @@ from edge.transport.wire import FLAG_REPLAY, Header, Stamp, encode_bytes, encode
 from models.errors import ConfigError, LinkError
 
 LINGER_MS = 2_000
-_POSE = stream_name(Kind.POSE, "")
+POSE = stream_name(Kind.POSE, "")
 _MAX_TIME_NS = (1 << 63) - 1
 
 
@@ -36,7 +36,6 @@ class Player:
         endpoints: Mapping[str, str],
         *,
         rate: float | None = 1.0,
-        pose: str | None = None,
         note: Callable[[Truth | Pose], None] | None = None,
         autopilot: Callable[[bytes, int], None] | None = None,
     ) -> None:
@@ -44,9 +43,9 @@ class Player:
 
         Args:
             recording: the flight.
-            endpoints: where to publish each sensor's stream; what is not named stays silent.
+            endpoints: where to publish each sensor's stream, and the vehicle's poses as `pose`, if the recording has
+                any; what is not named stays silent.
             rate: times real time; None: as fast as all listeners take it, without loss.
-            pose: where to publish the vehicle's poses, if the recording has any.
             note: told every truth and pose as it goes by, with times of the present.
             autopilot: sends the MAVLink frames; told each with the time of the present that it is due at.
         Raises:
@@ -54,7 +53,7 @@ class Player:
             LinkError: an endpoint is taken.
         """
         sensors = [name for name, stream in recording.streams.items() if stream.kind in SENSOR_KINDS]
-        absent = sorted(set(endpoints) - set(sensors))
+        absent = sorted(set(endpoints) - {*sensors, POSE})
         if absent:
             raise ConfigError(f"{recording.path}: no stream {', '.join(absent)}: it has {', '.join(sensors) or 'none'}")
         if rate is not None and not 0 < rate < math.inf:
@@ -69,10 +68,10 @@ class Player:
         self._session = 0
         self._position_ns = 0
         self._publishers: dict[str, Publisher] = {}
-        if pose is not None and _POSE in recording.streams:
-            endpoints = {**endpoints, _POSE: pose}
         try:
             for stream, endpoint in endpoints.items():
+                if stream not in recording.streams:
+                    continue
                 self._publishers[stream] = BlockingPublisher(endpoint) if rate is None else Publisher(endpoint)
         except (ConfigError, LinkError):
             self._close_all(0)
@@ -173,4 +172,4 @@ class Player:
 
 def _slowest(recording: Recording, streams: Mapping[str, str]) -> str:
     """Return the slowest of some streams, whose messages pace the answers; empty where there is none."""
-    return min(streams, key=lambda name: recording.streams[name].rate_hz, default="")
+    return min(sorted(set(streams) - {POSE}), key=lambda name: recording.streams[name].rate_hz, default="")
