@@ -15,7 +15,7 @@ from edge.config import load_flight
 from edge.mavlink import codec, standard
 from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import Link
-from edge.mavlink.publisher import run_publisher
+from edge.mavlink.process import run_publisher
 from edge.operations import signals
 from edge.operations.supervisor import flight_commands
 from edge.transport.sockets import BlockingPublisher

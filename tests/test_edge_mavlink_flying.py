@@ -16,7 +16,7 @@ from edge.config import load_flight
 from edge.mavlink import codec
 from edge.mavlink.codec import Flag
 from edge.mavlink.link import Link, open_link
-from edge.mavlink.publisher import run_publisher
+from edge.mavlink.process import run_publisher
 from edge.transport.sockets import BlockingPublisher
 
 PATIENCE_S = 30

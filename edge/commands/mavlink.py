@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.config import load_flight
     from edge.faults.lost_link import LostLink
     from edge.faults.orders import Orders
-    from edge.mavlink.publisher import run_publisher
+    from edge.mavlink.process import run_publisher
     from edge.operations.signals import stop_on_signals
 
     stop = stop_on_signals()

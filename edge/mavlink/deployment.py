@@ -6,12 +6,19 @@ from typing import Literal
 
 import msgspec
 
+from edge.mavlink.budget import LEAST_BYTES_S
 from edge.mavlink.camera import CameraConfig
-from edge.mavlink.transport import FileAddress, NetworkAddress, parse_link
+from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
 from models.errors import ConfigError
 
 Required = Literal["commands", "all", "none"]
 """What must be signed to count."""
+Bearer = Literal["native", "tunnel", "summary"]
+"""How we speak on a link: in messages of our own, in TUNNEL, or in texts and values that every ground station shows."""
+BITS_A_BYTE = 10
+"""On a serial line: start and stop bit beside the eight."""
+OURS_OF_A_LINE = 0.1
+"""A serial port leads to an autopilot, whose radio is slower than the port, and is not ours alone."""
 
 
 class LinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +32,15 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What must be signed to count. auto: commands, and nothing on a serial port without a key."""
     allow: tuple[str, ...] = ()
     """Whose commands count, as SYSTEM/COMPONENT, such as 255/190; empty: all that pass the signature."""
+    bearer: tuple[Bearer, ...] = ()
+    """native: our messages as they are. tunnel: in TUNNEL, which autopilots pass on. summary: STATUSTEXT and values.
+
+    Empty: tunnel and summary on a serial port, native and summary elsewhere.
+    """
+    budget_bytes_s: float | None = None
+    """Most bytes a second, 0: no limit. Without: a tenth of what a serial port carries, and no limit elsewhere."""
+    aggregate_s: float | None = None
+    """Answers that change nothing are sent so often, as one; 0: each. Without: 1 with a budget, else 0."""
 
     def __post_init__(self) -> None:
         address = _address(self.link)
@@ -32,6 +48,10 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             _require(_sender(sender) is not None, f"allow: {sender!r}: expected SYSTEM/COMPONENT, each 1 to 255")
         needs = f"link {self.link!r}: require_signed: all needs a key: make one with uav-edge mavlink keygen FILE"
         _require(self.require_signed != "all" or self.key is not None, needs)
+        budget, period_s = self.budget_bytes_s, self.aggregate_s
+        few = f"budget_bytes_s is {budget}: expected 0, or at least {LEAST_BYTES_S:.0f}"
+        _require(budget is None or budget == 0 or LEAST_BYTES_S <= budget <= 1e9, few)
+        _require(period_s is None or 0 <= period_s <= 60, f"aggregate_s is {period_s}: expected 0 to 60")
         is_plain = self.key is None and self.require_signed == "auto" and not self.allow
         plain = f"link {self.link!r}: a file is not signed and commands nothing: leave key, require_signed, allow out"
         _require(is_plain or not isinstance(address, FileAddress), plain)
@@ -42,12 +62,50 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return frozenset(found for sender in self.allow if (found := _sender(sender)) is not None)
 
     @property
+    def bearers(self) -> frozenset[Bearer]:
+        """How we speak."""
+        if self.bearer:
+            return frozenset(self.bearer)
+        is_serial = isinstance(parse_link(self.link), SerialAddress)
+        return frozenset({"tunnel", "summary"} if is_serial else {"native", "summary"})
+
+    @property
+    def bytes_s(self) -> float | None:
+        """Most bytes a second, None without a limit."""
+        if self.budget_bytes_s is not None:
+            return self.budget_bytes_s or None
+        address = parse_link(self.link)
+        if not isinstance(address, SerialAddress):
+            return None
+        return max(OURS_OF_A_LINE * address.baud / BITS_A_BYTE, LEAST_BYTES_S)
+
+    @property
+    def period_s(self) -> float:
+        """How often answers that change nothing are sent, as one; 0: each."""
+        return self.aggregate_s if self.aggregate_s is not None else float(self.bytes_s is not None)
+
+    @property
     def demand(self) -> Required:
         """What must be signed to count."""
         if self.require_signed != "auto":
             return self.require_signed
         is_network = isinstance(parse_link(self.link), NetworkAddress)
         return "commands" if is_network or self.key is not None else "none"
+
+
+class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the flight's memory lies, and how much of it. See docs/mavlink.md."""
+
+    folder: str
+    """For telemetry logs, relative to this file; made when absent. No other program may write there."""
+    max_bytes: int = 500_000_000
+    """Of all files together; then the oldest goes. 60 to 100 MB are an hour at 200 answers a second."""
+    min_free_bytes: int = 200_000_000
+    """Nothing is written while the disk has less free than this."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_bytes >= 1_000_000, f"max_bytes is {self.max_bytes}: expected at least 1000000")
+        _require(self.min_free_bytes >= 0, f"min_free_bytes is {self.min_free_bytes}: expected at least 0")
 
 
 class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +125,8 @@ class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Places what it sees on the ground; without, answers carry where the vehicle is."""
     radio_radius_m: float | None = None
     """How far from the vehicle an emitter is that the radio alone classified; h_acc of such an answer."""
+    spool: SpoolConfig | None = None
+    """Keeps what was said and heard on disk, whatever the links do; without, nothing can be asked for again."""
 
     def __post_init__(self) -> None:
         _require(bool(self.links), "links: expected at least one; leave mavlink out to send nothing")
@@ -86,14 +146,17 @@ class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return tuple(LinkConfig(link=link) if isinstance(link, str) else link for link in self.links)
 
     def with_keys_in(self, folder: Path) -> "MavlinkConfig":
-        """Return the same with key files that were named relative to a folder."""
+        """Return the same with key files and a spool that were named relative to a folder."""
         links = tuple(
             msgspec.structs.replace(link, key=str((folder / link.key).resolve()))
             if isinstance(link, LinkConfig) and link.key is not None
             else link
             for link in self.links
         )
-        return msgspec.structs.replace(self, links=links)
+        spool = self.spool
+        if spool is not None:
+            spool = msgspec.structs.replace(spool, folder=str((folder / spool.folder).resolve()))
+        return msgspec.structs.replace(self, links=links, spool=spool)
 
 
 def _address(link: str) -> object:

@@ -61,7 +61,7 @@ class FrameParser:
             if message_id(frame) not in MESSAGES:
                 at += self._pass_unknown(buffer, at, size)
                 continue
-            message = _decode(frame)
+            message = decoded(frame)
             if message is None:
                 self._counts.bad += 1
                 self._counts.skipped_bytes += 1
@@ -112,8 +112,8 @@ def frame_bytes(buffer: bytes, at: int) -> int | None:
     return HEADER_V2_BYTES + buffer[at + 1] + CRC_BYTES + signature_bytes
 
 
-def _decode(frame: bytes) -> Any | None:
-    """Return the message of a frame with a known id, or None where the frame is damaged."""
+def decoded(frame: bytes) -> Any | None:
+    """Return pymavlink's message of a whole frame with a known id, or None where it is damaged."""
     is_v2 = frame[0] == MARKER_V2
     if is_v2 and frame[2] & ~SIGNED:
         return None

@@ -79,11 +79,17 @@ class Link:
         """Whether somebody is there."""
         return self._state.at(self._clock.now_ns())
 
-    def send(self, message: Any) -> None:
-        """Send one message of pymavlink to all peers. Never waits, never raises on what the port does."""
+    def send(self, message: Any) -> int:
+        """Send one message of pymavlink to all peers. Never waits, never raises on what the port does.
+
+        Returns:
+            The bytes of its frame.
+        """
         frame = message.pack(self._encoder)
         self._encoder.seq = (self._encoder.seq + 1) % 256
-        self.transport.send(self._security.sign(frame, message.crc_extra))
+        signed = self._security.sign(frame, message.crc_extra)
+        self.transport.send(signed)
+        return len(signed)
 
     def receive(self) -> list[Received]:
         """Return the messages that arrived since the last call and count; what is none is counted."""

@@ -7,31 +7,23 @@ The HEARTBEAT goes on while the pipeline is gone, because this process lives and
     EMERGENCY  nothing heard of the pipeline for more than 2 s
 """
 
-import contextlib
 import logging
 import math
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pymavlink.dialects.v20 import common
 
-from edge.clock import Clock, SystemClock
-from edge.config import FlightConfig
 from edge.mavlink import codec, standard
 from edge.mavlink.deployment import MavlinkConfig
-from edge.mavlink.link import Link
-from edge.mavlink.links import open_links
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.peers import News
 from edge.mavlink.status_text import StatusTexts
-from edge.mavlink.transport import Transport
 from edge.mavlink.whereabouts import Whereabouts
 from edge.transport.messages import Classification, Injected, Kind, Load, PipelineStatus, Pose, RecorderStatus, unpack
-from edge.transport.sockets import Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, decode_message
-from models.errors import ConfigError, InputError
+from models.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +46,8 @@ TEST_FLIGHT_NS = 30 * NS_PER_S
 MAX_LATENCIES = 4096
 """Kept for the percentiles of one FUSION_STATUS."""
 MAX_LATENCY_MS = 3_600_000.0
-RECEIVE_TIMEOUT_MS = 20
-"""Also the longest that a heartbeat is late."""
-ANSWER_TIMEOUT_MS = 1
-"""While an answer about the time may come: what it waits here counts as its way."""
-MAX_LAST_MESSAGES = 1000
-"""Taken from the results socket at the end, so that what was answered before is sent."""
+MAX_RECORDS = 4096
+"""Answers kept for the flight's memory, until they are taken."""
 
 
 class Publisher:
@@ -97,6 +85,7 @@ class Publisher:
         self._named_sequence: int | None = None
         self._classes_to_name: deque[int] = deque()
         self._outbox: list[Any] = []
+        self._records: deque[Any] = deque(maxlen=MAX_RECORDS)
         self._recorder_ns: int | None = None
         self._is_recorder_paused = False
 
@@ -128,18 +117,15 @@ class Publisher:
             self._latencies_ms.append(answer.latency_ms["total"])
         self._note_class(answer, now_ns)
         self._note_modalities(answer, now_ns)
+        report = codec.report_of(
+            answer, model_id=self._model_id, now_ns=now_ns, max_age_ms=self._max_age_ms, is_replay=is_replay
+        )
+        message = codec.classification_message(self.whereabouts.complete(report, answer, now_ns))
+        self._records.append(message)
         key = (answer.class_id, _present(answer))
         if key != self._sent or self._allowance.take(now_ns):
             self._sent = key
-            report = codec.report_of(
-                answer,
-                model_id=self._model_id,
-                now_ns=now_ns,
-                max_age_ms=self._max_age_ms,
-                is_replay=is_replay,
-            )
-            report = self.whereabouts.complete(report, answer, now_ns)
-            self._outbox.append(codec.classification_message(report))
+            self._outbox.append(message)
         else:
             self.results_dropped += 1
 
@@ -178,6 +164,12 @@ class Publisher:
         messages += self._name_values(now_ns)
         messages += self._name_classes(now_ns)
         return messages
+
+    def take_records(self) -> list[Any]:
+        """Return FUSION_CLASSIFICATION of every answer since the last call, sent or not."""
+        records = list(self._records)
+        self._records.clear()
+        return records
 
     def state(self, now_ns: int) -> int:
         """Return the MAV_STATE of the fusion as a whole."""
@@ -312,68 +304,6 @@ class Publisher:
         class_ids = [self._classes_to_name.popleft() for _ in range(count)]
         labels = self._status.labels
         return [codec.class_info_message(self._model_id, n, labels) for n in class_ids if n < len(labels)]
-
-
-def run_publisher(
-    config: FlightConfig,
-    stop: threading.Event,
-    clock: Clock | None = None,
-    behind: Callable[[Transport], Transport] | None = None,
-) -> None:
-    """Publish what the pipeline answers on every link, until `stop` is set.
-
-    Args:
-        config: the deployment.
-        stop: looked at some 50 times a second.
-        clock: by default the system's.
-        behind: makes what each link uses of its port; by default the port itself.
-    Raises:
-        ConfigError: the deployment has no links.
-        LinkError: a link cannot be opened.
-    """
-    if config.mavlink is None:
-        raise ConfigError("mavlink: expected in the deployment, not there: add mavlink: {links: [udpout:HOST:14550]}")
-    clock = clock or SystemClock()
-    modality_of = {name: stream.modality for name, stream in config.streams.items()}
-    publisher = Publisher(config.mavlink, modality_of, config.pipeline.max_age_ms, clock.now_ns())
-    with contextlib.ExitStack() as stack:
-        links, keys = stack.enter_context(open_links(config.mavlink, clock))
-        for link in links:
-            link.transport = behind(link.transport) if behind is not None else link.transport
-        told = config.recording.status if config.recording is not None else None
-        heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
-        subscriber = Subscriber(heard)
-        stack.callback(subscriber.close)
-        log.info("publishing on %s", ", ".join(link.transport.name for link in links))
-        complaint, complained = Period(NS_PER_S), 0
-        while not stop.is_set():
-            is_waiting = publisher.whereabouts.autopilots.is_waiting_at(clock.now_ns())
-            parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
-            _step(publisher, links, parts, clock.now_ns())
-            keys.poll(clock.now_ns())
-            refused = publisher.rejected.total()
-            if refused > complained and complaint.is_due(clock.now_ns()):
-                complained = refused
-                log.warning("%s: refused so far: %s", config.results, dict(publisher.rejected))
-        for _ in range(MAX_LAST_MESSAGES):
-            if (parts := subscriber.receive(0)) is None:
-                break
-            _step(publisher, links, parts, clock.now_ns())
-
-
-def _step(publisher: Publisher, links: Sequence[Link], parts: Sequence[memoryview] | None, now_ns: int) -> None:
-    """Read what the others say, take one message of the pipeline, if there is one, and send what is due."""
-    for number, link in enumerate(links):
-        publisher.whereabouts.on_received(number, link.receive(), now_ns)
-        for news in link.take_news():
-            publisher.on_news(news, now_ns)
-    for number, question in publisher.whereabouts.autopilots.take(now_ns):
-        links[number].send(question)
-    if parts is not None:
-        publisher.on_message(parts, now_ns)
-    for message in publisher.tick(now_ns):
-        for link in links:
-            link.send(message)
 
 
 def _present(answer: Classification) -> int:

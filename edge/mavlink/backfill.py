@@ -1,0 +1,103 @@
+"""Answers of the past, out of the flight's memory, for a ground station that missed them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edge.mavlink import dialect, frames, lite
+from edge.mavlink.aggregation import Aggregation, Told
+from edge.mavlink.codec import Flag
+from edge.mavlink.spool import TIME_BYTES, start_us, tlog_files
+
+STEPS_AT_ONCE = 200
+"""Frames looked at in one call, some 3 ms: a heartbeat must not wait for a long file."""
+NS_PER_US = 1_000
+_HEAD_BYTES = TIME_BYTES + frames.HEADER_V2_BYTES
+_WANTED = dialect.MAVLINK_MSG_ID_FUSION_CLASSIFICATION
+
+
+class Backfill:
+    """LITE records, marked BACKFILL, of our answers within a span of the files.
+
+    Args:
+        folder: of the spool.
+        begin_us: as the files have it, see `Spool.time_us`.
+        end_us: not included.
+        sender: our system and component.
+        aggregation: sums answers up as it would have done in flight.
+    """
+
+    def __init__(
+        self, folder: Path, begin_us: int, end_us: int, sender: tuple[int, int], aggregation: Aggregation
+    ) -> None:
+        self._folder = folder
+        self._span_us = (begin_us, end_us)
+        self._sender = sender
+        self._aggregation = aggregation
+        self._steps = self._read()
+        self._records: list[Any] = []
+        self._is_at_end = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no record will follow."""
+        return self._is_at_end and not self._records
+
+    def batch(self, most: int) -> list[Any]:
+        """Return the next records, fewer than `most` only at the end; none where more must be read first."""
+        for _ in range(STEPS_AT_ONCE):
+            if len(self._records) >= most or self._is_at_end:
+                break
+            try:
+                told = next(self._steps)
+            except StopIteration:
+                self._is_at_end = True
+                break
+            if told is not None:
+                self._records.append(lite.marked(lite.lite_of(told.message, told.answers), Flag.BACKFILL))
+        if len(self._records) < most and not self._is_at_end:
+            return []
+        records, self._records = self._records[:most], self._records[most:]
+        return records
+
+    def _read(self) -> Iterator[Told | None]:
+        """Yield what is told of each frame looked at, None of most."""
+        begin_us, end_us = self._span_us
+        paths = tlog_files(self._folder)
+        for number, path in enumerate(paths):
+            is_before = number + 1 < len(paths) and start_us(paths[number + 1]) <= begin_us
+            if is_before or start_us(path) >= end_us:
+                continue
+            for time_us, frame in _frames(path):
+                if time_us >= end_us:
+                    break
+                message = self._message(frame) if time_us >= begin_us else None
+                yield self._aggregation.take(message, time_us * NS_PER_US) if message is not None else None
+        yield self._aggregation.rest()
+
+    def _message(self, frame: bytes) -> Any | None:
+        """Return our answer that a frame holds, None of another frame."""
+        is_ours = frame[0] == frames.MARKER_V2 and (frame[5], frame[6]) == self._sender
+        return frames.decoded(frame) if is_ours and frames.message_id(frame) == _WANTED else None
+
+
+def _frames(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the frames of a file with their times, up to its end or to what is only half there yet."""
+    try:
+        with path.open("rb") as file:
+            while (found := _next(file)) is not None:
+                yield found
+    except OSError:  # the ring went on meanwhile
+        return
+
+
+def _next(file: BinaryIO) -> tuple[int, bytes] | None:
+    head = file.read(_HEAD_BYTES)
+    size = frames.frame_bytes(head, TIME_BYTES)
+    if size is None or head[TIME_BYTES] not in (frames.MARKER_V1, frames.MARKER_V2):
+        return None
+    rest = file.read(size - len(head) + TIME_BYTES) if size > len(head) - TIME_BYTES else b""
+    if len(head) + len(rest) < TIME_BYTES + size:
+        return None
+    file.seek(TIME_BYTES + size - len(head) - len(rest), 1)
+    return int.from_bytes(head[:TIME_BYTES], "big"), (head + rest)[TIME_BYTES : TIME_BYTES + size]

@@ -1,0 +1,99 @@
+"""The process that speaks MAVLink: what the pipeline publishes in, what the links carry out."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from edge.clock import Clock, SystemClock
+from edge.config import FlightConfig
+from edge.mavlink.link import Link
+from edge.mavlink.links import open_links
+from edge.mavlink.outlet import RESULT
+from edge.mavlink.outlets import Outlets
+from edge.mavlink.pace import NS_PER_S, Period
+from edge.mavlink.publisher import Publisher
+from edge.mavlink.transport import Transport
+from edge.transport.sockets import Subscriber
+from models.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+NS_PER_US = 1_000
+RECEIVE_TIMEOUT_MS = 20
+"""Also the longest that a heartbeat is late."""
+ANSWER_TIMEOUT_MS = 1
+"""While an answer about the time may come: what it waits here counts as its way."""
+MAX_LAST_MESSAGES = 1000
+"""Taken from the results socket at the end, so that what was answered before is sent."""
+
+
+def run_publisher(
+    config: FlightConfig,
+    stop: threading.Event,
+    clock: Clock | None = None,
+    behind: Callable[[Transport], Transport] | None = None,
+) -> None:
+    """Publish what the pipeline answers on every link, until `stop` is set.
+
+    Args:
+        config: the deployment.
+        stop: looked at some 50 times a second.
+        clock: by default the system's.
+        behind: makes what each link uses of its port; by default the port itself.
+    Raises:
+        ConfigError: the deployment has no links.
+        LinkError: a link cannot be opened.
+    """
+    if config.mavlink is None:
+        raise ConfigError("mavlink: expected in the deployment, not there: add mavlink: {links: [udpout:HOST:14550]}")
+    clock = clock or SystemClock()
+    modality_of = {name: stream.modality for name, stream in config.streams.items()}
+    publisher = Publisher(config.mavlink, modality_of, config.pipeline.max_age_ms, clock.now_ns())
+    with contextlib.ExitStack() as stack:
+        links, keys = stack.enter_context(open_links(config.mavlink, clock))
+        for link in links:
+            link.transport = behind(link.transport) if behind is not None else link.transport
+        told = config.recording.status if config.recording is not None else None
+        heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
+        outlets = Outlets(config.mavlink, links, time.time_ns() // NS_PER_US, clock.now_ns())
+        stack.callback(outlets.close)
+        subscriber = Subscriber(heard)
+        stack.callback(subscriber.close)
+        log.info("publishing on %s", ", ".join(link.transport.name for link in links))
+        complaint, complained = Period(NS_PER_S), 0
+        while not stop.is_set():
+            is_waiting = publisher.whereabouts.autopilots.is_waiting_at(clock.now_ns())
+            parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
+            _step(publisher, links, outlets, parts, clock.now_ns())
+            keys.poll(clock.now_ns())
+            refused = publisher.rejected.total()
+            if refused > complained and complaint.is_due(clock.now_ns()):
+                complained = refused
+                log.warning("%s: refused so far: %s", config.results, dict(publisher.rejected))
+        for _ in range(MAX_LAST_MESSAGES):
+            if (parts := subscriber.receive(0)) is None:
+                break
+            _step(publisher, links, outlets, parts, clock.now_ns())
+
+
+def _step(
+    publisher: Publisher, links: Sequence[Link], outlets: Outlets, parts: Sequence[memoryview] | None, now_ns: int
+) -> None:
+    """Read what the others say, take one message of the pipeline, if there is one, and send what is due."""
+    for number, link in enumerate(links):
+        items = link.receive()
+        publisher.whereabouts.on_received(number, items, now_ns)
+        outlets.on_received(number, items, now_ns)
+        for news in link.take_news():
+            publisher.on_news(news, now_ns)
+    for number, question in publisher.whereabouts.autopilots.take(now_ns):
+        outlets.offer(number, [question], now_ns)
+    if parts is not None:
+        publisher.on_message(parts, now_ns)
+    messages = publisher.tick(now_ns)
+    for number in range(len(links)):
+        outlets.offer(number, messages, now_ns)
+    others = [message for message in messages if message.get_type() != RESULT]
+    outlets.keep([*publisher.take_records(), *others], now_ns)
