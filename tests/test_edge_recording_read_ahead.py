@@ -33,6 +33,17 @@ def test_what_reading_raises_comes_after_what_was_read() -> None:
             next(events)
 
 
+def test_a_file_that_is_gone_is_an_error_and_no_end() -> None:
+    def vanishing() -> Iterator[Event]:
+        yield _event(0)
+        raise OSError(5, "Input/output error")
+
+    with ReadAhead(vanishing()) as events:
+        assert next(events).log_ns == 0
+        with pytest.raises(RecordingError, match=r"cannot be read any more .*Input/output error"):
+            next(events)
+
+
 @pytest.mark.parametrize(("size", "most"), [(1 << 20, read_ahead.MAX_BYTES >> 20), (0, read_ahead.MAX_EVENTS)])
 def test_no_more_is_held_than_may_be(size: int, most: int) -> None:
     made: list[int] = []

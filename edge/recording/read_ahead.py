@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from edge.recording.reader import Event
-from models.errors import OnboardError
+from models.errors import OnboardError, RecordingError
 
 MAX_BYTES = 32 << 20
 MAX_EVENTS = 512
@@ -46,7 +46,12 @@ class ReadAhead:
         return self
 
     def __next__(self) -> Event:
-        """Return the next event; raise what reading it raised."""
+        """Return the next event.
+
+        Raises:
+            OnboardError: what reading it raised.
+            RecordingError: the file is gone.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._held or self._is_over)
             if not self._held:
@@ -72,6 +77,8 @@ class ReadAhead:
                         return
         except OnboardError as error:
             self._error = error
+        except (OSError, ValueError) as error:  # it is gone, or was changed since it was opened
+            self._error = RecordingError(f"the recording cannot be read any more ({error}): put it back")
         finally:
             with self._changed:
                 self._is_over = True
