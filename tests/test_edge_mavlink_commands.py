@@ -9,10 +9,11 @@ from typing import Any
 
 import mavlink_samples as samples
 import pytest
+from pymavlink.dialects.v20 import common
 
 from edge.cli import main
 from edge.config import load_flight
-from edge.mavlink import codec, standard
+from edge.mavlink import bearers, codec, lite, standard
 from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import Link
 from edge.mavlink.process import run_publisher
@@ -158,12 +159,36 @@ def test_the_ground_shows_what_arrives_and_counts_it(
         "messages": {"FUSION_CLASSIFICATION": 1, "STATUSTEXT": 1},
         "results": 1,
         "results_missing": 0,
+        "short": 0,
+        "past": 0,
         "frames_lost": 0,
         "frames_bad": 0,
+        "tunnels_bad": 0,
         "frames_unknown": 0,
         "refused": {},
         "senders": {"1/191": 2},
     }
+
+
+def test_the_ground_reads_both_bearers_and_counts_what_came_twice_once(
+    monkeypatch: pytest.MonkeyPatch, stop: threading.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = codec.report_of(samples.answer(), model_id=1, now_ns=905_000_000, max_age_ms=300.0, is_replay=False)
+    message = codec.classification_message(report)
+    short = lite.lite_of(message, count=3)
+    late = lite.marked(short, codec.Flag.BACKFILL)
+    lie = common.MAVLink_tunnel_message(0, 0, 0xF5C0, 1, [0] * 128)
+    info = bearers.tunnelled(codec.class_info_message(1, 1, samples.LABELS))
+    arriving(monkeypatch, stop, message, bearers.tunnelled(message), info, bearers.batched([short, late, late]), lie)
+
+    assert main(["ground", "--json"]) == 0
+
+    *lines, last = capsys.readouterr().out.splitlines()
+    counts = json.loads(last)
+    assert (counts["results"], counts["short"], counts["past"], counts["tunnels_bad"]) == (1, 3, 2, 1)
+    assert counts["messages"]["FUSION_CLASS_INFO"] == 1
+    assert (counts["frames_lost"], counts["senders"]) == (0, {"1/191": 5})
+    assert sum("drone" in line and "3 answers at 0.9 s" in line and "BACKFILL" in line for line in lines) == 2
 
 
 def test_the_ground_prints_no_control_codes_of_others(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge.mavlink.codec import ClassificationReport
+    from edge.mavlink.codec import ClassificationReport, Flag
     from edge.mavlink.ground import GroundCounts, GroundStation
     from edge.mavlink.link import Received
+    from edge.mavlink.lite import LiteReport
 
 SHOW_S = 1.0
 
@@ -61,12 +62,14 @@ class _Display:
         self._label: str | None = None
 
     def show(self, item: "Received") -> None:
-        from edge.mavlink.ground import report_in
+        from edge.mavlink.ground import report_in, short_report_in
 
         sender = f"{item.system_id}/{item.component_id}"
         now_s = time.monotonic()
         if item.name == "STATUSTEXT":
             self._line(now_s, sender, f'"{item.message.text}"')
+        if (short := short_report_in(item)) is not None:
+            self._show_short(now_s, sender, short)
         report = report_in(item)
         if report is None or (report.label == self._label and now_s - self._shown_s < SHOW_S):
             return
@@ -74,18 +77,41 @@ class _Display:
         rate_hz = (results - self._shown_results) / max(now_s - self._shown_s, 1e-3)
         self._label, self._shown_s, self._shown_results = report.label, now_s, results
         confidence = report.classes[0].confidence if report.classes else None
-        certain = "" if confidence is None else f"{100 * confidence:5.1f} %"
         weights = " ".join(f"{weight:.2f}" for weight in report.weights)
-        flags = " ".join(str(flag.name) for flag in type(report.flags) if flag & report.flags)
         self._line(
             now_s, sender,
-            f"{report.label:<16} {certain:>7}  weights {weights}  {report.latency_us / 1000:.1f} ms"
-            f"  {rate_hz:.0f}/s{_where(report)}  {flags}",
+            f"{report.label:<16} {_certain(confidence):>7}  weights {weights}  {report.latency_us / 1000:.1f} ms"
+            f"  {rate_hz:.0f}/s{_where(report)}  {_names(report.flags)}",
+        )  # fmt: skip
+
+    def _show_short(self, now_s: float, sender: str, report: "LiteReport") -> None:
+        """Show what is new at once, and of the past every record."""
+        from edge.mavlink.codec import Flag
+
+        number = report.class_id
+        label = self._station.labels.get(number, f"class {number}") if number >= 0 else "no data"
+        is_past = Flag.BACKFILL in report.flags
+        if not is_past and label == self._label and now_s - self._shown_s < SHOW_S:
+            return
+        if not is_past:
+            self._label, self._shown_s = label, now_s
+        self._line(
+            now_s, sender,
+            f"{label:<16} {_certain(report.confidence):>7}  {report.count} answers at {report.time_ms / 1000:.1f} s"
+            f"  {_names(report.flags)}",
         )  # fmt: skip
 
     def _line(self, now_s: float, sender: str, text: str) -> None:
         harmless = "".join(letter if letter.isprintable() else "?" for letter in text)
         print(f"{now_s - self._start_s:7.1f} s  {sender:<8} {harmless}", flush=True)
+
+
+def _certain(confidence: float | None) -> str:
+    return "" if confidence is None else f"{100 * confidence:5.1f} %"
+
+
+def _names(flags: "Flag") -> str:
+    return " ".join(str(flag.name) for flag in type(flags) if flag & flags)
 
 
 def _where(report: "ClassificationReport") -> str:
@@ -101,8 +127,11 @@ def _summary(counts: "GroundCounts") -> dict[str, Any]:
         "messages": dict(counts.frames.messages),
         "results": counts.results,
         "results_missing": counts.results_missing,
+        "short": counts.short,
+        "past": counts.past,
         "frames_lost": counts.frames_lost,
         "frames_bad": counts.frames.bad,
+        "tunnels_bad": counts.tunnels_bad,
         "frames_unknown": counts.frames.unknown,
         "refused": dict(counts.refused),
         "senders": {f"{system}/{component}": count for (system, component), count in counts.senders.items()},

@@ -1,16 +1,18 @@
 """A small ground station: receives, decodes, and counts what is missing."""
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from edge.clock import Clock, SystemClock
-from edge.mavlink import codec, standard
-from edge.mavlink.codec import ClassificationReport
+from edge.mavlink import bearers, codec, lite, standard
+from edge.mavlink.codec import ClassificationReport, Flag
 from edge.mavlink.frames import FrameCounts
 from edge.mavlink.keys import KeyRing
 from edge.mavlink.link import Received, open_link
+from edge.mavlink.lite import LiteReport
 from edge.mavlink.pace import NS_PER_S, Period
 from edge.mavlink.security import Security
 from edge.mavlink.tcp import TcpServer
@@ -26,13 +28,19 @@ class GroundCounts:
     """What arrived, and what is known to be missing."""
 
     frames: FrameCounts
-    """By message name, and what was not decodable."""
+    """By message name, those inside TUNNEL too, and what was not decodable."""
+    tunnels_bad: int = 0
+    """TUNNEL that claim to be of ours and are not."""
     frames_lost: int = 0
     """Gaps in the frame sequence of each sender: lost on the way."""
     refused: Counter[str] = field(default_factory=Counter)
     """Messages that were not signed as they must be, by reason."""
     results: int = 0
-    """FUSION_CLASSIFICATION received."""
+    """FUSION_CLASSIFICATION received, as they are or in TUNNEL."""
+    short: int = 0
+    """FUSION_CLASSIFICATION_LITE, those of the past included."""
+    past: int = 0
+    """Of these, what was sent late."""
     results_missing: int = 0
     """Gaps in the pipeline's own numbering: lost on the way, or left out to keep to the link's rate."""
     senders: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -89,27 +97,49 @@ class GroundStation:
         self._keys.close()
 
     def poll(self, timeout_ms: int) -> list[Received]:
-        """Return what arrived, waiting for it at most `timeout_ms`; reports are decoded by `report_in`."""
+        """Return what arrived, waiting for it at most `timeout_ms`; after a TUNNEL of ours, the messages in it.
+
+        Reports are decoded by `report_in` and `short_report_in`.
+        """
         if self._heartbeat.is_due(self._clock.now_ns()):
             self._link.send(standard.ground_heartbeat())
         self._link.transport.wait(timeout_ms / 1000)
         received = self._link.receive()
         self._keys.poll(self._clock.now_ns())
+        whole = []
         for item in received:
+            self._count_frame(item)
+            whole += [item, *self._opened(item)]
+        for item in whole:
             self._count(item)
-        return received
+        return whole
 
-    def _count(self, item: Received) -> None:
+    def _opened(self, item: Received) -> list[Received]:
+        """Return the messages of ours in a TUNNEL, none in anything else."""
+        if item.name != "TUNNEL" or not bearers.is_ours(item.message):
+            return []
+        messages = bearers.opened(item.message)
+        self.counts.tunnels_bad += not messages
+        self.counts.frames.messages.update(message.get_type() for message in messages)
+        return [dataclasses.replace(item, name=message.get_type(), message=message) for message in messages]
+
+    def _count_frame(self, item: Received) -> None:
         sender = (item.system_id, item.component_id)
         self.counts.senders[sender] += 1
         gap = (item.sequence - self._frames.get(sender, item.sequence - 1) - 1) % 256
         self.counts.frames_lost += gap if gap < HALF_TURN else 0
         self._frames[sender] = item.sequence
-        if item.name == "FUSION_CLASSIFICATION":
+
+    def _count(self, item: Received) -> None:
+        sender = (item.system_id, item.component_id)
+        if item.name == "FUSION_CLASSIFICATION" and item.message.sequence != self._results.get(sender):
             sequence = item.message.sequence
             self.counts.results += 1
             self.counts.results_missing += max(sequence - self._results.get(sender, sequence - 1) - 1, 0)
             self._results[sender] = sequence
+        elif item.name == "FUSION_CLASSIFICATION_LITE":
+            self.counts.short += 1
+            self.counts.past += bool(item.message.flags & Flag.BACKFILL)
         elif item.name == "FUSION_CLASS_INFO":
             self.labels[item.message.class_id] = codec.class_label(item.message)
 
@@ -117,3 +147,8 @@ class GroundStation:
 def report_in(item: Received) -> ClassificationReport | None:
     """Return the classification that a message holds, None where it is another message."""
     return codec.classification_report(item.message) if item.name == "FUSION_CLASSIFICATION" else None
+
+
+def short_report_in(item: Received) -> LiteReport | None:
+    """Return the short classification that a message holds, None where it is another message."""
+    return lite.lite_report(item.message) if item.name == "FUSION_CLASSIFICATION_LITE" else None
