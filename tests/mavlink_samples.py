@@ -4,6 +4,7 @@ import struct
 from collections import Counter
 from typing import Any, NamedTuple
 
+from edge.mavlink.camera import CameraConfig
 from edge.mavlink.transport import TransportCounts
 from edge.transport.messages import Classification, Kind, ModalityAnswer, PipelineStatus, StreamAccounting, pack
 from edge.transport.wire import Stamp, encode_bytes
@@ -148,3 +149,11 @@ class FakeTransport:
 def names(messages: list[Any]) -> Counter[str]:
     """Return how many messages there are of each name."""
     return Counter(message.get_type() for message in messages)
+
+
+def camera(**changes: Any) -> CameraConfig:
+    """Return a deployment's camera, which looks ahead and half down."""
+    values: dict[str, Any] = {
+        "stream": "front", "size_px": (640, 480), "field_of_view_deg": 60.0, "mount_deg": (0.0, -45.0, 0.0),
+    }  # fmt: skip
+    return CameraConfig(**(values | changes))

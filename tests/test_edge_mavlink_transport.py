@@ -1,9 +1,7 @@
+"""Links over networks and files: who is heard, who hears us, and what is refused."""
+
 import contextlib
-import os
-import pty
 import socket
-import sys
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from edge.mavlink import standard
 from edge.mavlink.link import Link, open_link
 from edge.mavlink.link_state import BACKOFF_NS, JITTER
 from edge.mavlink.security import Security
-from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, SerialPort
 from edge.mavlink.tlog import read_tlog
 from edge.mavlink.tlog_file import TlogFile
 from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
@@ -47,7 +44,7 @@ def peer() -> Iterator[socket.socket]:
         yield sock
 
 
-def arrived(transport: UdpServer | UdpClient | SerialPort) -> list[bytes]:
+def arrived(transport: UdpServer | UdpClient) -> list[bytes]:
     transport.wait(5)
     return [data for _, data in transport.receive()]
 
@@ -226,150 +223,6 @@ def test_only_those_whose_frames_count_hear_us_and_noise_takes_nobodys_place(
     assert server.clients == clients
     link.send(standard.heartbeat(4))
     assert peer.recv(300)[7:10] == b"\0\0\0"
-
-
-class Terminal:
-    """The other end of a serial line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "ttyTEST"
-        self.connect()
-
-    def connect(self) -> None:
-        self.master, slave = pty.openpty()
-        tty.setraw(self.master)
-        os.set_blocking(self.master, False)
-        self.path.unlink(missing_ok=True)
-        self.path.symlink_to(os.ttyname(slave))
-        self.slave = slave
-
-    def unplug(self) -> None:
-        os.close(self.slave)
-        os.close(self.master)
-        self.path.unlink()
-
-    def read(self) -> bytes:
-        try:
-            return os.read(self.master, 65_536)
-        except BlockingIOError:
-            return b""
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
-    line = Terminal(tmp_path)
-    yield line
-    os.close(line.slave)
-    os.close(line.master)
-
-
-@pytest.fixture
-def port(terminal: Terminal, clock: VirtualClock) -> Iterator[SerialPort]:
-    serial_port = SerialPort("serial", SerialAddress(device=str(terminal.path), baud=115_200), clock)
-    yield serial_port
-    serial_port.close()
-
-
-def test_a_serial_port_sends_and_receives(terminal: Terminal, port: SerialPort) -> None:
-    port.send(FRAME)
-    os.write(terminal.master, b"from the autopilot")
-
-    assert arrived(port) == [b"from the autopilot"]
-    assert terminal.read() == FRAME
-    assert port.receive() == []
-
-
-def test_a_slow_serial_port_drops_whole_frames_and_never_a_part(terminal: Terminal, port: SerialPort) -> None:
-    frames = [bytes([number % 256]) * 200 for number in range(400)]
-    for frame in frames:
-        port.send(frame)
-    received = b""
-    while piece := terminal.read():
-        received += piece
-        port.receive()
-
-    assert port.counts.frames_dropped > 0
-    assert port.counts.frames_sent + port.counts.frames_dropped == 400
-    assert received == b"".join(frames[: port.counts.frames_sent])
-    assert len(received) > MAX_BACKLOG_BYTES
-
-
-def test_an_unplugged_serial_port_is_opened_again_when_it_is_back(
-    terminal: Terminal, port: SerialPort, clock: VirtualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    terminal.unplug()
-    port.send(FRAME)
-    assert port.receive() == []
-    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
-    port.send(FRAME)
-    terminal.connect()
-    port.send(FRAME)
-    while_waiting = terminal.read()
-    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
-    port.send(FRAME)
-
-    assert while_waiting == b""
-    assert terminal.read() == FRAME
-    assert [record.message.split(":")[0] for record in caplog.records] == ["link serial", "link serial"]
-    assert "lost" in caplog.records[0].message
-    assert "open again" in caplog.records[1].message
-
-
-def test_an_absent_serial_device_is_refused_with_the_remedy(tmp_path: Path, clock: VirtualClock) -> None:
-    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
-    with pytest.raises(LinkError, match="plug it in"):
-        open_link(f"serial:{tmp_path}/ttyUSB0:57600", 1, 191, clock)
-
-
-def test_a_serial_port_in_use_is_refused_with_the_remedy(
-    terminal: Terminal, port: SerialPort, clock: VirtualClock
-) -> None:
-    with pytest.raises(LinkError, match="another program uses it"):
-        open_link(f"serial:{terminal.path}:57600", 1, 191, clock)
-
-
-def test_what_is_no_serial_device_is_refused(tmp_path: Path, clock: VirtualClock) -> None:
-    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
-    (tmp_path / "file").write_bytes(b"")
-
-    with pytest.raises(LinkError, match="name a serial device"):
-        open_link(f"serial:{tmp_path}/file:57600", 1, 191, clock)
-
-
-def test_a_missing_pyserial_is_named_with_the_extra_that_brings_it(
-    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "serial", None)
-
-    with pytest.raises(LinkError, match=r"pip install 'uav-fusion-edge\[serial\]'"):
-        open_link("serial:/dev/ttyUSB0:57600", 1, 191, clock)
-
-
-def test_an_adapter_that_comes_back_as_another_device_is_found_by_its_own_name(
-    terminal: Terminal, clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = tmp_path / "by-id"
-    names.mkdir()
-    (names / "usb-autopilot").symlink_to(os.ttyname(terminal.slave))
-    monkeypatch.setattr("edge.mavlink.serial_port.STABLE_NAMES", names)
-    port = SerialPort("serial", SerialAddress(device=os.ttyname(terminal.slave), baud=115_200), clock)
-    before = os.ttyname(terminal.slave)
-    keep = pty.openpty()  # takes the number that is free when the old one goes
-    terminal.unplug()
-    assert port.receive() == []
-    again = pty.openpty()
-    terminal.connect()
-    (names / "usb-autopilot").unlink()
-    (names / "usb-autopilot").symlink_to(os.ttyname(terminal.slave))
-    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
-    port.send(FRAME)
-
-    assert os.ttyname(terminal.slave) != before
-    assert terminal.read() == FRAME
-    port.close()
-    for descriptor in (*keep, *again):
-        os.close(descriptor)
 
 
 def test_a_telemetry_log_reads_back_with_our_own_reader_and_goes_on_at_its_end(
