@@ -7,7 +7,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
 from edge.config import load_flight
-from edge.mavlink import bearers, process
+from edge.mavlink import bearers
 from edge.mavlink.codec import Flag
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig, SpoolConfig
 from edge.mavlink.link import Link
@@ -19,12 +19,17 @@ from models.errors import ConfigError
 MS = 1_000_000
 S = 1_000 * MS
 UTC_US = 1_780_000_000_000_000
+DEPLOYMENT = """
+bundle: none.uavb
+results: ipc:///tmp/unused-results
+streams: {radio: {modality: iq, endpoint: "ipc:///tmp/unused-radio", rate_hz: 100}}
+"""
 SERIAL = "serial:/dev/ttyS9:57600"
 UDP = "udpout:127.0.0.1:14550"
 
 
 class Vehicle:
-    """What the MAVLink process does, on a clock that moves in steps of 20 ms, over ports that keep what they are given."""
+    """A publisher and its links, on a clock that moves in steps of 20 ms, over ports that keep what they are given."""
 
     def __init__(self, *links: str | LinkConfig, folder: Path | None = None) -> None:
         spool = SpoolConfig(folder=str(folder)) if folder is not None else None
@@ -40,18 +45,22 @@ class Vehicle:
     def fly(self, seconds: float, **changes: Any) -> "Vehicle":
         """Answer 50 times a second."""
         for _ in range(round(seconds * 50)):
-            self.clock.advance_to(self.clock.now_ns() + 20 * MS)
-            captured_ns = self.clock.now_ns() - 5 * MS
+            captured_ns = self.clock.now_ns() + 15 * MS
             answer = samples.answer(sequence=self.sequence, capture_ns=captured_ns, **changes)
             self.sequence += 1
-            parts = [memoryview(part) for part in samples.on_wire(answer)]
-            process._step(self.publisher, self.links, self.outlets, parts, self.clock.now_ns())
+            self.publisher.on_classification(answer, self.clock.now_ns() + 20 * MS)
+            self.wait(0.02)
         return self
 
     def wait(self, seconds: float) -> "Vehicle":
         for _ in range(round(seconds * 50)):
-            self.clock.advance_to(self.clock.now_ns() + 20 * MS)
-            process._step(self.publisher, self.links, self.outlets, None, self.clock.now_ns())
+            now_ns = self.clock.now_ns() + 20 * MS
+            self.clock.advance_to(now_ns)
+            messages = self.publisher.tick(now_ns)
+            for number, link in enumerate(self.links):
+                self.outlets.on_received(number, link.receive(), now_ns)
+                self.outlets.offer(number, messages, now_ns)
+            self.outlets.keep(self.publisher.take_records(), now_ns)
         return self
 
     def hear(self, port: int, message: Any, sender: tuple[int, int] = (51, 68)) -> "Vehicle":
@@ -109,30 +118,30 @@ def test_a_serial_port_is_used_with_care_and_a_network_as_it_is(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("links: [{link: 'udpin:1', bearer: [pigeon]}]", "bearer"),
-        ("links: [{link: 'udpin:1', budget_bytes_s: 199}]", "expected 0, or at least 200"),
-        ("links: [{link: 'udpin:1', budget_bytes_s: .nan}]", "expected a finite number"),
-        ("links: [{link: 'udpin:1', aggregate_s: -1}]", "expected 0 to 60"),
+        ("{links: [{link: 'udpin:1', bearer: [pigeon]}]}", "bearer"),
+        ("{links: [{link: 'udpin:1', budget_bytes_s: 199}]}", "expected 0, or at least 200"),
+        ("{links: [{link: 'udpin:1', budget_bytes_s: .nan}]}", "expected a finite number"),
+        ("{links: [{link: 'udpin:1', aggregate_s: -1}]}", "expected 0 to 60"),
         ("{links: ['udpin:1'], spool: {folder: x, max_bytes: 10}}", "expected at least 1000000"),
         ("{links: ['udpin:1'], spool: {folder: x, min_free_bytes: -1}}", "expected at least 0"),
     ],
 )
 def test_nonsense_in_the_deployment_is_told_with_what_was_expected(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "flight.yaml"
-    path.write_text(
-        "bundle: x\nresults: ipc:///tmp/x\nstreams: {r: {modality: iq, endpoint: 'ipc:///tmp/y', rate_hz: 1}}\n"
-        + (f"mavlink: {text}\n" if text.startswith("{") else f"mavlink:\n  {text}\n")
-    )
+    path.write_text(f"{DEPLOYMENT}mavlink: {text}\n")
 
     with pytest.raises(ConfigError, match=message):
         load_flight(path)
 
 
-def test_the_spool_lies_beside_the_deployment() -> None:
-    config = MavlinkConfig(links=(UDP,), spool=SpoolConfig(folder="memory")).with_keys_in(Path("/flights/one"))
+def test_the_spool_lies_beside_the_deployment(tmp_path: Path) -> None:
+    path = tmp_path / "flight.yaml"
+    path.write_text(DEPLOYMENT + "mavlink: {links: ['udpin:1'], spool: {folder: memory}}\n")
+    config = load_flight(path).mavlink
 
+    assert config is not None
     assert config.spool is not None
-    assert config.spool.folder == "/flights/one/memory"
+    assert config.spool.folder == str(tmp_path / "memory")
 
 
 def test_a_spool_that_cannot_be_made_is_refused_with_the_remedy(tmp_path: Path) -> None:
