@@ -169,6 +169,7 @@ def traced(fly: Callable[[Iterator[int]], None], messages: int, at_once: int) ->
     return after - before, peaks
 
 
+@pytest.mark.slow
 def test_ten_thousand_messages_leave_no_memory_behind_and_need_less_than_one_of_them_at_once():
     flight = Flight()
     growth, peaks = traced(flight.fly, MESSAGES, 100)
