@@ -19,8 +19,10 @@ BODY_BYTES = 128
 BATCH = 6
 """LITE records in one TUNNEL."""
 
+OURS = {number: made for number, made in dialect.mavlink_map.items() if FIRST_ID <= number < FIRST_ID + 10}
+"""Message id -> pymavlink's class of it, of those that are ours alone."""
+
 _PACKER = dialect.MAVLink(None)
-_LITE_BYTES = dialect.mavlink_map[LITE_ID].unpacker.size
 
 
 def tunnelled(message: Any) -> Any:
@@ -41,7 +43,7 @@ def payload_of(message: Any) -> bytes:
 
 def is_ours(tunnel: Any) -> bool:
     """Say whether a TUNNEL claims to carry a message of ours."""
-    return tunnel.payload_type - FIRST_TYPE + FIRST_ID in dialect.mavlink_map
+    return tunnel.payload_type - FIRST_TYPE + FIRST_ID in OURS
 
 
 def opened(tunnel: Any) -> list[Any]:
@@ -51,7 +53,7 @@ def opened(tunnel: Any) -> list[Any]:
     """
     number = tunnel.payload_type - FIRST_TYPE + FIRST_ID
     body = bytes(tunnel.payload[: tunnel.payload_length])
-    size = dialect.mavlink_map[number].unpacker.size if is_ours(tunnel) else 0
+    size = OURS[number].unpacker.size if is_ours(tunnel) else 0
     if not size or tunnel.payload_length > BODY_BYTES or len(body) < size:
         return []
     if number != LITE_ID:
@@ -75,6 +77,6 @@ def _unpacked(tunnel: Any, number: int, payload: bytes) -> Any:
     """Return the message of a payload, as pymavlink decodes it from a frame of the tunnel's sender."""
     head = bytes((len(payload), 0, 0, tunnel.get_seq(), tunnel.get_srcSystem(), tunnel.get_srcComponent()))
     body = head + number.to_bytes(3, "little") + payload
-    crc: int = common.x25crc(body + bytes((dialect.mavlink_map[number].crc_extra,))).crc
+    crc: int = common.x25crc(body + bytes((OURS[number].crc_extra,))).crc
     frame = bytes((frames.MARKER_V2,)) + body + crc.to_bytes(frames.CRC_BYTES, "little")
     return dialect.MAVLink(None).decode(bytearray(frame))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import bearers, dialect, lite
+from edge.mavlink import bearers, lite
 from edge.mavlink.aggregation import Aggregation, Told
 from edge.mavlink.budget import Budget, Priority
 from edge.mavlink.deployment import Bearer
@@ -224,7 +224,7 @@ class Outlet:
 
     def _carried(self, message: Any) -> list[Any]:
         """Return how a message travels here."""
-        if message.get_msgId() not in dialect.mavlink_map:
+        if message.get_msgId() not in bearers.OURS:
             return [message]
         return list(self._ways(message, bearers.tunnelled))
 
