@@ -9,6 +9,7 @@ from models.errors import ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "dump-dialect": ("edge.commands.mavlink_dump_dialect", "our messages for other programs: XML, or in a language"),
+    "monitor": ("edge.commands.mavlink_monitor", "who is on a link, how much each sends, what was seen last"),
     "keygen": ("edge.commands.mavlink_keygen", "a key that the frames of a link are signed with"),
 }
 """Without one of them it publishes."""

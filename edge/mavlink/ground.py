@@ -12,6 +12,7 @@ from edge.mavlink.codec import ClassificationReport, Flag
 from edge.mavlink.frames import FrameCounts
 from edge.mavlink.keys import KeyRing
 from edge.mavlink.link import Received, open_link
+from edge.mavlink.link_state import State
 from edge.mavlink.lite import LiteReport
 from edge.mavlink.pace import NS_PER_S, Period
 from edge.mavlink.security import Security
@@ -91,6 +92,11 @@ class GroundStation:
         transport = self._link.transport
         return transport.port if isinstance(transport, UdpServer | TcpServer) else 0
 
+    @property
+    def state(self) -> State:
+        """Whether somebody is there."""
+        return self._link.state
+
     def close(self) -> None:
         """Give the port back."""
         self._link.close()
@@ -121,7 +127,9 @@ class GroundStation:
         messages = bearers.opened(item.message)
         self.counts.tunnels_bad += not messages
         self.counts.frames.messages.update(message.get_type() for message in messages)
-        return [dataclasses.replace(item, name=message.get_type(), message=message) for message in messages]
+        return [
+            dataclasses.replace(item, name=message.get_type(), message=message, is_inside=True) for message in messages
+        ]
 
     def _count_frame(self, item: Received) -> None:
         sender = (item.system_id, item.component_id)

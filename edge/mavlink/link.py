@@ -39,6 +39,8 @@ class Received:
     name: str
     message: Any
     """As pymavlink decodes it."""
+    is_inside: bool = False
+    """Whether it came inside a TUNNEL, whose numbers it has."""
 
 
 class Link:
