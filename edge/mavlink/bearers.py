@@ -21,6 +21,7 @@ BATCH = 6
 
 OURS = {number: made for number, made in dialect.mavlink_map.items() if FIRST_ID <= number < FIRST_ID + 10}
 """Message id -> pymavlink's class of it, of those that are ours alone."""
+LITE_BYTES = OURS[LITE_ID].unpacker.size
 
 _PACKER = dialect.MAVLink(None)
 

@@ -7,7 +7,7 @@ travel as LITE records, six in one TUNNEL.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from pymavlink.dialects.v20 import common
@@ -157,13 +157,16 @@ class Outlet:
         """Send by priority until the budget is spent; what must not go holds back all that comes after it."""
         self._forget_stale(now_ns)
         for priority in Priority:
-            if not (self._pump_others(priority, now_ns) and self._pump_results(priority, now_ns)):
+            if self._others.get(priority) and not self._pump_others(priority, now_ns):
                 return
-        self._pump_past(now_ns)
+            if self._results.get(priority) and not self._pump_results(priority, now_ns):
+                return
+        if self._past is not None:
+            self._pump_past(now_ns)
 
     def _pump_others(self, priority: Priority, now_ns: int) -> bool:
         """Send what waits besides answers; say whether all of it went."""
-        others = self._others.get(priority, {})
+        others = self._others[priority]
         while others:
             key = next(iter(others))
             message = others[key]
@@ -177,12 +180,14 @@ class Outlet:
         return True
 
     def _pump_results(self, priority: Priority, now_ns: int) -> bool:
-        queue = self._results.get(priority, deque())
+        queue = self._results[priority]
         while queue:
             together = 1 if self.budget is None else min(len(queue), bearers.BATCH)
             told = [queue[n].told for n in range(together)]
             if together == 1:
                 carried = self._carried(told[0].message)
+            elif self.budget is not None and not self.budget.has_room(self._lite_bytes(together), priority, now_ns):
+                return False
             else:
                 carried = self._carried_lite([lite.lite_of(one.message, one.answers) for one in told])
             if not self._is_sent(carried, priority, now_ns):
@@ -226,18 +231,19 @@ class Outlet:
         """Return how a message travels here."""
         if message.get_msgId() not in bearers.OURS:
             return [message]
-        return list(self._ways(message, bearers.tunnelled))
+        ways = [message] if "native" in self._bearer else []
+        return [*ways, bearers.tunnelled(message)] if "tunnel" in self._bearer else ways
 
     def _carried_lite(self, records: list[Any]) -> list[Any]:
         if "tunnel" in self._bearer:
             return [bearers.batched(records)]
         return records if "native" in self._bearer else []
 
-    def _ways(self, message: Any, tunnelled: Callable[[Any], Any]) -> Iterator[Any]:
-        if "native" in self._bearer:
-            yield message
+    def _lite_bytes(self, count: int) -> int:
+        """Return the most bytes that so many LITE records take here."""
         if "tunnel" in self._bearer:
-            yield tunnelled(message)
+            return FRAME_BYTES + TUNNEL_HEAD_BYTES + count * bearers.LITE_BYTES
+        return count * (FRAME_BYTES + bearers.LITE_BYTES) if "native" in self._bearer else 0
 
     def _completed(self, status: Any) -> Any:
         """Return FUSION_STATUS with what waits and was dropped on this link."""
