@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 
 import msgspec
@@ -73,6 +74,60 @@ class FakeLane:
         return True
 
 
+class SteadyInbox:
+    """Of a source that sends a thousand messages a second, each its own number; keeps as many as a socket does."""
+
+    PERIOD_NS = 1 * MS
+    KEPT = queue_length(1_000.0)
+    COST_NS = 20_000
+
+    def __init__(self, stop: threading.Event, clock: VirtualClock, until_ns: int) -> None:
+        self.stop = stop
+        self.clock = clock
+        self.until_ns = until_ns
+        self.waiting: deque[int] = deque()
+        self.sent = 0
+        self.broken_connections = 0
+
+    def receive(self, timeout_ms: int) -> int | None:
+        self.clock.advance_to(self.clock.now_ns() + self.COST_NS)
+        if self.clock.now_ns() > self.until_ns:
+            self.stop.set()
+        self.fill()
+        if not self.waiting and timeout_ms:
+            self.clock.advance_to((self.sent + 1) * self.PERIOD_NS)
+            self.fill()
+        return self.waiting.popleft() if self.waiting else None
+
+    def fill(self) -> None:
+        while (self.sent + 1) * self.PERIOD_NS <= self.clock.now_ns():
+            self.sent += 1
+            if len(self.waiting) < self.KEPT:
+                self.waiting.append(self.sent)
+
+    def __enter__(self) -> "SteadyInbox":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class CostlyLane(FakeLane):
+    """Infers in the receiver's thread where that has the time; what is left to the other thread costs the receiver none."""
+
+    def __init__(self, offered: list, clock: VirtualClock, cost_ns: int) -> None:
+        super().__init__(offered)
+        self.clock = clock
+        self.cost_ns = cost_ns
+        self.ages_ns: list[int] = []
+        self.by_receiver = 0
+
+    def serve(self, spare_ns: int, *rest: object) -> None:
+        self.ages_ns.append(self.clock.now_ns() - self.offered[-1] * SteadyInbox.PERIOD_NS)
+        if self.cost_ns < spare_ns:
+            self.by_receiver += 1
+            self.clock.advance_to(self.clock.now_ns() + self.cost_ns)
+
+
 class Stand:
     def __init__(self, script: Iterable[Reason | None], *, rest: int = 0, **fields) -> None:
         self.clock, self.stop = VirtualClock(0), threading.Event()
@@ -122,6 +177,24 @@ def test_a_receiver_whose_queue_was_filling_up_leaves_inference_to_others_for_a_
     assert stand.lane.spare_ns[:behind] == [ROOM * PERIOD_NS]
     assert stand.lane.spare_ns[behind : behind + 32] == [0] * 32
     assert stand.lane.spare_ns[behind + 32 :] == [ROOM * PERIOD_NS] * 9
+
+
+@pytest.mark.parametrize(("cost_ms", "infers"), [(50, True), (62, True), (80, False), (120, False)])
+def test_a_thousand_messages_a_second_are_never_inferred_from_a_socket_that_is_still_full(cost_ms, infers):
+    clock, stop = VirtualClock(0), threading.Event()
+    offered: list[int] = []
+    lane = CostlyLane(offered, clock, cost_ms * MS)
+    stream = StreamConfig(modality="iq", endpoint="ipc:///unused", rate_hz=1_000.0)
+    receiver = Receiver("radio", stream, lane, lambda name, received: offered.append(received), clock)
+    receiver.run(SteadyInbox(stop, clock, 5_000 * MS), stop, lambda: None)
+    assert max(lane.ages_ns) <= 2 * SteadyInbox.PERIOD_NS
+    assert (lane.by_receiver > 10) == infers
+
+
+def test_more_than_is_taken_in_at_once_is_always_too_much_for_a_receiver_that_infers():
+    fast = StreamConfig(modality="iq", endpoint="ipc:///unused", rate_hz=3_750.0)
+    assert queue_length(fast.rate_hz) // 2 > RECEIVED_AT_ONCE
+    assert spare_messages(fast) == RECEIVED_AT_ONCE - 1
 
 
 def test_a_receiver_infers_for_no_longer_than_half_of_what_is_kept_for_it_lasts():

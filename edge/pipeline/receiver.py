@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 RECEIVE_TIMEOUT_MS = 100
 RECEIVED_AT_ONCE = 64
-"""Most messages that are taken in before inference gets its turn; as many as a socket keeps."""
+"""Most messages that are taken in before inference gets its turn, whatever a socket keeps."""
 _STAYS_BEHIND = 32
 """Turns for which a receiver that was behind does nothing but receive: else a socket fills while it infers, and what
 is kept in there is old."""
@@ -30,9 +30,12 @@ Received = tuple[Header, Payload] | Reason
 
 
 def spare_messages(stream: StreamConfig) -> int:
-    """Return how many messages may come while a stream's receiver infers: half of what is kept for it."""
+    """Return how many messages may come while a stream's receiver infers: half of what is kept for it.
+
+    And fewer than are taken in at once: who finds as many cannot tell how many more wait, and would infer an old one.
+    """
     kept = queue_length(stream.rate_hz)
-    return (min(kept, stream.ring_slots) if stream.ring_slots else kept) // 2
+    return min((min(kept, stream.ring_slots) if stream.ring_slots else kept) // 2, RECEIVED_AT_ONCE - 1)
 
 
 class Receiver:
