@@ -3,37 +3,91 @@
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
-from models.errors import DeviceError, OnboardError
+from models.errors import DeviceError, LinkError, OnboardError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+def in_processes(
+    work: Callable[[T], R], tasks: Sequence[T], workers: int, lost: Callable[[T], R] | None = None
+) -> Iterator[R]:
     """Yield results as they come, from a pool of processes of this machine that end with this one, however it ends.
 
     Args:
         work: a function of a module; it, the tasks and the results are sent from process to process.
         tasks: what is to be done.
         workers: processes.
+        lost: what to yield for a task whose process is killed, most likely for want of memory. What was under way at a
+            kill is done again, each task in a process of its own, to learn which of them it is; the others go on.
     Raises:
-        DeviceError: a process was killed, most likely for want of memory. What `work` raises is raised here.
+        DeviceError: a process was killed, and `lost` is not given. What `work` raises is raised here.
     """
+    waiting = deque(tasks)
+    while waiting:
+        under_way: dict[Future[R], T] = {}
+        try:
+            yield from _from_pool(work, waiting, workers, under_way)
+        except BrokenProcessPool as error:
+            if lost is None:
+                raise DeviceError(
+                    f"one of {workers} processes was killed, perhaps for want of memory: start again with fewer of"
+                    " them; what was finished and kept is not done again"
+                ) from error
+            for future, task in under_way.items():
+                yield future.result() if _is_finished(future) else _alone(work, task, lost)
+
+
+def _from_pool(work: Callable[[T], R], waiting: deque[T], workers: int, under_way: dict[Future[R], T]) -> Iterator[R]:
+    """Yield results of what is taken from `waiting`, at most one more at a time than there are processes.
+
+    Args:
+        work: as of `in_processes`.
+        waiting: left with what nobody has begun.
+        workers: processes.
+        under_way: left with what was begun and not yielded.
+    Raises:
+        BrokenProcessPool: a process was killed.
+    """
+    with _pool(min(workers, len(waiting))) as pool:
+        while waiting or under_way:
+            while waiting and len(under_way) <= workers:
+                future = pool.submit(work, waiting[0])
+                under_way[future] = waiting.popleft()
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            future = next(iter(done))
+            result = future.result()
+            del under_way[future]
+            yield result
+
+
+def _is_finished(future: Future[R]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _alone(work: Callable[[T], R], task: T, lost: Callable[[T], R]) -> R:
+    """Return what a task comes to in a process of its own, or what stands for it where that is killed too."""
+    try:
+        with _pool(1) as pool:
+            return pool.submit(work, task).result()
+    except BrokenProcessPool:
+        return lost(task)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give processes that end with the context, whatever they are at, or with this process."""
     before = {process.pid for process in multiprocessing.active_children()}
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
-        for future in as_completed([pool.submit(work, task) for task in tasks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DeviceError(
-            f"one of {workers} processes was killed, perhaps for want of memory: start again with fewer of them;"
-            " what was finished and kept is not done again"
-        ) from error
+        yield pool
     finally:
         for process in multiprocessing.active_children():  # where the loop ended early, work is under way
             if process.pid not in before:
@@ -41,34 +95,53 @@ def in_processes(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> It
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def on_cluster(work: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+def on_cluster(
+    work: Callable[[T], R], tasks: Sequence[T], address: str, lost: Callable[[T], R] | None = None
+) -> Iterator[R]:
     """Yield results as they come, from the machines of a Ray cluster; each needs this package and the same files.
 
+    Args:
+        work: as of `in_processes`.
+        tasks: what is to be done.
+        address: of the cluster.
+        lost: what to yield for a task whose process is killed three times.
     Raises:
-        DeviceError: no cluster answers, or a machine of it failed. What `work` raises is raised here.
+        LinkError: no cluster answers, or Ray is not installed.
+        DeviceError: a machine of it failed, and `lost` is not given. What `work` raises is raised here.
     """
-    import ray
-
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise LinkError("no cluster without ray: install it with pip install 'uav-fusion-edge[cluster]'") from error
     try:
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise DeviceError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from error
+        raise LinkError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from error
     try:
         remote = ray.remote(num_cpus=1, max_retries=2)(work)
-        waiting = [remote.remote(task) for task in tasks]
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1)
-            yield from ray.get(done)
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, OnboardError):
-            raise cause from error
-        raise DeviceError(
-            f"the cluster at {address} lost a piece of work ({error}): start again; what was finished and kept is not"
-            " done again"
-        ) from error
+        under_way = {remote.remote(task): task for task in tasks}
+        while under_way:
+            (done,), _ = ray.wait(list(under_way), num_returns=1)
+            task = under_way.pop(done)
+            try:
+                yield ray.get(done)
+            except ray.exceptions.RayError as error:
+                yield _failed(error, task, address, lost)
     finally:
         ray.shutdown()
+
+
+def _failed(error: Exception, task: T, address: str, lost: Callable[[T], R] | None) -> R:
+    """Return what stands for a task that a cluster did not do; raise what it raised, or DeviceError."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, OnboardError):
+        raise cause from error
+    if lost is not None:
+        return lost(task)
+    raise DeviceError(
+        f"the cluster at {address} lost a piece of work ({error}): start again; what was finished and kept is not"
+        " done again"
+    ) from error
 
 
 def _end_with_parent() -> None:

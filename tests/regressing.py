@@ -1,5 +1,7 @@
 """Outcomes made up for tests of regression, models that answer otherwise, short flights, and processes to kill."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 import msgspec
 
 from edge.recording.synthetic import write_synthetic_flight
+from edge.regression.flying import Result, Task, fly_and_keep
+from edge.regression.keeping import Keep
 from edge.regression.outcome import Answer, Outcome
 from edge.sources.synthetic import SyntheticFlight
 from edge.transport.messages import StreamAccounting
@@ -66,6 +70,14 @@ def relabelled_bundle(folder: Path, version: int, **names: str) -> Path:
     spec = msgspec.structs.replace(bundle.spec, classes=tuple(names.get(one, one) for one in bundle.spec.classes))
     manifest = msgspec.structs.replace(bundle.manifest, version=version, spec=spec)
     return write_bundle(folder, manifest, bundle.contents)
+
+
+def fly_or_die(keep: str, task: Task) -> Result:
+    """Fly as `fly_and_keep`, and die as for want of memory of a flight that is called deadly."""
+    if task.flight == "deadly.mcap":
+        Keep(Path(keep)).begin(task.key, task.flight)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fly_and_keep(keep, task)
 
 
 def await_that(claim: Callable[[], bool]) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from golden_flight import write_golden_flight
 from house import ROOT
-from regressing import await_that, children, is_running, relabelled_bundle, write_flight
+from regressing import await_that, children, fly_or_die, is_running, relabelled_bundle, write_flight
 
 from edge.cli import main
 from edge.commands.regress import REGRESSION
 from edge.recording.writer import RecordingWriter
-from edge.regression import flying
+from edge.regression import carrying, flying
 from edge.regression.keeping import Keep
 from models.bundle import shipped_bundle
-from models.errors import BundleError, ConfigError, InputError
+from models.errors import BundleError, ConfigError, InputError, LinkError
 
 GOLDEN = ROOT / "tests" / "golden" / "demo-1.json"
 GOLDEN_TOLERANCES = """
@@ -46,6 +46,18 @@ def golden(tmp_path_factory) -> Path:
     write_golden_flight(folder / "golden.mcap")
     (folder / "tolerances.yaml").write_text(GOLDEN_TOLERANCES)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch) -> None:
+    """Fly in this process, except where a test is about the others: each takes a second to start."""
+    if "processes" not in request.fixturenames:
+        monkeypatch.setattr(carrying, "in_processes", lambda work, tasks, jobs, lost: map(work, tasks))
+
+
+@pytest.fixture
+def processes() -> None:
+    """Say that a test is about processes."""
 
 
 def regress(capsys, *arguments: object) -> tuple[int, dict]:
@@ -141,6 +153,21 @@ def test_one_flight_that_cannot_be_flown_does_not_stop_the_others(folder, tmp_pa
     assert junit.read_text().count("<error ") == 2
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_flight_whose_process_is_killed_is_a_problem_and_the_run_goes_on(
+    folder, tmp_path, capsys, processes, monkeypatch, jobs
+):
+    monkeypatch.setattr(carrying, "fly_and_keep", fly_or_die)
+    (tmp_path / "deadly.mcap").write_bytes(b"takes all memory")
+    flights = [tmp_path / "deadly.mcap", folder / "1.mcap", folder / "2.mcap"]
+    options = ["--bundle", SHIPPED, "--against", SHIPPED, "--keep", tmp_path, "--jobs", jobs, "--json"]
+    assert main(["regress", *map(str, [*flights, *options])]) == 1
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [flight["state"] for flight in found["flights"]] == ["error", "ok", "ok"]
+    assert "the process that flew it was killed" in found["problems"]["deadly.mcap"]
+    assert not list(tmp_path.glob("*.begun"))
+
+
 def test_nothing_is_saved_where_a_flight_could_not_be_flown(folder, tmp_path, capsys):
     (tmp_path / "damaged.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(1000))
     saved = tmp_path / "saved.json"
@@ -178,7 +205,7 @@ def test_an_outcome_that_was_damaged_on_disk_is_flown_again(folder, tmp_path, ca
     assert (code, found["flown"], found["kept"]) == (0, 1, 1)
 
 
-def test_processes_find_the_same_as_one(folder, capsys):
+def test_processes_find_the_same_as_one(folder, capsys, processes):
     found = []
     for jobs in ("1", "2"):
         main(["regress", str(folder / "*.mcap"), "--bundle", SHIPPED, "--against", SHIPPED, "--jobs", jobs, "--json"])
@@ -204,8 +231,16 @@ def test_a_cluster_finds_the_same(folder, tmp_path, capsys):
     assert without_wall(again["flights"]) == without_wall(there["flights"])
 
 
+def test_a_cluster_without_ray_is_refused_with_another_code_than_a_regression(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = [folder / "1.mcap", "--bundle", SHIPPED, "--against", SHIPPED, "--cluster", "auto"]
+    code, said = refused(capsys, *arguments)
+    assert code == LinkError.exit_code != REGRESSION
+    assert "uav-fusion-edge[cluster]" in said
+
+
 @pytest.mark.slow
-def test_a_kill_costs_at_most_the_flights_in_progress(tmp_path, capsys):
+def test_a_kill_costs_at_most_the_flights_in_progress(tmp_path, capsys, processes):
     for seed in range(6):
         write_flight(tmp_path / f"{seed}.mcap", seed)
     model, keep = relabelled_bundle(tmp_path, 2, lake="sea"), tmp_path / "kept"

@@ -20,7 +20,7 @@ class Means:
     """What it is done with."""
 
     jobs: int = 1
-    """Processes of this machine; one flies in this one."""
+    """Processes of this machine."""
     cluster: str | None = None
     """Address of a Ray cluster that does it instead."""
     keep: Path | None = None
@@ -55,7 +55,7 @@ def fly_all(tasks: Sequence[Task], means: Means, watch: Callable[[int], None]) -
         watch: told how many tasks are done, for a progress bar.
     Raises:
         BundleError: a model does not fly on this machine.
-        DeviceError: a process was killed, or the cluster does not answer. What is finished is kept.
+        LinkError: the cluster does not answer.
     """
     keep = Keep(means.keep) if means.keep is not None else None
     results: dict[tuple[str, str], Result] = {}
@@ -84,15 +84,26 @@ def _note(results: dict[tuple[str, str], Result], tasks: Sequence[Task], result:
 
 
 def _flown(tasks: Sequence[Task], means: Means) -> Iterator[Result]:
+    """Yield what comes of tasks; one on which its process dies is a result with a problem, as this one must not."""
     if not tasks:
         return
+    keep = Keep(means.keep) if means.keep is not None else None
     if means.cluster is not None:
-        keep = Keep(means.keep) if means.keep is not None else None
-        for result in on_cluster(fly, tasks, means.cluster):
+        for result in on_cluster(fly, tasks, means.cluster, _lost):
             if keep is not None and result.outcome is not None:
                 keep.write(result.task.key, result.outcome)
             yield result
         return
-    work = fly if means.keep is None else functools.partial(fly_and_keep, str(means.keep))
-    jobs = min(means.jobs, len(tasks))
-    yield from map(work, tasks) if jobs == 1 else in_processes(work, tasks, jobs)
+    work = fly if keep is None else functools.partial(fly_and_keep, str(means.keep))
+    for result in in_processes(work, tasks, min(means.jobs, len(tasks)), _lost):
+        if keep is not None and result.outcome is None:
+            keep.end(result.task.key)  # a process that was killed could not
+        yield result
+
+
+def _lost(task: Task) -> Result:
+    return Result(
+        task=task,
+        problem=f"{task.path}: the process that flew it was killed each time, perhaps for want of memory: fly it where"
+        " there is more, or cut it with `uav-edge recording cut`",
+    )
