@@ -3,7 +3,7 @@
 The flowgraph numbers its samples and tells how many its sink took. `uav-edge source` receives them, in a process of its
 own, and here stands the pipeline: it takes every block and looks at the numbers at its ends. Each sample is accounted
 for where sink, source and pipeline agree: sent = before it joined + received + lost, and what it received came
-through, but for stale ones.
+through, but for stale ones. What the sink drops after the last message that comes is told by no gap: `sink` disagrees.
 Needs GNU Radio of the system: apt install gnuradio.
 """
 
@@ -82,22 +82,55 @@ class Flowgraph:
         self._process.communicate()
 
 
-class Pipeline:
-    """Takes a stream's blocks, and counts their samples."""
+class BlockNumbers:
+    """Counts blocks and the samples in them by the numbers at their ends."""
 
-    def __init__(self, stream: StreamConfig) -> None:
-        self._inbox = open_inbox(stream)
+    def __init__(self) -> None:
         self.samples = 0
-        self.missing = 0
-        """Between the numbers of blocks, within PERIOD."""
         self.torn = 0
         """Blocks whose ends are not as far apart as their length."""
         self.missing_blocks = 0
         """In the stream's own numbering: what the source says is missing, and what was lost behind it."""
         self.overwritten = 0
         """Blocks in shared memory that the source needed again too soon."""
+        self._between = 0
+        """Samples missing from one block to the next, each time within PERIOD."""
+        self._first: int | None = None
         self._following: int | None = None
         self._sequence: int | None = None
+
+    def count(self, header: Header, ends: tuple[int, int] | None) -> None:
+        """Count a block by the numbers of its first and last sample; None where it was written again before."""
+        self.samples += header.dim0
+        self.missing_blocks += header.sequence - self._sequence - 1 if self._sequence is not None else 0
+        self._sequence = header.sequence
+        if ends is None:
+            self.overwritten += 1
+            return
+        first, last = ends
+        self.torn += (last - first - header.dim0 + 1) % PERIOD != 0
+        if self._following is None:
+            self._first = first
+        else:
+            self._between += (first - self._following) % PERIOD
+        self._following = last + 1
+
+    def missing(self, begin: int, end: int) -> int:
+        """Return how many of the samples from number `begin` to before `end` did not come.
+
+        Each gap, and what is missing at either end, is known within PERIOD: it may be longer by whole ones.
+        """
+        if self._first is None or self._following is None:
+            return (end - begin) % PERIOD
+        return (self._first - begin) % PERIOD + self._between + (end - self._following) % PERIOD
+
+
+class Pipeline:
+    """Takes a stream's blocks, and counts their samples."""
+
+    def __init__(self, stream: StreamConfig) -> None:
+        self._inbox = open_inbox(stream)
+        self.numbers = BlockNumbers()
 
     def take(self, timeout_ms: int) -> bool:
         """Take a block; say whether one came."""
@@ -107,24 +140,12 @@ class Pipeline:
         assert not isinstance(message, Reason), message
         header, payload = message
         block = as_array(header, payload_view(payload))
-        ends = [round(float(i) + 128 + 256 * (float(q) + 128)) for i, q in (block[0], block[-1])]
-        self._count(header, *(ends if is_intact(payload) else (None, None)))
+        first, last = (round(float(i) + 128 + 256 * (float(q) + 128)) for i, q in (block[0], block[-1]))
+        self.numbers.count(header, (first, last) if is_intact(payload) else None)
         return True
 
     def close(self) -> None:
         self._inbox.close()
-
-    def _count(self, header: Header, first: int | None, last: int | None) -> None:
-        """Count a block by its numbers, unless it was written again before they were read."""
-        if first is None or last is None:
-            self.overwritten += 1
-        else:
-            self.torn += (last - first - header.dim0 + 1) % PERIOD != 0
-        if first is not None and self._following is not None:
-            self.missing += (first - self._following) % PERIOD
-        self.missing_blocks += header.sequence - self._sequence - 1 if self._sequence is not None else 0
-        self._following, self._sequence = None if last is None else last + 1, header.sequence
-        self.samples += header.dim0
 
 
 def measure(
@@ -161,7 +182,7 @@ def measure(
         pass
     pipeline.close()
     flown = {"rate_hz": rate_hz, "sent_per_s": round(sent / took_s), "seconds": round(took_s, 2)}
-    return flown | {"kind": kind, "transport": transport} | account(sent, told, pipeline, share)
+    return flown | {"kind": kind, "transport": transport} | account(sent, told, pipeline.numbers, share)
 
 
 def await_binding(path: Path) -> None:
@@ -172,16 +193,17 @@ def await_binding(path: Path) -> None:
         time.sleep(0.02)
 
 
-def account(sent: int, told: str, pipeline: Pipeline, core_share: dict[str, float]) -> dict[str, object]:
-    """Compare what flowgraph, source and pipeline know."""
+def account(sent: int, told: str, numbers: BlockNumbers, core_share: dict[str, float]) -> dict[str, object]:
+    """Compare what flowgraph, source and pipeline know, from the first sample that the source received to the last."""
     found = TOLD.search(told)
     assert found is not None, told
     received, lost, span, joined_at, messages, refused, stale = (int(number) for number in found.groups())
+    unseen = lost + stale - numbers.missing(joined_at, joined_at + span)
     agrees = {
         "sink": sent == joined_at + received + lost,
         "source": received + lost == span,
-        "pipeline": pipeline.samples == received - stale,
-        "numbers": pipeline.torn + pipeline.overwritten == 0 and pipeline.missing % PERIOD == (lost + stale) % PERIOD,
+        "pipeline": numbers.samples == received - stale,
+        "numbers": numbers.torn + numbers.overwritten == 0 and unseen >= 0 and unseen % PERIOD == 0,
     }
     return {
         "sent": sent,
@@ -189,9 +211,9 @@ def account(sent: int, told: str, pipeline: Pipeline, core_share: dict[str, floa
         "received": received,
         "lost": lost,
         "stale": stale,
-        "came_through": pipeline.samples,
-        "blocks_missing": pipeline.missing_blocks,
-        "blocks_overwritten": pipeline.overwritten,
+        "came_through": numbers.samples,
+        "blocks_missing": numbers.missing_blocks,
+        "blocks_overwritten": numbers.overwritten,
         "messages": messages,
         "refused": refused,
         "agrees": agrees,
