@@ -334,7 +334,7 @@ def load_flight(path: Path) -> FlightConfig:
         bundle_keys=tuple(str((path.parent / key).resolve()) for key in config.bundle_keys),
         plans=_beside(path, config.plans),
         plan_options=_beside(path, config.plan_options),
-        mavlink=config.mavlink.with_keys_in(path.parent) if config.mavlink is not None else None,
+        mavlink=config.mavlink.with_paths_in(path.parent) if config.mavlink is not None else None,
     )
 
 

@@ -161,12 +161,17 @@ class Autopilots:
 
     def ours(self, now_ns: int) -> Autopilot | None:
         """Return the vehicle's autopilot, by the link that tells its time; None while nobody knows which it is."""
+        key = self.ours_key(now_ns)
+        return self._known[key] if key is not None else None
+
+    def ours_key(self, now_ns: int) -> tuple[int, int, int] | None:
+        """Return the link, system and component of the vehicle's autopilot; None while nobody knows which it is."""
         present = list(self._present(now_ns))
         ours = [(key, autopilot) for key, autopilot in present if key[1] == self._system_id]
         if not ours and len({key[1] for key, _ in present}) == 1:
             ours = present
         ours.sort(key=lambda entry: (not entry[1].clock.is_locked_at(now_ns), entry[0]))
-        return ours[0][1] if ours else None
+        return ours[0][0] if ours else None
 
     def _present(self, now_ns: int) -> Iterator[tuple[tuple[int, int, int], Autopilot]]:
         return (entry for entry in self._known.items() if now_ns - entry[1].heard_ns <= GONE_NS)

@@ -125,6 +125,8 @@ class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Places what it sees on the ground; without, answers carry where the vehicle is."""
     radio_radius_m: float | None = None
     """How far from the vehicle an emitter is that the radio alone classified; h_acc of such an answer."""
+    parameters: str | None = None
+    """File for parameters that the ground has set and saved, relative to this one; without, a restart forgets them."""
     spool: SpoolConfig | None = None
     """Keeps what was said and heard on disk, whatever the links do; without, nothing can be asked for again."""
 
@@ -145,18 +147,20 @@ class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """The links, each with what it demands."""
         return tuple(LinkConfig(link=link) if isinstance(link, str) else link for link in self.links)
 
-    def with_keys_in(self, folder: Path) -> "MavlinkConfig":
-        """Return the same with key files and a spool that were named relative to a folder."""
+    def with_paths_in(self, folder: Path) -> "MavlinkConfig":
+        """Return the same with files and folders that were named relative to a folder."""
         links = tuple(
             msgspec.structs.replace(link, key=str((folder / link.key).resolve()))
             if isinstance(link, LinkConfig) and link.key is not None
             else link
             for link in self.links
         )
-        spool = self.spool
+        parameters, spool = self.parameters, self.spool
+        if parameters is not None:
+            parameters = str((folder / parameters).resolve())
         if spool is not None:
             spool = msgspec.structs.replace(spool, folder=str((folder / spool.folder).resolve()))
-        return msgspec.structs.replace(self, links=links, spool=spool)
+        return msgspec.structs.replace(self, links=links, parameters=parameters, spool=spool)
 
 
 def _address(link: str) -> object:

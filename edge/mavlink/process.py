@@ -10,10 +10,12 @@ from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig
 from edge.mavlink.link import Link
 from edge.mavlink.links import open_links
+from edge.mavlink.onboard import BoardWatch
 from edge.mavlink.outlet import RESULT
 from edge.mavlink.outlets import Outlets
 from edge.mavlink.pace import NS_PER_S, Period
 from edge.mavlink.publisher import Publisher
+from edge.mavlink.services import Services, deployed
 from edge.mavlink.transport import Transport
 from edge.transport.sockets import Subscriber
 from models.errors import ConfigError
@@ -50,7 +52,8 @@ def run_publisher(
         raise ConfigError("mavlink: expected in the deployment, not there: add mavlink: {links: [udpout:HOST:14550]}")
     clock = clock or SystemClock()
     modality_of = {name: stream.modality for name, stream in config.streams.items()}
-    publisher = Publisher(config.mavlink, modality_of, config.pipeline.max_age_ms, clock.now_ns())
+    max_age_ms = config.pipeline.max_age_ms
+    publisher = Publisher(config.mavlink, modality_of, max_age_ms, clock.now_ns())
     with contextlib.ExitStack() as stack:
         links, keys = stack.enter_context(open_links(config.mavlink, clock))
         for link in links:
@@ -59,6 +62,8 @@ def run_publisher(
         heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
         outlets = Outlets(config.mavlink, links, time.time_ns() // NS_PER_US, clock.now_ns())
         stack.callback(outlets.close)
+        services = Services(config.mavlink, deployed(config.mavlink, max_age_ms), publisher, outlets, clock.now_ns())
+        board = stack.enter_context(contextlib.closing(BoardWatch(clock)))
         subscriber = Subscriber(heard)
         stack.callback(subscriber.close)
         log.info("publishing on %s", ", ".join(link.transport.name for link in links))
@@ -66,7 +71,9 @@ def run_publisher(
         while not stop.is_set():
             is_waiting = publisher.whereabouts.autopilots.is_waiting_at(clock.now_ns())
             parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
-            _step(publisher, links, outlets, parts, clock.now_ns())
+            step(publisher, services, links, parts, clock.now_ns())
+            if (looked := board.take()) is not None:
+                services.offer([looked], clock.now_ns())
             keys.poll(clock.now_ns())
             refused = publisher.rejected.total()
             if refused > complained and complaint.is_due(clock.now_ns()):
@@ -75,25 +82,26 @@ def run_publisher(
         for _ in range(MAX_LAST_MESSAGES):
             if (parts := subscriber.receive(0)) is None:
                 break
-            _step(publisher, links, outlets, parts, clock.now_ns())
+            step(publisher, services, links, parts, clock.now_ns())
 
 
-def _step(
-    publisher: Publisher, links: Sequence[Link], outlets: Outlets, parts: Sequence[memoryview] | None, now_ns: int
+def step(
+    publisher: Publisher, services: Services, links: Sequence[Link], parts: Sequence[memoryview] | None, now_ns: int
 ) -> None:
     """Read what the others say, take one message of the pipeline, if there is one, and send what is due."""
+    outlets = services.outlets
     for number, link in enumerate(links):
         items = link.receive()
         publisher.whereabouts.on_received(number, items, now_ns)
         outlets.on_received(number, items, now_ns)
+        services.on_received(number, items, now_ns)
         for news in link.take_news():
             publisher.on_news(news, now_ns)
-    for number, question in publisher.whereabouts.autopilots.take(now_ns):
-        outlets.offer(number, [question], now_ns)
+    for number, message in [*publisher.whereabouts.autopilots.take(now_ns), *services.take(now_ns)]:
+        outlets.offer(number, [message], now_ns)
     if parts is not None:
         publisher.on_message(parts, now_ns)
     messages = publisher.tick(now_ns)
-    for number in range(len(links)):
-        outlets.offer(number, messages, now_ns)
+    services.offer(messages, now_ns)
     others = [message for message in messages if message.get_type() != RESULT]
     outlets.keep([*publisher.take_records(), *others], now_ns)

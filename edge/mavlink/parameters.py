@@ -1,0 +1,237 @@
+"""What can be set over MAVLink while flying: REAL32 parameters with ranges, which outlive a restart where told to.
+
+Pure but for `read_saved` and `Saver`. All are REAL32: ground stations disagree on how whole numbers are packed.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from pymavlink.dialects.v20 import common
+
+from edge.mavlink.budget import LEAST_BYTES_S
+from edge.mavlink.commands import is_for
+from edge.mavlink.link import Received
+from edge.mavlink.pace import Allowance
+from models.disk import write_whole
+from models.errors import ConfigError, RecordingError
+
+log = logging.getLogger(__name__)
+
+LISTS_HZ = 1.0
+"""Lists of all parameters on one link: a few bytes must not make many, again and again."""
+REQUESTS_HZ = 20.0
+MAX_WAITING = 64
+"""Answers that wait to be sent."""
+MAX_FILE_BYTES = 1 << 16
+BY_NAME = -1
+"""Index of a PARAM_REQUEST_READ that gives the name instead."""
+AS_DEPLOYED = -1.0
+
+
+class Parameter(NamedTuple):
+    """What can be set."""
+
+    name: str
+    """At most 16 characters."""
+    low: float
+    high: float
+    is_whole: bool = False
+    besides: float | None = None
+    """A value outside of the range that means as deployed."""
+
+    def takes(self, value: float) -> bool:
+        """Say whether it may have this value."""
+        is_within = math.isfinite(value) and self.low <= value <= self.high
+        return value == self.besides or (is_within and not (self.is_whole and value != int(value)))
+
+
+PARAMETERS = (
+    Parameter("FUS_RATE_HZ", 0.1, 1000),
+    Parameter("FUS_NVAL_HZ", 0, 10),
+    Parameter("FUS_TEXT", 0, 1, is_whole=True),
+    Parameter("FUS_MIN_CONF", 0, 1),
+    Parameter("FUS_STALE_MS", 10, 10_000),
+    Parameter("FUS_HB_TMO", 1, 30),
+    Parameter("FUS_LINK_BPS", LEAST_BYTES_S, 1_000_000, besides=AS_DEPLOYED),
+    Parameter("FUS_AGG_S", 0, 60, besides=AS_DEPLOYED),
+    Parameter("FUS_AGG_CONF", 0, 1),
+    Parameter("FUS_BKFL_PCT", 1, 100),
+)
+"""See docs/mavlink.md. Add at the end: ground stations remember indices."""
+
+
+class Parameters(Mapping[str, float]):
+    """The values in force, by name, and what is said of them on the links.
+
+    Args:
+        system_id: ours.
+        component_id: ours.
+        deployed: value of each parameter as the deployment has it.
+        saved: what was set and saved in an earlier flight.
+    """
+
+    def __init__(
+        self, system_id: int, component_id: int, deployed: Mapping[str, float], saved: Mapping[str, float]
+    ) -> None:
+        self._ours = (system_id, component_id)
+        self._deployed = {known.name: deployed[known.name] for known in PARAMETERS}
+        self._changed = dict(saved)
+        self._index = {known.name: index for index, known in enumerate(PARAMETERS)}
+        self._outbox: list[tuple[int, Any]] = []
+        self._allowances: dict[tuple[int, str], Allowance] = {}
+
+    def __getitem__(self, name: str) -> float:
+        return self._changed[name] if name in self._changed else self._deployed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._deployed)
+
+    def __len__(self) -> int:
+        return len(self._deployed)
+
+    @property
+    def changed(self) -> dict[str, float]:
+        """What was set, now or before, and is not as deployed."""
+        return dict(self._changed)
+
+    def replace(self, changed: Mapping[str, float]) -> None:
+        """Let these and no others differ from the deployment."""
+        self._changed = dict(changed)
+
+    def on_received(self, link: int, item: Received, now_ns: int) -> bool:
+        """Take a message of a link; say whether it has changed a value."""
+        if not item.name.startswith("PARAM_") or not is_for(item.message, self._ours):
+            return False
+        if item.name == "PARAM_SET":
+            return self._allows(link, item.name, now_ns) and self._set(link, item.message)
+        if item.name == "PARAM_REQUEST_READ" and self._allows(link, item.name, now_ns):
+            self._tell(link, self._asked(item.message))
+        elif item.name == "PARAM_REQUEST_LIST" and self._allows(link, item.name, now_ns):
+            for name in self:
+                self._tell(link, name)
+        return False
+
+    def take(self) -> list[tuple[int, Any]]:
+        """Return the messages to send now, each with its link."""
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def message(self, name: str) -> Any:
+        """Return the PARAM_VALUE of a parameter: the value in force."""
+        return common.MAVLink_param_value_message(
+            param_id=name.encode(),
+            param_value=self[name],
+            param_type=common.MAV_PARAM_TYPE_REAL32,
+            param_count=len(self),
+            param_index=self._index[name],
+        )
+
+    def _set(self, link: int, message: Any) -> bool:
+        """Set a parameter where it names us alone and may have the value; the answer is the value in force."""
+        name = message.param_id
+        if (message.target_system, message.target_component) != self._ours or name not in self:
+            return False
+        known, before = PARAMETERS[self._index[name]], self[name]
+        if message.param_type == common.MAV_PARAM_TYPE_REAL32 and known.takes(message.param_value):
+            self._changed[name] = message.param_value
+        else:
+            log.warning(
+                "%s: refused %g of type %d: expected %g to %g as REAL32", name, message.param_value,
+                message.param_type, known.low, known.high,
+            )  # fmt: skip
+        self._tell(link, name)
+        return self[name] != before
+
+    def _asked(self, message: Any) -> str | None:
+        if message.param_index == BY_NAME:
+            return message.param_id if message.param_id in self else None
+        return PARAMETERS[message.param_index].name if 0 <= message.param_index < len(PARAMETERS) else None
+
+    def _tell(self, link: int, name: str | None) -> None:
+        if name is not None and len(self._outbox) < MAX_WAITING:
+            self._outbox.append((link, self.message(name)))
+
+    def _allows(self, link: int, kind: str, now_ns: int) -> bool:
+        rate_hz = LISTS_HZ if kind == "PARAM_REQUEST_LIST" else REQUESTS_HZ
+        return self._allowances.setdefault((link, kind), Allowance(rate_hz, 1.0)).take(now_ns)
+
+
+class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    parameters: dict[str, float]
+
+
+def read_saved(path: Path) -> dict[str, float]:
+    """Return what was saved; nothing where nothing was.
+
+    Raises:
+        ConfigError: the file is damaged, or holds what cannot be set.
+    """
+    try:
+        with path.open("rb") as file:
+            saved = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Saved).parameters
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: no saved parameters ({why}): remove it, the deployment's count then") from error
+    known = {parameter.name: parameter for parameter in PARAMETERS}
+    for name, value in saved.items():
+        if name not in known:
+            raise ConfigError(f"{path}: {name}: expected one of {', '.join(known)}: remove the line")
+        if not known[name].takes(value):
+            low, high = known[name].low, known[name].high
+            raise ConfigError(f"{path}: {name} is {value}: expected {low:g} to {high:g}: correct or remove the line")
+    if saved:
+        log.info("%s: in force instead of the deployment's: %s", path, saved)
+    return saved
+
+
+class Saver:
+    """Saves parameters in a thread: a disk that is slow must not hold the heartbeat up.
+
+    Args:
+        path: a JSON file; there whole, or as it was before.
+
+    Raises:
+        ConfigError: as `read_saved`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.saved = read_saved(path)
+        """What a start would find."""
+        self._path = path
+        self._thread: threading.Thread | None = None
+        self._result = int(common.MAV_RESULT_FAILED)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being saved."""
+        return self._thread is not None
+
+    def begin(self, changed: Mapping[str, float]) -> None:
+        """Save; not before the last time has come to its end."""
+        self._thread = threading.Thread(target=self._save, args=(dict(changed),), name="parameters", daemon=True)
+        self._thread.start()
+
+    def result(self) -> int | None:
+        """Return the MAV_RESULT of what was begun; None while it is under way."""
+        if self._thread is not None and self._thread.is_alive():
+            return None
+        self._thread = None
+        return self._result
+
+    def _save(self, changed: dict[str, float]) -> None:
+        text = msgspec.json.format(msgspec.json.encode(_Saved(parameters=changed)), indent=2)
+        try:
+            write_whole(self._path, text + b"\n")
+        except RecordingError as error:
+            log.warning("parameters are not saved: %s", error)
+            self._result = int(common.MAV_RESULT_FAILED)
+        else:
+            self.saved = changed
+            self._result = int(common.MAV_RESULT_ACCEPTED)

@@ -1,0 +1,32 @@
+"""What operators may start and stop over MAVLink: the publishing of answers. The pipeline and the recorder go on."""
+
+import enum
+
+from pymavlink.dialects.v20 import common
+
+
+class Publishing(enum.Enum):
+    """How much of what the pipeline answers is sent."""
+
+    ON = "on"
+    PAUSED = "paused"
+    """No answers; the status goes on."""
+    STOPPED = "stopped"
+    """Neither: HEARTBEAT, and news that people must hear."""
+
+
+STOP, START, PAUSE, RESUME = range(4)
+"""What param1 of MAV_CMD_USER_1 asks for."""
+_NEXT = {
+    STOP: dict.fromkeys(Publishing, Publishing.STOPPED),
+    START: dict.fromkeys(Publishing, Publishing.ON),
+    PAUSE: {Publishing.ON: Publishing.PAUSED, Publishing.PAUSED: Publishing.PAUSED},
+    RESUME: {Publishing.ON: Publishing.ON, Publishing.PAUSED: Publishing.ON},
+}
+
+
+def after(publishing: Publishing, order: int | None) -> Publishing | int:
+    """Return what an order makes of it, or the MAV_RESULT that refuses it."""
+    if order not in _NEXT:
+        return int(common.MAV_RESULT_DENIED)
+    return _NEXT[order].get(publishing, int(common.MAV_RESULT_TEMPORARILY_REJECTED))

@@ -1,0 +1,269 @@
+"""What we do for others on the links: commands, parameters, intervals; and what we ask of the autopilot.
+
+Only what a link lets through comes here: who may command was decided by its `security`. No socket and no clock:
+messages and times come in, messages with the number of their link go out.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from pymavlink.dialects.v20 import common
+
+from edge.mavlink import intervals, wanted
+from edge.mavlink.aggregation import THRESHOLD
+from edge.mavlink.autopilots import MAX_AUTOPILOTS
+from edge.mavlink.commands import ACCEPTED, DENIED, NOT_NOW, Command, Commands, Handler, Reply, whole
+from edge.mavlink.component import PROTOCOL_VERSION_ID, ProtocolVersion, autopilot_version
+from edge.mavlink.deployment import MavlinkConfig
+from edge.mavlink.intervals import US_PER_S, Intervals
+from edge.mavlink.link import Received
+from edge.mavlink.outlet import BACKFILL_SHARE
+from edge.mavlink.outlets import Outlets
+from edge.mavlink.parameters import AS_DEPLOYED, Parameters, Saver
+from edge.mavlink.peers import News
+from edge.mavlink.publishing import Publishing, after
+from edge.mavlink.wanted import Want, WantedRates
+from edge.mavlink.whereabouts import Whereabouts
+
+log = logging.getLogger(__name__)
+
+ONBOARD_SLOW_US = 10 * US_PER_S
+"""ONBOARD_COMPUTER_STATUS where bytes are counted: it has 252."""
+CLASS_INFO_FASTEST_US = 5 * US_PER_S
+READ, WRITE, RESET = range(3)
+"""What param1 of MAV_CMD_PREFLIGHT_STORAGE asks for."""
+_REQUESTED = frozenset({intervals.HEARTBEAT, intervals.CLASSIFICATION, intervals.STATUS, intervals.ONBOARD})
+"""Of these the newest can be had again."""
+
+
+class Served(Protocol):
+    """What the services change and ask: the publisher."""
+
+    publishing: Publishing
+    whereabouts: Whereabouts
+
+    def apply(self, parameters: Mapping[str, float]) -> None:
+        """Let the values count from now on."""
+        ...
+
+    def class_info(self, class_id: int) -> Any | None:
+        """Return the name of a class, None where there is no such class."""
+        ...
+
+    def on_news(self, news: News, now_ns: int) -> None:
+        """Tell people."""
+        ...
+
+
+class Services:
+    """Of all links of a deployment.
+
+    Args:
+        config: of MAVLink.
+        deployed: the parameters as the deployment has them.
+        served: who publishes.
+        outlets: what carries it.
+        now_ns: the time.
+
+    Raises:
+        ConfigError: saved parameters are damaged.
+    """
+
+    def __init__(
+        self, config: MavlinkConfig, deployed: Mapping[str, float], served: Served, outlets: Outlets, now_ns: int
+    ) -> None:
+        self.outlets = outlets
+        self._served = served
+        self._configs = config.link_configs
+        self._saver = Saver(Path(config.parameters)) if config.parameters is not None else None
+        saved = self._saver.saved if self._saver is not None else {}
+        self.parameters = Parameters(config.system_id, config.component_id, deployed, saved)
+        self._fastest_us: dict[int, int] = {}
+        self._usual_us: list[dict[int, int]] = [{} for _ in self._configs]
+        self._intervals = [self._of_link(number) for number in range(len(self._configs))]
+        self._newest: dict[int, Any] = {}
+        self._version = _version()
+        self._wants = _wants(config)
+        self._wanted: dict[tuple[int, int, int], WantedRates] = {}
+        handlers: dict[int, Handler] = {
+            common.MAV_CMD_REQUEST_MESSAGE: self._request_message,
+            common.MAV_CMD_SET_MESSAGE_INTERVAL: self._set_interval,
+            common.MAV_CMD_USER_1: self._order,
+            common.MAV_CMD_USER_3: self._recall,
+            common.MAV_CMD_PREFLIGHT_STORAGE: self._store,
+        }
+        self._commands = Commands(config.system_id, config.component_id, handlers)
+        self._apply(now_ns)
+
+    def on_received(self, link: int, items: Sequence[Received], now_ns: int) -> None:
+        """Take what a link received and lets count."""
+        for item in items:
+            self._commands.on_received(link, item, now_ns)
+            if self.parameters.on_received(link, item, now_ns):
+                self._apply(now_ns)
+            for key, rates in self._wanted.items():
+                if key[:2] == (link, item.system_id):
+                    _note(rates, key, item)
+
+    def take(self, now_ns: int) -> list[tuple[int, Any]]:
+        """Return the answers and requests to send now, each with its link."""
+        messages = self._commands.take(now_ns) + self.parameters.take()
+        key = self._served.whereabouts.autopilots.ours_key(now_ns)
+        if key is not None:
+            if key not in self._wanted and len(self._wanted) >= MAX_AUTOPILOTS:
+                self._wanted.clear()
+            rates = self._wanted.setdefault(key, WantedRates(key[1:], self._wants, now_ns))
+            messages += [(key[0], message) for message in rates.take(now_ns)]
+            for news in rates.take_news():
+                log.log(news.level, "%s", news.text)
+                self._served.on_news(news, now_ns)
+        return messages
+
+    def offer(self, messages: Sequence[Any], now_ns: int) -> None:
+        """Let each link carry what is published, as often as it is wanted there; call often, with none too."""
+        self._newest.update((message.get_msgId(), message) for message in messages if message.get_msgId() in _REQUESTED)
+        for number, wanted_here in enumerate(self._intervals):
+            self.outlets.offer(number, [one for one in messages if wanted_here.lets(one, now_ns)], now_ns)
+
+    def _of_link(self, number: int) -> Intervals:
+        budget = self.outlets.all[number].budget
+        return Intervals(
+            self._fastest_us, self._usual_us[number], lambda: budget.bytes_s if budget is not None else None
+        )
+
+    def _apply(self, now_ns: int) -> None:
+        """Let the parameters count."""
+        self._served.apply(self.parameters)
+        named_hz = self.parameters["FUS_NVAL_HZ"]
+        self._fastest_us.update({
+            intervals.CLASSIFICATION: round(US_PER_S / self.parameters["FUS_RATE_HZ"]),
+            intervals.NAMED_VALUE: round(US_PER_S / named_hz) if named_hz else intervals.DISABLED,
+            intervals.STATUS: US_PER_S,
+            intervals.ONBOARD: US_PER_S,
+            intervals.CLASS_INFO: CLASS_INFO_FASTEST_US,
+        })  # fmt: skip
+        for number, (config, outlet) in enumerate(zip(self._configs, self.outlets.all, strict=True)):
+            agg_s, bytes_s = self.parameters["FUS_AGG_S"], self.parameters["FUS_LINK_BPS"]
+            period_s = config.period_s if agg_s == AS_DEPLOYED else agg_s
+            self._usual_us[number][intervals.CLASSIFICATION] = round(period_s * US_PER_S)
+            if outlet.budget is not None and config.bytes_s is not None:
+                self._usual_us[number][intervals.ONBOARD] = ONBOARD_SLOW_US
+                outlet.budget.change(config.bytes_s if bytes_s == AS_DEPLOYED else bytes_s, now_ns)
+            outlet.share_with_past(self.parameters["FUS_BKFL_PCT"] / 100, now_ns)
+            outlet.aggregation.threshold = self.parameters["FUS_AGG_CONF"]
+            self._sum_up(number)
+
+    def _sum_up(self, number: int) -> None:
+        """Let answers of a link be summed up over the interval that is wanted there."""
+        period_us = self._intervals[number].of(intervals.CLASSIFICATION)
+        is_each = period_us <= self._fastest_us[intervals.CLASSIFICATION]
+        self.outlets.all[number].aggregation.period_ns = 0 if is_each else period_us * intervals.NS_PER_US
+
+    def _request_message(self, command: Command, now_ns: int) -> Reply:
+        message_id, index = whole(command.params[0]), whole(command.params[1])
+        makers: dict[int, Callable[[], Any | None]] = {
+            common.MAVLINK_MSG_ID_AUTOPILOT_VERSION: lambda: autopilot_version(self._version),
+            PROTOCOL_VERSION_ID: ProtocolVersion,
+            common.MAVLINK_MSG_ID_MESSAGE_INTERVAL: lambda: self._interval(command.link, index),
+            intervals.CLASS_INFO: lambda: None if index is None else self._served.class_info(index),
+        }
+        if message_id is not None and message_id in _REQUESTED:
+            newest = self._newest.get(message_id)
+            return NOT_NOW if newest is None else Reply(result=ACCEPTED.result, messages=(newest,))
+        made = makers[message_id]() if message_id in makers else None
+        return DENIED if made is None else Reply(result=ACCEPTED.result, messages=(made,))
+
+    def _interval(self, link: int, message_id: int | None) -> Any | None:
+        if message_id is None or not 0 <= message_id <= intervals.HIGHEST_ID:
+            return None
+        return intervals.interval_message(message_id, self._intervals[link].of(message_id))
+
+    def _set_interval(self, command: Command, now_ns: int) -> Reply:
+        message_id, interval_us = whole(command.params[0]), whole(command.params[1])
+        if message_id is None or interval_us is None or not self._intervals[command.link].ask(message_id, interval_us):
+            return DENIED
+        self._sum_up(command.link)
+        return ACCEPTED
+
+    def _recall(self, command: Command, now_ns: int) -> Reply:
+        """Send answers of the past: from so many seconds ago to so many."""
+        is_begun = self.outlets.recall(command.link, command.params[0], command.params[1], now_ns)
+        return ACCEPTED if is_begun else DENIED
+
+    def _order(self, command: Command, now_ns: int) -> Reply:
+        """Start, stop, pause or resume the publishing of answers."""
+        found = after(self._served.publishing, whole(command.params[0]))
+        if not isinstance(found, Publishing):
+            return Reply(result=found)
+        if found != self._served.publishing:
+            self._served.publishing = found
+            system, component = command.sender
+            text = f"publishing is {found.value}, by {system}/{component}"
+            log.warning("%s", text)
+            self._served.on_news(
+                News(level=logging.WARNING, text=text, subject="publishing", status_text=f"FUSION: {text}"), now_ns
+            )
+        return ACCEPTED
+
+    def _store(self, command: Command, now_ns: int) -> Reply:
+        """Save the parameters, take back what is saved, or what the deployment has."""
+        action, saver = whole(command.params[0]), self._saver
+        if action == RESET:
+            self.parameters.replace({})
+        elif saver is None or action not in (READ, WRITE):
+            return DENIED
+        elif saver.is_busy:
+            return NOT_NOW
+        elif action == WRITE:
+            saver.begin(self.parameters.changed)
+            return Reply(result=common.MAV_RESULT_IN_PROGRESS, later=saver.result)
+        else:
+            self.parameters.replace(saver.saved)
+        self._apply(now_ns)
+        return ACCEPTED
+
+
+def deployed(config: MavlinkConfig, max_age_ms: float) -> dict[str, float]:
+    """Return the parameters as a deployment has them.
+
+    Args:
+        config: of MAVLink.
+        max_age_ms: of the pipeline.
+    """
+    return {
+        "FUS_RATE_HZ": config.max_rate_hz,
+        "FUS_NVAL_HZ": 2.0,
+        "FUS_TEXT": 1.0,
+        "FUS_MIN_CONF": 0.0,
+        "FUS_STALE_MS": max_age_ms,
+        "FUS_HB_TMO": 2.0,
+        "FUS_LINK_BPS": AS_DEPLOYED,
+        "FUS_AGG_S": AS_DEPLOYED,
+        "FUS_AGG_CONF": THRESHOLD,
+        "FUS_BKFL_PCT": 100 * BACKFILL_SHARE,
+    }
+
+
+def _wants(config: MavlinkConfig) -> tuple[Want, ...]:
+    wants = (wanted.SYSTEM_TIME, wanted.POSITION)
+    if config.camera is None:
+        return wants
+    return (*wants, wanted.ATTITUDE, wanted.GIMBAL) if config.camera.gimbal else (*wants, wanted.ATTITUDE)
+
+
+def _note(rates: WantedRates, key: tuple[int, int, int], item: Received) -> None:
+    is_own = item.component_id == key[2]
+    if is_own or item.name == wanted.GIMBAL.name:
+        rates.on_message(item.name)
+    if is_own and item.name == "COMMAND_ACK":
+        rates.on_acknowledged(item.message.command, item.message.result)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("uav-fusion-edge")
+    except metadata.PackageNotFoundError:  # as where the code runs from a checkout
+        return ""
