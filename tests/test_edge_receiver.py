@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import pytest
@@ -65,7 +65,7 @@ class FakeLane:
         self.served: list[int] = []
         self.spare_ns: list[int] = []
 
-    def serve(self, spare_ns: int) -> None:
+    def serve(self, spare_ns: int, catch_up: Callable[[], None]) -> None:
         self.served.append(len(self.offered))
         self.spare_ns.append(spare_ns)
 
@@ -112,7 +112,7 @@ class SteadyInbox:
 
 
 class CostlyLane(FakeLane):
-    """Infers in the receiver's thread where that has the time; what is left to the other thread costs the receiver none."""
+    """Infers in the receiver's thread where that has the time; what is left to the other thread costs it none."""
 
     def __init__(self, offered: list, clock: VirtualClock, cost_ns: int) -> None:
         super().__init__(offered)
@@ -121,7 +121,7 @@ class CostlyLane(FakeLane):
         self.ages_ns: list[int] = []
         self.by_receiver = 0
 
-    def serve(self, spare_ns: int, *rest: object) -> None:
+    def serve(self, spare_ns: int, catch_up: Callable[[], None]) -> None:
         self.ages_ns.append(self.clock.now_ns() - self.offered[-1] * SteadyInbox.PERIOD_NS)
         if self.cost_ns < spare_ns:
             self.by_receiver += 1

@@ -12,8 +12,10 @@ class Lane:
     """Takes a modality's waiting messages through inference.
 
     A hand-over to another thread costs a wake-up, a tenth of a millisecond and more on a small board. So a receiver
-    infers what it has received itself while inference takes less than its stream's period. Where it takes longer the
-    lane's own thread does it, and the receiver goes on receiving: what piles up in a socket is old when its turn comes.
+    infers what it has received itself, as long as what comes meanwhile has room in its socket. Where inference takes
+    longer the lane's own thread does it, and the receiver goes on receiving: what piles up in a socket is old when its
+    turn comes. A receiver that has time again takes over from the lane's thread, which under load would find something
+    waiting for ever.
     """
 
     def __init__(
@@ -32,14 +34,21 @@ class Lane:
         self._clock = clock
         self._is_shared = streams > 1
         self._turn = threading.Lock()
+        self._is_wanted = False
+        """Whether a receiver waits for its turn, and will see to what waits for inference."""
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._took_ns = 0
         """Time of the last inference."""
 
-    def serve(self, spare_ns: int) -> None:
-        """See to it that what waits is inferred: by this thread if it has `spare_ns` and the lane is free."""
+    def serve(self, spare_ns: int, catch_up: Callable[[], None] = lambda: None) -> None:
+        """See to it that what waits is inferred: by this thread if it has `spare_ns`, or else by the lane's own.
+
+        Args:
+            spare_ns: what inference may take in this thread.
+            catch_up: takes in what came while this thread waited for its turn.
+        """
         is_done = False
-        if self._took_ns < spare_ns and self._turn.acquire(blocking=False):
+        if self._took_ns < spare_ns and self._take_turn(spare_ns, catch_up):
             try:
                 self._infer_next()
             finally:
@@ -47,6 +56,19 @@ class Lane:
             is_done = not self._is_shared  # else another stream's message may have come in meanwhile
         if not is_done and self._wake.empty():  # else the lane's thread has yet to look, and will see this message
             self._wake.put(True)
+
+    def _take_turn(self, spare_ns: int, catch_up: Callable[[], None]) -> bool:
+        """Take the turn, if need be from the lane's thread when it is done with its message; say whether it is ours."""
+        if self._turn.acquire(blocking=False):
+            return True
+        if self._is_shared:  # another receiver may have it, and be wanted itself
+            return False
+        self._is_wanted = True
+        has_turn = self._turn.acquire(timeout=spare_ns / 1e9)
+        self._is_wanted = False
+        if has_turn:
+            catch_up()
+        return has_turn
 
     def practise(self, work: Callable[[], None]) -> bool:
         """Do other work with the modality's engine, unless it is busy; say whether it was done."""
@@ -63,8 +85,10 @@ class Lane:
         goes_on = True
         while goes_on:
             goes_on = self._wake.get()
+            if goes_on and self._is_wanted:  # by who then infers, or wakes this thread again
+                continue
             with self._turn:
-                while self._infer_next():
+                while self._infer_next() and not (goes_on and self._is_wanted):
                     pass
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from edge.clock import Clock
 from edge.config import StreamConfig
@@ -82,12 +83,16 @@ class Receiver:
                     continue
                 if self._rehearsal is not None:
                     self._rehearsal.note_arrival(self._clock.now_ns())
-                more = 0
-                while more < RECEIVED_AT_ONCE and self._receive(inbox, 0):  # what has come in meanwhile is newer
-                    more += 1
-                self._behind = _STAYS_BEHIND if more > self._room else max(self._behind - 1, 0)
-                self._lane.serve(0 if self._behind else self._spare_ns)
+                self._catch_up(inbox)
+                self._lane.serve(0 if self._behind else self._spare_ns, partial(self._catch_up, inbox))
             self._take_rest(inbox)
+
+    def _catch_up(self, inbox: Inbox) -> None:
+        """Take in what has come meanwhile, and is newer; note whether it was too much."""
+        more = 0
+        while more < RECEIVED_AT_ONCE and self._receive(inbox, 0):
+            more += 1
+        self._behind = _STAYS_BEHIND if more > self._room else max(self._behind - 1, 0)
 
     def _take_rest(self, inbox: Inbox) -> None:
         """Take in what was sent before the stop: else nobody would know what became of it."""
