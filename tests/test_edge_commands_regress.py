@@ -153,6 +153,21 @@ def test_one_flight_that_cannot_be_flown_does_not_stop_the_others(folder, tmp_pa
     assert junit.read_text().count("<error ") == 2
 
 
+def test_a_flight_on_which_this_program_fails_is_a_problem_and_the_others_are_flown(
+    folder, capsys, caplog, monkeypatch
+):
+    open_recording = flying.open_recording
+
+    def open_or_fail(path: Path):
+        return open_recording(path) if path.name == "1.mcap" else {}["camera"]
+
+    monkeypatch.setattr(flying, "open_recording", open_or_fail)
+    code, found = regress(capsys, folder / "*.mcap", "--bundle", SHIPPED, "--against", SHIPPED)
+    assert (code, [flight["state"] for flight in found["flights"]]) == (1, ["ok", "error"])
+    assert "this program failed on it (KeyError: 'camera')" in found["problems"]["2.mcap"]
+    assert "Traceback" in caplog.text
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_flight_whose_process_is_killed_is_a_problem_and_the_run_goes_on(
     folder, tmp_path, capsys, processes, monkeypatch, jobs

@@ -216,6 +216,18 @@ def test_names_of_recorded_streams_do_not_say_where_sockets_are(tmp_path):
     assert [streams[name].endpoint for name in names] == [f"ipc://{tmp_path}/stream-{n}" for n in range(4)]
 
 
+def test_a_stream_of_any_recorded_rate_can_be_flown(tmp_path):
+    rates_hz = {"burst": 20_000.0, "two": 3e8, "lone": 0.0}
+    recording = SimpleNamespace(
+        path="flight.mcap",
+        streams={name: SimpleNamespace(modality="iq", rate_hz=rate_hz) for name, rate_hz in rates_hz.items()},
+    )
+    radio = ModalitySpec(name="radio", recipe=IqRecipe(window_samples=64, sample_rate_hz=1), feature_size=4)
+    image = ModalitySpec(name="image", recipe=ImageRecipe(height_px=64, width_px=64), feature_size=4)
+    streams = streams_of(recording, ModelSpec(classes=("x", "y"), modalities=(radio, image)), tmp_path)
+    assert {name: stream.rate_hz for name, stream in streams.items()} == {"burst": 1e4, "two": 1e4, "lone": 0.1}
+
+
 def test_a_gap_of_days_in_a_recording_is_not_lived_through(tmp_path):
     path = tmp_path / "gap.mcap"
     generator, rng = SiteGenerator(), np.random.default_rng(1)

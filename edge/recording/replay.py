@@ -28,6 +28,8 @@ from models.bundle import Bundle
 from models.spec import ModelSpec
 
 STATUS_PERIOD_NS = 1_000 * NS_PER_MS
+_LOWEST_HZ, _HIGHEST_HZ = 0.1, 10_000.0
+"""Of a stream's configured rate."""
 STEPS_AHEAD = 1_000
 """At most: where nothing is inferred there is nothing to be ahead of."""
 
@@ -191,7 +193,8 @@ def streams_of(
 ) -> dict[str, StreamConfig]:
     """Return how a recording's sensor streams feed a model, with endpoints below `runtime`.
 
-    Their rates are those in `rates_hz`, by stream, as they were deployed, or else those at which they were recorded.
+    Their rates are those in `rates_hz`, by stream, as they were deployed, or else those at which they were recorded, as
+    far as a stream may have them: a few messages on end, or two of them, have any.
 
     A stream's socket is numbered: the name comes from a file, and must not say where on the disk sockets are.
 
@@ -203,7 +206,7 @@ def streams_of(
         name: StreamConfig(
             modality=modality,
             endpoint=f"ipc://{runtime}/stream-{n}",
-            rate_hz=deployed_hz.get(name) or max(recording.streams[name].rate_hz, 0.1),
+            rate_hz=deployed_hz.get(name) or min(max(recording.streams[name].rate_hz, _LOWEST_HZ), _HIGHEST_HZ),
         )
         for n, (name, modality) in enumerate(fed_modalities(recording, spec.modalities).items())
     }

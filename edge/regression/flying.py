@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import time
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from edge.recording.reader import open_recording
 from edge.regression.keeping import Keep
 from edge.regression.outcome import Origin, Outcome, outcome_of
 from models.bundle import Bundle, open_bundle
-from models.errors import BundleError, ConfigError, InputError, RecordingError
+from models.errors import BundleError, OnboardError
+
+log = logging.getLogger(__name__)
 
 _UNDECIDING = ("bench", "commands", "mavlink", "nets", "selfcheck")
 """Folders of our packages that no outcome depends on."""
@@ -53,17 +56,27 @@ def fly(task: Task) -> Result:
 
     Raises:
         BundleError: the model does not fly on this machine, or is not the one that was meant. A flight that cannot be
-            flown is a result with its problem.
+            flown is a result with its problem, whatever that is.
     """
     bundle = _bundle(task.bundle, task.bundle_sha256)
-    started_s = time.monotonic()
     try:
-        recording = open_recording(Path(task.path))
-        flown = fly_exact(recording, bundle, ExactOptions(precision=task.precision, threads=1))
-    except (RecordingError, ConfigError, InputError) as error:
+        return Result(task=task, outcome=_outcome(task, bundle))
+    except BundleError:
+        raise
+    except OnboardError as error:
         return Result(task=task, problem=str(error))
     except OSError as error:
         return Result(task=task, problem=f"{task.path}: cannot be read ({error.strerror})")
+    except Exception as error:  # a fault of this program: one of hundreds of flights is not to end the others
+        log.exception("%s could not be flown", task.path)
+        what = f"{type(error).__name__}: {error}"
+        return Result(task=task, problem=f"{task.path}: this program failed on it ({what}): tell its makers")
+
+
+def _outcome(task: Task, bundle: Bundle) -> Outcome:
+    started_s = time.monotonic()
+    recording = open_recording(Path(task.path))
+    flown = fly_exact(recording, bundle, ExactOptions(precision=task.precision, threads=1))
     origin = Origin(
         flight=task.flight,
         flight_sha256=task.flight_sha256,
@@ -72,7 +85,7 @@ def fly(task: Task) -> Result:
         damage=str(recording.damage) if recording.damage.is_damaged else "",
         wall_s=round(time.monotonic() - started_s, 3),
     )
-    return Result(task=task, outcome=outcome_of(flown, origin))
+    return outcome_of(flown, origin)
 
 
 def fly_and_keep(folder: str, task: Task) -> Result:
