@@ -1,5 +1,8 @@
 """The autopilot of a recorded flight speaks again: its frames, at its own times, by a clock that answers."""
 
+import select
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,10 @@ from edge.clock import SystemClock, VirtualClock
 from edge.faults.fault import parse_fault
 from edge.faults.injector import inject
 from edge.mavlink import frame_times
-from edge.mavlink.link import open_link
+from edge.mavlink.link import Link, open_link
 from edge.mavlink.pose_frames import PoseFrames
 from edge.mavlink.replayed import ReplayedAutopilot
+from edge.mavlink.transport import TransportCounts
 from edge.mavlink.whereabouts import Whereabouts
 from edge.operations.playback import Playback, Program
 from edge.recording.reader import Recording, open_recording
@@ -222,6 +226,85 @@ def test_frames_carry_a_clock_that_goes_on_at_our_pace_whatever_the_rate(vehicle
         vehicle.listen_until(lambda: len(vehicle.heard) == 3)
     assert [item.message.time_boot_ms for item in vehicle.heard] == [BOOT_MS, BOOT_MS + 100, BOOT_MS + 200]
     assert [item.sequence for item in vehicle.heard] == [0, 1, 2]
+
+
+def test_whoever_calls_an_autopilot_that_waits_for_others_hears_it() -> None:
+    """`--autopilot udpin:...`: nobody is there before it was heard, and each of them has a stream of its own."""
+    clock = SystemClock()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ReplayedAutopilot(f"udpin:127.0.0.1:{port}", clock).answering() as autopilot:
+        callers = [open_link(f"udpout:127.0.0.1:{port}", 255, 190 + n, clock) for n in range(2)]
+        deadline_s = time.monotonic() + PATIENCE_S
+        for caller in callers:
+            heard: list[Any] = []
+            while not {item.name for item in heard} >= {"ATTITUDE", "TIMESYNC"}:
+                assert time.monotonic() < deadline_s, heard
+                caller.send(dialect.MAVLink_heartbeat_message(dialect.MAV_TYPE_GCS, 8, 0, 0, 4, 3))
+                caller.send(dialect.MAVLink_timesync_message(0, 5))
+                autopilot.send(packed(attitude(BOOT_MS)), clock.now_ns())
+                caller.transport.wait(0.05)
+                heard += caller.receive()
+            assert {item.message.ts1 for item in heard if item.name == "TIMESYNC"} == {5}
+            caller.close()
+
+
+class FragilePort:
+    """A port for one thread: notices two in it, and is closed by one under the other that waits."""
+
+    name, is_open = "fragile", True
+
+    def __init__(self) -> None:
+        self.counts = TransportCounts()
+        self.overlaps = 0
+        self.asked = threading.Semaphore(0)
+        self.sent: list[bytes] = []
+        self._inside = threading.Lock()
+        self._question = packed(dialect.MAVLink_timesync_message(0, 5), 255, 190)
+
+    def send(self, frame: bytes) -> None:
+        self._use()
+        self.sent.append(frame)
+
+    def receive(self) -> list[tuple[str, bytes]]:
+        self._use()
+        self.asked.release()
+        return [("ground", self._question)]
+
+    def wait(self, timeout_s: float) -> None:
+        lost = socket.socket()
+        lost.close()
+        select.select([lost], [], [], timeout_s)
+
+    def welcome(self, peer: str, *, is_proven: bool) -> None:
+        self._use()
+
+    def close(self) -> None:
+        self._use()
+
+    def _use(self) -> None:
+        if not self._inside.acquire(blocking=False):
+            self.overlaps += 1
+            return
+        try:
+            select.select([], [], [], 0.0005)  # long enough for the other thread to come
+        finally:
+            self._inside.release()
+
+
+def test_a_port_that_is_lost_while_it_is_listened_to_goes_on_and_serves_one_thread_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port, clock = FragilePort(), SystemClock()
+    monkeypatch.setattr("edge.mavlink.replayed.open_link", lambda *_: Link(port, 1, 1, clock))
+    with ReplayedAutopilot("fragile", clock).answering() as autopilot:
+        for _ in range(50):
+            autopilot.send(packed(attitude(BOOT_MS)), clock.now_ns())
+        for _ in range(20):
+            assert port.asked.acquire(timeout=PATIENCE_S)
+    assert port.overlaps == 0
+    assert {decoded(frame).get_type() for frame in port.sent} == {"ATTITUDE", "TIMESYNC"}
 
 
 def test_times_and_places_of_a_replay_are_known_from_the_link_alone(vehicle: Vehicle, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pymavlink.dialects.v20 import common
 
 from edge.clock import Clock
-from edge.mavlink import frame_times, frames
+from edge.mavlink import frame_times
 from edge.mavlink.link import open_link
 
 RECEIVE_TIMEOUT_S = 0.1
@@ -25,8 +25,8 @@ class ReplayedAutopilot:
         """Open the link; raises as `open_link`."""
         self._clock = clock
         self._link = open_link(link, 1, frame_times.AUTOPILOT, clock)
-        self._parser = frames.FrameParser(frames.FrameCounts())
-        self._sending = threading.Lock()
+        self._using = threading.Lock()
+        """Held by whoever sends or receives: a link is for one thread, and here the player sends while we listen."""
         self._sequences: dict[tuple[int, int], int] = {}
         self._offset_us: int | None = None
         """The autopilot's clock minus ours."""
@@ -55,7 +55,7 @@ class ReplayedAutopilot:
             due_ns: when it is to be sent, which is now or was a moment ago.
         """
         ids = frame_times.sender(frame)
-        with self._sending:
+        with self._using:
             own_us = frame_times.since_boot_us(frame) if ids[1] == frame_times.AUTOPILOT else None
             if own_us is not None:
                 if self._offset_us is None:
@@ -66,19 +66,19 @@ class ReplayedAutopilot:
     def answer(self) -> int:
         """Answer what was asked since the last call; return how many questions that was."""
         answered = 0
-        for _, data in self._link.transport.receive():
-            for message in self._parser.feed(data):
-                if message.get_type() == "TIMESYNC" and message.tc1 == 0 and self._offset_us is not None:
-                    self._tell_time(message.ts1, self._offset_us)
+        with self._using:
+            for item in self._link.receive():
+                asked = item.message
+                if item.name == "TIMESYNC" and asked.tc1 == 0 and self._offset_us is not None:
+                    self._tell_time(asked.ts1, self._offset_us)
                     answered += 1
         return answered
 
     def _tell_time(self, ts1: int, offset_us: int) -> None:
         encoder = common.MAVLink(None, srcSystem=self._system_id, srcComponent=frame_times.AUTOPILOT)
-        with self._sending:
-            now_ns = self._clock.now_ns() + offset_us * _US
-            frame = common.MAVLink_timesync_message(tc1=now_ns, ts1=ts1).pack(encoder)
-            self._send(frame, (self._system_id, frame_times.AUTOPILOT), 0)
+        now_ns = self._clock.now_ns() + offset_us * _US
+        frame = common.MAVLink_timesync_message(tc1=now_ns, ts1=ts1).pack(encoder)
+        self._send(frame, (self._system_id, frame_times.AUTOPILOT), 0)
 
     def _send(self, frame: bytes, ids: tuple[int, int], by_us: int) -> None:
         sequence = self._sequences.get(ids, 0)
@@ -87,5 +87,7 @@ class ReplayedAutopilot:
 
     def _listen(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            self._link.transport.wait(RECEIVE_TIMEOUT_S)
+            # Not with the link held, or the player would be late; so a port that `send` loses is closed under us.
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                self._link.transport.wait(RECEIVE_TIMEOUT_S)
             self.answer()

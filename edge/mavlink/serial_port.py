@@ -62,7 +62,7 @@ class SerialPort:
         self._flush()
         received = b""
         try:
-            while self._port is not None and len(received) < READ_BYTES and self._is_readable(0):
+            while self._port is not None and len(received) < READ_BYTES and self._is_readable():
                 data = os.read(self._port.fileno(), READ_BYTES)
                 if not data:
                     raise OSError(errno.EIO, "unplugged")
@@ -76,10 +76,8 @@ class SerialPort:
 
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
-        if self._port is None:
-            select.select([], [], [], timeout_s)
-        else:
-            self._is_readable(timeout_s)
+        port = self._port
+        select.select([] if port is None else [port.fileno()], [], [], timeout_s)
 
     def reopen(self) -> None:
         """Open the port anew: an adapter may hang."""
@@ -92,8 +90,8 @@ class SerialPort:
             self._port.close()
             self._port = None
 
-    def _is_readable(self, timeout_s: float) -> bool:
-        return bool(select.select([self._port.fileno()], [], [], timeout_s)[0])
+    def _is_readable(self) -> bool:
+        return bool(select.select([self._port.fileno()], [], [], 0)[0])
 
     def _is_there(self) -> bool:
         now_ns = self._clock.now_ns()

@@ -215,8 +215,9 @@ class TcpClient:
 
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
-        reading = [self._connection.socket] if self._connection is not None else []
-        writing = [self._attempt] if self._attempt is not None else []
+        connection, attempt = self._connection, self._attempt
+        reading = [connection.socket] if connection is not None else []
+        writing = [attempt] if attempt is not None else []
         select.select(reading, writing, [], timeout_s)
 
     def reopen(self) -> None:
