@@ -233,18 +233,27 @@ def test_milliseconds_are_comparable_on_the_same_machine_in_the_same_power_mode_
 def test_a_message_that_is_superseded_counts_until_a_newer_one_is_answered() -> None:
     due_ns = [100 + 10 * n for n in range(5)]
     answered = [(due_ns[0], 104), (due_ns[3], 137)]
-    waits = waits_ms(100, 10, 5, answered)
-    assert [round(wait * 1e6) for wait in waits] == [4, 27, 17, 7]  # and what came after the last answer is unknown
+    waits = waits_ms(100, 10, 5, answered, 190)
+    assert [round(wait * 1e6) for wait in waits] == [4, 27, 17, 7, 50]  # after the last answer: as long as one listened
+
+
+def test_a_stall_counts_at_the_end_of_a_turn_as_it_does_in_the_middle() -> None:
+    def stalled(first: int) -> list[float]:
+        answered = [(n * 10, n * 10 + 1) for n in range(150) if not first <= n < first + 30]
+        return waits_ms(0, 10, 150, answered, 1501)
+
+    assert len(stalled(120)) == len(stalled(60)) == 150
+    assert sorted(stalled(120)) == sorted(stalled(60))
 
 
 def test_an_older_answer_that_comes_later_makes_nothing_known_later() -> None:
-    waits = waits_ms(0, 1_000, 2, [(1, 9_000), (999, 1_500)])
+    waits = waits_ms(0, 1_000, 2, [(1, 9_000), (999, 1_500)], 10_000)
     assert [round(wait * 1e6) for wait in waits] == [1_500, 500]
 
 
-def test_a_sender_that_is_late_makes_answers_late_and_nothing_answered_is_no_sample() -> None:
-    assert waits_ms(0, 1_000_000, 1, [(0, 8_000_000)]) == [8.0]
-    assert waits_ms(0, 1_000_000, 3, []) == []
+def test_a_sender_that_is_late_makes_answers_late_and_nothing_answered_took_as_long_as_one_listened() -> None:
+    assert waits_ms(0, 1_000_000, 1, [(0, 8_000_000)], 60_000_000) == [8.0]
+    assert waits_ms(0, 1_000_000, 3, [], 60_000_000) == [60.0, 59.0, 58.0]
 
 
 def too_little() -> int:
@@ -389,7 +398,9 @@ def test_of_several_kinds_of_messages_to_a_stream_the_first_says_its_rate(bundle
 
 def test_energy_is_shared_by_the_results_and_unknown_where_a_turn_has_none() -> None:
     order, answers = Open(names=("iq",), seconds=1.0), [None] * 4
-    turns = [Turn(order=order, sent=Sent(), answers=answers, cpu_s=0.0, joules=joules) for joules in (2.0, 6.0)]
+    turns = [
+        Turn(order=order, sent=Sent(), answers=answers, ended_ns=0, cpu_s=0.0, joules=joules) for joules in (2.0, 6.0)
+    ]
     assert _joules_per_result(turns) == 1.0
     dark = dataclasses.replace(turns[0], joules=None)
     assert _joules_per_result([*turns, dark]) is None

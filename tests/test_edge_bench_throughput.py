@@ -42,6 +42,7 @@ class FakeRig:
             order=order,
             sent=Sent(messages={"image": sent}, seconds=order.seconds),
             answers=[classification(n, int((n + 1) * NS_PER_S / answered_per_s)) for n in range(count)],
+            ended_ns=int(order.seconds * NS_PER_S),
             cpu_s=1.0,
             joules=None,
         )

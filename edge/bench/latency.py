@@ -136,36 +136,37 @@ def stage_spreads(answers: Sequence[Classification]) -> dict[str, Spread]:
     return {name: spread([answer.latency_ms[name] for answer in answers]) for name in names}
 
 
-def waits_ms(begun_ns: int, period_ns: int, messages: int, answered: Iterable[tuple[int, int]]) -> list[float]:
+def waits_ms(
+    begun_ns: int, period_ns: int, messages: int, answered: Iterable[tuple[int, int]], ended_ns: int
+) -> list[float]:
     """Return for each message that was due how long it took until something was known that is as new.
 
-    A message without an answer of its own counts as well, else just those that came at a bad moment would be left out.
+    A message without an answer of its own counts as well, else just those that came at a bad moment would be left out;
+    where nothing newer was answered, it took at least until nobody listened any more.
 
     Args:
         begun_ns: when the first message was due.
         period_ns: from one to the next.
         messages: how many were due.
         answered: when a message was due, and when its answer was made.
+        ended_ns: until when answers were listened for.
     Returns:
-        in order; the last ones, after which nothing was answered, are missing.
+        in order, one for each message.
     """
     answer_ns: dict[int, int] = {}
     for due_ns, made_ns in answered:
         number = round((due_ns - begun_ns) / period_ns)
         answer_ns[number] = min(made_ns, answer_ns.get(number, made_ns))
-    first_ns, waits = None, []
+    first_ns, waits = ended_ns, []
     for number in reversed(range(messages)):
-        made_at_ns = answer_ns.get(number, first_ns)
-        if made_at_ns is None:
-            continue
-        first_ns = made_at_ns if first_ns is None else min(made_at_ns, first_ns)
+        first_ns = min(answer_ns.get(number, first_ns), first_ns)
         waits.append((first_ns - begun_ns - number * period_ns) / 1e6)
     return waits[::-1]
 
 
 def _from_schedule_ms(rig: Rig, name: str, turn: Turn) -> list[float]:
     period_ns = int(1e9 / rig.feeds[name].rate_hz)
-    return waits_ms(turn.sent.begun_ns, period_ns, turn.sent.messages[name], _answered(rig, name, turn))
+    return waits_ms(turn.sent.begun_ns, period_ns, turn.sent.messages[name], _answered(rig, name, turn), turn.ended_ns)
 
 
 def _answered(rig: Rig, name: str, turn: Turn) -> list[tuple[int, int]]:

@@ -50,6 +50,8 @@ class Turn:
     sent: Sent
     answers: Sequence[Classification]
     """Those that a message caused since measuring began."""
+    ended_ns: int
+    """Until when answers were listened for."""
     cpu_s: float
     """Of the pipeline's process."""
     joules: float | None
@@ -138,6 +140,7 @@ class Rig:
                 power.sample()
         while self._observer.poll(_QUIET_MS):
             pass
+        ended_ns = time.monotonic_ns()
         cpu_s = cpu_seconds(self.process_id) - before_s
         self._noise.stop(ours)
         power.sample()
@@ -149,7 +152,7 @@ class Rig:
         caused = (answer for answer in self._observer.answers if "total" in answer.latency_ms)
         answers = [answer for answer in caused if answer.answer_ns >= begun_ns]
         joules = energy.total_j if energy is not None else None
-        return Turn(order=order, sent=self.feeder.last, answers=answers, cpu_s=cpu_s, joules=joules)
+        return Turn(order=order, sent=self.feeder.last, answers=answers, ended_ns=ended_ns, cpu_s=cpu_s, joules=joules)
 
     def idle(self, seconds: float) -> tuple[float, float | None]:
         """Leave the pipeline alone for a while.

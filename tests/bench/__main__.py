@@ -34,7 +34,7 @@ def show(found: dict[str, Any]) -> None:
     """Print a path in two lines."""
     print(f"{found['path']}: p50 {found['naive_p50_ms']} ms naive, {found['ours_p50_ms']} ours: {found['ratio']}")
     ages = f"{found['naive_age_ms']} naive, {found['ours_age_ms']} ours: {found['age_ratio']}"
-    print(f"  offered {found['offered_per_s']}/s: age in ms {ages}")
+    print(f"  offered {found['offered_per_s']}/s for {found['overload_s']} s: age in ms {ages}")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,9 @@ class Duel:
     naive_p50_ms: float | None
     ratio: Ratio | None
     offered_per_s: float
+    overload_s: float
+    """For which so many were offered: answers that came later are left out, as a queue drains into them. What only
+    queues is the older the longer that lasts, so ages of different lengths are never compared."""
     ours_age_ms: dict[str, float | None]
     naive_age_ms: dict[str, float | None]
     age_ratio: float | None
@@ -106,7 +109,7 @@ def duel(bundle: Bundle, path: str, seconds: float, resize: str = "area", length
             taken.append((totals_ms(turns["naive"].answers), totals_ms(turns["ours"].answers)))
         rate_hz = OVERLOAD * measure_offline(both["naive"], path, _MAXIMUM_S).results_per_s
         order = Open(names=(path,), seconds=seconds / 2, rate_hz=rate_hz, skips=True)
-        ages = {who: _ages_ms(rig, rig.turn(order), path) for who, rig in both.items()}
+        ages = {who: ages_ms(rig, rig.turn(order), path) for who, rig in both.items()}
     old, fresh = ages["naive"]["p50"], ages["ours"]["p50"]
     return Duel(
         path=path,
@@ -115,13 +118,16 @@ def duel(bundle: Bundle, path: str, seconds: float, resize: str = "area", length
         naive_p50_ms=percentile((value for naive, _ in taken for value in naive), 50),
         ratio=ratio_of(taken),
         offered_per_s=round(rate_hz, 1),
+        overload_s=order.seconds,
         ours_age_ms=ages["ours"],
         naive_age_ms=ages["naive"],
         age_ratio=round(old / fresh, 2) if old and fresh else None,
     )
 
 
-def _ages_ms(rig: Any, turn: Turn, path: str) -> dict[str, float | None]:
-    due = [(answer.answer_ns, rig.due_ns(answer, path)) for answer in turn.answers]
-    ages_ms = [(answer_ns - due_ns) / 1e6 for answer_ns, due_ns in due if due_ns]
-    return {f"p{rank}": percentile(ages_ms, rank) for rank in (50, 99)} | {"answers": len(ages_ms)}
+def ages_ms(rig: Any, turn: Turn, path: str) -> dict[str, float | None]:
+    """Return how old answers were when they were made, of those that were made while the load lasted."""
+    end_ns = turn.sent.begun_ns + int(turn.order.seconds * 1e9)
+    due = [(answer.answer_ns, rig.due_ns(answer, path)) for answer in turn.answers if answer.answer_ns <= end_ns]
+    taken_ms = [(answer_ns - due_ns) / 1e6 for answer_ns, due_ns in due if due_ns]
+    return {f"p{rank}": percentile(taken_ms, rank) for rank in (50, 99)} | {"answers": len(taken_ms)}
