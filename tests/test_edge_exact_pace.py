@@ -13,8 +13,9 @@ from faulty_flights import BEGIN_NS, Sensor, bundle, engines, events, stream_con
 from edge.config import PipelineConfig
 from edge.pipeline.scheduler import Arrival
 from edge.pipeline.tracing import Tracer
-from edge.recording.engine_cost import EngineCost, answered_cost, parse_engine_cost, traced_cost
-from edge.recording.following import NO_TRACE, FlightTrace, as_received, read_trace
+from edge.recording.engine_cost import Costs, EngineCost, answered_cost, parse_engine_cost, traced_cost
+from edge.recording.flight_trace import NO_TRACE, FlightTrace, read_trace
+from edge.recording.following import as_received
 from edge.recording.reader import Event
 from edge.recording.replay import ExactReplay
 from edge.recording.timetable import Done, Pace
@@ -23,7 +24,7 @@ from models.errors import ConfigError
 
 MS = 1_000_000
 SECONDS = 4.0
-SLOW = EngineCost(costs={"image": ((0, 90 * MS),), "iq": ((0, 17 * MS), (BEGIN_NS + 2_000 * MS, 4 * MS))})
+SLOW = EngineCost(costs={"image": Costs((0,), (90 * MS,)), "iq": Costs((0, BEGIN_NS + 2_000 * MS), (17 * MS, 4 * MS))})
 THREE = {"radio": Sensor("iq", 100.0), "left": Sensor("image", 30.0), "right": Sensor("image", 29.0)}
 SHORT = {"radio": Sensor("iq", 100.0, shortened=4), "camera": Sensor("image", 30.0)}
 
@@ -108,7 +109,7 @@ def test_what_a_trace_lost_is_filled_with_what_inference_cost_before():
     assert known.covers("iq", cuts[1] - 1)
     assert not known.covers("iq", cuts[1])
     assert known.covers("image", cuts[2])
-    cost = traced_cost(known.inferences.values(), {name: sensor.modality for name, sensor in sensors.items()})
+    cost = traced_cost(known, {name: sensor.modality for name, sensor in sensors.items()})
     again = Replay(sensors, as_received(events(sensors, SECONDS), known), Pace(cost=cost, trace=known))
     assert 0 < again.replay.inferred - again.replay.as_in_flight < len(parts[1].inferences) + 5
     assert again.replay.as_in_flight >= len(parts[0].inferences) + len(parts[2].inferences) - 5
@@ -145,10 +146,17 @@ def test_inferences_that_contradict_themselves_are_not_believed():
         altered(sound, sequence=4, done_ns=1 << 62),
         altered(sound, sequence=6, taken_ns=1 << 61, done_ns=1 << 61),
         altered(sound, sequence=5, stream="gone"),
+        altered(sound, sequence=-1),
+        altered(sound, sequence=1 << 32),
+        altered(sound, epoch=1 << 32),
+        altered(sound, sequence=7, arrived_ns=-(1 << 63), taken_ns=-(1 << 63), done_ns=-(1 << 63)),
+        altered(sound, sequence=8, arrived_ns=1 << 63, taken_ns=1 << 63, done_ns=1 << 63),
     ]
     lies = Trace(since_ns=50, time_ns=40, inferences=())
     trace = followed(two_sensors(), [lies, Trace(since_ns=0, time_ns=40, inferences=(sound, *odd))])
-    assert list(trace.inferences.values()) == [sound]
+    assert trace.of(("radio", 1, 1), 10) == (10, 20, 30)
+    assert trace.turns("radio").tolist() == [[10, 20, 30]]
+    assert trace.streams.keys() == {"radio"}
     assert not trace.covers("iq", 45)
     assert trace.modalities == {"iq"}
 
@@ -193,7 +201,7 @@ def test_a_replay_that_is_given_up_ends_its_threads_and_leaves_python_as_it_was(
 
 
 def test_cost_of_an_engine_sets_how_much_is_superseded():
-    cost = EngineCost(costs={"image": ((0, 100 * MS),)}, otherwise_ns=MS)
+    cost = EngineCost(costs={"image": Costs((0,), (100 * MS,))}, otherwise_ns=MS)
     replay = Replay(two_sensors(), events(two_sensors(), SECONDS), Pace(cost=cost))
     assert 38 <= replay.streams["camera"].processed <= 41
     assert replay.streams["camera"].superseded == 120 - replay.streams["camera"].processed
@@ -201,7 +209,7 @@ def test_cost_of_an_engine_sets_how_much_is_superseded():
 
 
 def test_recorded_cost_is_that_of_the_last_inference_before():
-    cost = EngineCost(costs={"iq": ((100, 1), (200, 2), (300, 3))}, otherwise_ns=9)
+    cost = EngineCost(costs={"iq": Costs((100, 200, 300), (1, 2, 3))}, otherwise_ns=9)
     assert [cost.at("iq", at_ns) for at_ns in (0, 100, 199, 200, 1000)] == [1, 1, 1, 2, 3]
     assert cost.at("image", 0) == 9
 
@@ -212,7 +220,8 @@ def test_an_inference_that_was_held_up_says_nothing_of_the_next():
         Inference(stream="radio", epoch=1, sequence=n, arrived_ns=n, taken_ns=1_000 * n, done_ns=1_000 * n + took)
         for n, took in enumerate(took_ns)
     ]
-    cost = traced_cost(inferences, {"radio": "iq"})
+    trace = Trace(since_ns=0, time_ns=20_000, inferences=tuple(inferences))
+    cost = traced_cost(read_trace([trace], {"radio": "iq"}), {"radio": "iq"})
     assert [cost.at("iq", 1_000 * n) for n in (0, 3, 5, 14)] == [4, 5, 5, 50]
 
 
@@ -227,7 +236,8 @@ def test_costs_are_read_from_the_answers_that_they_delayed():
 
     answers = [answer(10, 4.0, (1, 1)), answer(20, 6.0, (1, 0)), answer(30, -9.0, (1, 1)), answer(40, 1.0, (0, 0))]
     cost = answered_cost(answers, ["image", "iq"])
-    assert cost.costs == {"image": [(10, 5 * MS)], "iq": [(20, 7 * MS)]}
+    found = {name: (list(costs.since_ns), list(costs.cost_ns)) for name, costs in cost.costs.items()}
+    assert found == {"image": ([10], [5 * MS]), "iq": ([20], [7 * MS])}
 
 
 @pytest.mark.parametrize(
@@ -252,4 +262,4 @@ def test_recorded_is_the_engine_cost_of_the_flight_and_no_trace_covers_nothing()
 
 def test_cost_of_a_modality_that_the_model_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="radar"):
-        EngineCost(costs={"radar": ((0, 1),)}).check({"iq", "image"})
+        EngineCost(costs={"radar": Costs((0,), (1,))}).check({"iq", "image"})

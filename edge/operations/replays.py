@@ -59,18 +59,19 @@ def fly_exact(
     options = options or ExactOptions()
     plan = options.plan
     deployment = deployment_of(recording)
-    streams = streams_of(recording, bundle.spec, Path("/nowhere"), rates_of(deployment))
+    rates = rates_of(deployment, recording.names)
+    streams = streams_of(recording, bundle.spec, Path("/nowhere"), rates)
     check_faults(plan.faults, streams, is_live=False)
     config = limits_of(deployment, bundle.spec.modality_names, options.precision)
     if options.cost is not None:
         options.cost.check(bundle.spec.modality_names)
         pace = Pace(cost=options.cost)
     else:
-        pace = recorded_pace(recording, streams, config.trigger_order, is_followed=not plan.faults)
+        pace = recorded_pace(recording, streams, config.trigger_order, rates, is_followed=not plan.faults)
     replay = ExactReplay(bundle, streams, config, recording.start_ns)
     judge = judge_of(streams, config, plan, recording.start_ns)
     truths = TruthTimeline()
-    recorded = as_received(recording.events(), pace.trace) if pace.trace.inferences else recording.events()
+    recorded = as_received(recording.events(), pace.trace) if pace.trace.is_told else recording.events()
     events = plan.befall(_noting(recorded, truths, watch), recording.start_ns)
     listener = Listener(note_status=judge.note_status, note_skipped=judge.pardon)
     threads = options.threads or fitting_threads(len(bundle.spec.modalities))

@@ -1,7 +1,7 @@
 """What a recording says of the deployment that flew."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edge.backends.select import PrecisionChoice
 from edge.config import FlightConfig, PipelineConfig
@@ -45,6 +45,12 @@ def limits_of(deployment: FlightConfig | None, modalities: Sequence[str], precis
     )
 
 
-def rates_of(deployment: FlightConfig | None) -> dict[str, float]:
-    """Return the rates of a deployment's streams, in Hz; none where it is not known."""
-    return {name: stream.rate_hz for name, stream in deployment.streams.items()} if deployment is not None else {}
+def rates_of(deployment: FlightConfig | None, names: Mapping[str, str]) -> dict[str, float]:
+    """Return the rates of a deployment's streams, in Hz, by the names that they have in a recording.
+
+    Args:
+        deployment: that flew; without it none is known.
+        names: `Recording.names`, of the streams that were recorded.
+    """
+    streams = deployment.streams if deployment is not None else {}
+    return {names[name]: stream.rate_hz for name, stream in streams.items() if name in names}

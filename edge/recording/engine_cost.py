@@ -2,11 +2,17 @@
 
 import bisect
 import math
+from array import array
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from edge.transport.messages import Classification, Inference
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.recording.flight_trace import FlightTrace
+from edge.transport.messages import Classification
 from models.errors import ConfigError
 
 NS_PER_MS = 1_000_000
@@ -17,8 +23,12 @@ TYPICAL_OF = 9
 """Inferences of which the median is what the next one costs."""
 RECORDED = "recorded"
 
-Costs = Sequence[tuple[int, int]]
-"""(since when, cost), both in ns, in the order of time."""
+
+class Costs(NamedTuple):
+    """Of a modality, in the order of time."""
+
+    since_ns: Sequence[int]
+    cost_ns: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +43,9 @@ class EngineCost:
     def at(self, modality: str, now_ns: int) -> int:
         """Return what an inference that begins at a time costs: as the last one before it, or the first of all."""
         costs = self.costs.get(modality)
-        if not costs:
+        if costs is None:
             return self.otherwise_ns
-        return costs[max(bisect.bisect_right(costs, (now_ns, _LARGEST)) - 1, 0)][1]
+        return costs.cost_ns[max(bisect.bisect_right(costs.since_ns, now_ns) - 1, 0)]
 
     def check(self, modalities: Collection[str]) -> None:
         """Raise ConfigError where a modality is named that the model does not have."""
@@ -60,20 +70,22 @@ def parse_engine_cost(text: str) -> EngineCost | None:
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not name or not is_pair for name, is_pair, _ in pairs):
         raise _unusable(text)
-    return EngineCost(costs={name: ((0, _cost_ns(value, text)),) for name, _, value in pairs})
+    return EngineCost(costs={name: Costs((0,), (_cost_ns(value, text),)) for name, _, value in pairs})
 
 
-def traced_cost(inferences: Iterable[Inference], modalities: Mapping[str, str]) -> EngineCost:
+def traced_cost(trace: FlightTrace, modalities: Mapping[str, str]) -> EngineCost:
     """Return what each inference of a flight took.
 
     Args:
-        inferences: of the flight's trace.
+        trace: of the flight.
         modalities: stream -> modality.
     """
-    costs: dict[str, list[tuple[int, int]]] = {}
-    for one in inferences:
-        costs.setdefault(modalities[one.stream], []).append((one.taken_ns, one.done_ns - one.taken_ns))
-    return EngineCost(costs={name: _typical(of_modality) for name, of_modality in costs.items()})
+    costs = {}
+    for modality in {modalities[stream] for stream in trace.streams}:
+        streams = [stream for stream in trace.streams if modalities[stream] == modality]
+        turns = np.concatenate([trace.turns(stream) for stream in streams])
+        costs[modality] = _typical(np.column_stack((turns[:, 1], turns[:, 2] - turns[:, 1])))
+    return EngineCost(costs=costs)
 
 
 def answered_cost(answers: Iterable[Classification], order: Sequence[str]) -> EngineCost:
@@ -90,20 +102,22 @@ def answered_cost(answers: Iterable[Classification], order: Sequence[str]) -> En
         took_ms = answer.latency_ms.get("preprocess", 0.0) + answer.latency_ms.get("infer", math.nan)
         if trigger is not None and 0 <= took_ms <= MAX_COST_MS:
             costs.setdefault(trigger, []).append((answer.answer_ns, round(took_ms * NS_PER_MS)))
-    return EngineCost(costs={name: _typical(of_modality) for name, of_modality in costs.items()})
+    return EngineCost(costs={name: _typical(np.array(of_modality)) for name, of_modality in costs.items()})
 
 
-_LARGEST = 1 << 62
+def _typical(costs: NDArray[np.int64]) -> Costs:
+    """Return for each time the median of the last few costs: one that was held up says nothing of the next.
 
-
-def _typical(costs: list[tuple[int, int]]) -> Costs:
-    """Return for each time the median of the last few costs: one that was held up says nothing of the next."""
+    Args:
+        costs: (inferences, 2): since when, and cost, in any order.
+    """
+    ordered = costs[np.lexsort((costs[:, 1], costs[:, 0]))]
     recent: deque[int] = deque(maxlen=TYPICAL_OF)
-    typical = []
-    for since_ns, cost_ns in sorted(costs):
+    typical = array("q")
+    for cost_ns in ordered[:, 1].tolist():
         recent.append(cost_ns)
-        typical.append((since_ns, sorted(recent)[len(recent) // 2]))
-    return typical
+        typical.append(sorted(recent)[len(recent) // 2])
+    return Costs(array("q", ordered[:, 0].tobytes()), typical)
 
 
 def _cost_ns(value: str, text: str) -> int:

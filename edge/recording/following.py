@@ -1,79 +1,15 @@
-"""A flight's own trace, so that exact replay infers the very messages that were inferred in flight, when they were."""
+"""A flight's events as its pipeline received them, so that exact replay infers the messages that were inferred then."""
 
 import bisect
 import dataclasses
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
+from edge.recording.flight_trace import MAX_MOVE_NS, FlightTrace, Key
 from edge.recording.reader import Event
-from edge.transport.messages import Inference, Trace
-
-MAX_MOVE_NS = 500_000_000
-"""Pipeline and recorder hear of a message at most so far apart; more than what sockets hold."""
-MAX_TAKEN_NS = 60_000_000_000
-"""A trace that says a message waited and was inferred for longer is not believed."""
-
-Key = tuple[str, int, int]
-"""Stream, epoch and sequence number: a message."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FlightTrace:
-    """What is known of a flight's inferences."""
-
-    inferences: Mapping[Key, Inference] = field(default_factory=dict)
-    modalities: frozenset[str] = frozenset()
-    """Of which it tells everything."""
-    begins_ns: Sequence[int] = ()
-    """Of stretches in which everything that was inferred is known, in the order of time, without overlap."""
-    ends_ns: Sequence[int] = ()
-
-    def of(self, key: Key, arrived_ns: int) -> Inference | None:
-        """Return what became of a message that arrived about then; None where it was not inferred."""
-        one = self.inferences.get(key)
-        return one if one is not None and abs(one.arrived_ns - arrived_ns) <= MAX_MOVE_NS else None
-
-    def covers(self, modality: str, at_ns: int) -> bool:
-        """Say whether everything of a modality that was inferred at a time is known."""
-        place = bisect.bisect_right(self.begins_ns, at_ns) - 1
-        return modality in self.modalities and place >= 0 and at_ns < self.ends_ns[place]
-
-
-NO_TRACE = FlightTrace()
-
-
-def read_trace(traces: Iterable[Trace], modalities: Mapping[str, str]) -> FlightTrace:
-    """Return what the traces of a flight say, without what contradicts itself.
-
-    Args:
-        traces: in any order.
-        modalities: stream -> modality. One that is fed by a stream that no trace ever names is not traced at all.
-    """
-    inferences: dict[Key, Inference] = {}
-    begins_ns: list[int] = []
-    ends_ns: list[int] = []
-    for trace in sorted(traces, key=lambda one: one.since_ns):
-        begin_ns = max(trace.since_ns, ends_ns[-1]) if ends_ns else trace.since_ns
-        if begin_ns < trace.time_ns:
-            if not ends_ns or begin_ns > ends_ns[-1]:
-                begins_ns.append(begin_ns)
-                ends_ns.append(trace.time_ns)
-            ends_ns[-1] = trace.time_ns
-        sound = (one for one in trace.inferences if one.stream in modalities and _is_sound(one))
-        inferences.update({(one.stream, one.epoch, one.sequence): one for one in sound})
-    unnamed = set(modalities) - {stream for stream, _, _ in inferences}
-    untraced = {modalities[stream] for stream in unnamed}
-    return FlightTrace(
-        inferences=inferences,
-        modalities=frozenset(set(modalities.values()) - untraced),
-        begins_ns=begins_ns,
-        ends_ns=ends_ns,
-    )
-
-
-def _is_sound(one: Inference) -> bool:
-    return one.arrived_ns <= one.taken_ns <= one.done_ns <= one.arrived_ns + MAX_TAKEN_NS
 
 
 def key_of(event: Event) -> Key | None:
@@ -107,12 +43,10 @@ class _Arrivals:
 
     def __init__(self, trace: FlightTrace) -> None:
         self._trace = trace
-        self._arrived: dict[str, list[int]] = {}
+        self._arrived: dict[str, Sequence[int]] = {
+            stream: array("q", np.sort(trace.turns(stream)[:, 0]).tobytes()) for stream in trace.streams
+        }
         """Of each stream, when the messages came that were inferred, in the order of time."""
-        for one in trace.inferences.values():
-            self._arrived.setdefault(one.stream, []).append(one.arrived_ns)
-        for times_ns in self._arrived.values():
-            times_ns.sort()
         self._earliest_ns: dict[str, int] = {}
         """Of each stream, when its next message can have come at the earliest."""
         self._followed_ns: dict[str, int] = {}
@@ -130,7 +64,7 @@ class _Arrivals:
             self._earliest_ns[event.stream] = one.taken_ns + 1
             self._followed_ns[event.stream] = arrived_ns
             return arrived_ns
-        times_ns = self._arrived.get(event.stream, [])
+        times_ns = self._arrived.get(event.stream, ())
         place = bisect.bisect_right(times_ns, max(self._followed_ns.get(event.stream, 0), log_ns - MAX_MOVE_NS))
         latest_ns = times_ns[place] if place < len(times_ns) else log_ns
         arrived_ns = max(min(log_ns, latest_ns), min(earliest_ns, log_ns + MAX_MOVE_NS))

@@ -102,6 +102,8 @@ class Recording:
         self._index = index[np.isin(index[:, 1], list(self._channels))] if self.left_out else index
         self.streams: dict[str, StreamSummary] = self._summarise()
         """By name, sensors and topics alike. `left_out`: channels that this program cannot read, and why."""
+        self.names = {name: name for name, stream in self.streams.items() if stream.modality}
+        """What sensors' streams are called, by the names under which they were recorded: see `renamed`."""
         self.whole = self
         """What this is a part of: the recording itself, unless `part` made it."""
 
@@ -181,6 +183,7 @@ class Recording:
             for number, channel in self._channels.items()
         }
         other.streams = other._summarise()
+        other.names = {recorded: names.get(name, name) for recorded, name in self.names.items()}
         return other
 
     def events(self, streams: Collection[str] | None = None) -> Iterator[Event]:

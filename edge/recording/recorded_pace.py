@@ -1,12 +1,12 @@
 """What a recording tells of its engines, for exact replay."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from edge.config import StreamConfig
 from edge.recording import channels
 from edge.recording.engine_cost import answered_cost, traced_cost
-from edge.recording.following import NO_TRACE, read_trace
+from edge.recording.flight_trace import NO_TRACE, read_trace
 from edge.recording.reader import Recording
 from edge.recording.timetable import Pace
 from edge.transport.messages import Classification, Kind, Trace
@@ -17,7 +17,12 @@ M = TypeVar("M", Trace, Classification)
 
 
 def recorded_pace(
-    recording: Recording, streams: Mapping[str, StreamConfig], order: Sequence[str] = (), *, is_followed: bool
+    recording: Recording,
+    streams: Mapping[str, StreamConfig],
+    order: Sequence[str] = (),
+    deployed: Collection[str] = (),
+    *,
+    is_followed: bool,
 ) -> Pace:
     """Return the pace of the recorded flight itself.
 
@@ -29,15 +34,17 @@ def recorded_pace(
         recording: the flight.
         streams: that feed the model.
         order: of the modalities, the one that paces the answers first; the slowest stream's without.
+        deployed: streams that fed the pipeline which flew, as far as known: of these it is known, too, where none of
+            their messages was inferred for a while.
         is_followed: whether the events will be those of the flight; of others, as faults make them, a trace tells only
             what inference costs.
     Raises:
         RecordingError: an answer or a trace is not what its channel says.
     """
     modalities = {name: stream.modality for name, stream in streams.items()}
-    trace = read_trace(_messages(recording, Kind.TRACE, Trace), modalities)
-    if trace.inferences:
-        return Pace(cost=traced_cost(trace.inferences.values(), modalities), trace=trace if is_followed else NO_TRACE)
+    trace = read_trace(_messages(recording, Kind.TRACE, Trace), modalities, recording.names, deployed)
+    if trace.is_told:
+        return Pace(cost=traced_cost(trace, modalities), trace=trace if is_followed else NO_TRACE)
     slowest_first = [modalities[name] for name in sorted(modalities, key=lambda name: streams[name].rate_hz)]
     answers = _messages(recording, Kind.CLASSIFICATION, Classification)
     return Pace(cost=answered_cost(answers, order or slowest_first))

@@ -14,7 +14,7 @@ from edge.pipeline.framing import Gathered
 from edge.pipeline.scheduler import NS_PER_MS, Admitted, Arrival, Scheduler
 from edge.recording.crew import Outcome
 from edge.recording.engine_cost import DEFAULT_COST, EngineCost
-from edge.recording.following import NO_TRACE, FlightTrace, Key
+from edge.recording.flight_trace import NO_TRACE, FlightTrace, Key
 from edge.recording.reader import Event
 from edge.transport.messages import Kind, Pose
 from edge.transport.wire import Header, Reason, decode_message, encode_header
@@ -130,8 +130,8 @@ class Timetable:
         self._idle = set(self._modalities.values())
         self._inferring: list[tuple[int, str, Header, Wait]] = []
         """Heap of (due time, stream, the message, its outcome)."""
-        self._agenda: dict[str, list[tuple[int, Key]]] = {modality: [] for modality in sorted(self._idle)}
-        """Of each modality, a heap of what has come and was inferred in flight: (when it was taken, message)."""
+        self._agenda: dict[str, list[tuple[int, int, Key]]] = {modality: [] for modality in sorted(self._idle)}
+        """Of each modality, a heap of what has come and was inferred in flight: (when taken, when done, message)."""
         self._submit: Submit = _refuse
         self.inferred = 0
         """Messages so far."""
@@ -157,9 +157,9 @@ class Timetable:
         self._scheduler.receive(event.stream, message, self._now_ns)
         yield Received(self._now_ns, event.stream, _without_payload(message))
         key = (event.stream, event.header.epoch, event.header.sequence)
-        one = self._pace.trace.of(key, event.log_ns)
-        if one is not None and modality in self._pace.trace.modalities:
-            heapq.heappush(self._agenda[modality], (one.taken_ns, key))
+        turn = self._pace.trace.of(key, event.log_ns)
+        if turn is not None and modality in self._pace.trace.modalities:
+            heapq.heappush(self._agenda[modality], (turn.taken_ns, turn.done_ns, key))
         yield from self._start(modality)
 
     def _advance(self, to_ns: int) -> Iterator[Step]:
@@ -211,12 +211,12 @@ class Timetable:
 
     def _take_as_in_flight(self, modality: str) -> Iterator[Step]:
         """Let a modality take what it took in flight, if that waits."""
-        _, key = heapq.heappop(self._agenda[modality])
+        _, done_ns, key = heapq.heappop(self._agenda[modality])
         arrival = self._scheduler.take(modality, self._now_ns)
         yield Taken(self._now_ns, modality)
         if arrival is not None:
             self.as_in_flight += key == (arrival.stream, arrival.header.epoch, arrival.header.sequence)
-            self._infer(arrival, max(self._pace.trace.inferences[key].done_ns, self._now_ns))
+            self._infer(arrival, max(done_ns, self._now_ns))
 
     def _infer(self, arrival: Arrival, done_ns: int) -> None:
         self._idle.discard(self._modalities[arrival.stream])
