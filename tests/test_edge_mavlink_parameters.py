@@ -21,6 +21,7 @@ from mavlink_vehicle import (
 )
 from pymavlink.dialects.v20 import common
 
+from edge.config import load_flight
 from edge.mavlink import dialect
 from edge.mavlink.parameters import PARAMETERS, read_saved
 from models.errors import ConfigError
@@ -180,6 +181,18 @@ def test_saved_and_deployed_values_can_be_taken_back(tmp_path: Path) -> None:
     assert vehicle.read("FUS_RATE_HZ") == {"FUS_RATE_HZ": 5}
     assert vehicle.ask(STORAGE, 2) == ACCEPTED
     assert vehicle.read("FUS_RATE_HZ") == {"FUS_RATE_HZ": 200}
+
+
+def test_the_file_of_the_parameters_lies_beside_the_deployment(tmp_path: Path) -> None:
+    path = tmp_path / "flight.yaml"
+    streams = "streams: {radio: {modality: iq, endpoint: 'ipc:///tmp/unused', rate_hz: 100}}"
+    mavlink = "mavlink: {links: ['udpout:127.0.0.1:14550'], parameters: state/parameters.json}"
+    path.write_text(f"bundle: none.uavb\nresults: ipc:///tmp/unused-results\n{streams}\n{mavlink}\n")
+
+    config = load_flight(path).mavlink
+
+    assert config is not None
+    assert config.parameters == str(tmp_path / "state" / "parameters.json")
 
 
 @pytest.mark.parametrize("action", [3, 4, -1, 0.5, NAN])

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from pathlib import Path
 from typing import Any
 
 import mavlink_samples as samples
@@ -26,9 +27,11 @@ from mavlink_vehicle import (
 )
 from pymavlink.dialects.v20 import common
 
+from edge.mavlink import dialect
 from edge.mavlink.commands import ACCEPTED as CARRIED_OUT
 from edge.mavlink.commands import COMMANDS_HZ, MAX_REMEMBERED, REPEATED_NS, Command, Commands, Reply
 from edge.mavlink.component import CAPABILITIES, ProtocolVersion, version_number
+from edge.mavlink.deployment import SpoolConfig
 from edge.mavlink.link import Received
 from edge.mavlink.parameters import PARAMETERS
 from edge.mavlink.security import Security
@@ -265,6 +268,26 @@ def test_a_requested_message_goes_to_the_link_that_asked() -> None:
 
     assert (vehicle.acks(0), vehicle.take("AUTOPILOT_VERSION", 0)) == ([], [])
     assert (vehicle.acks(1), len(vehicle.take("AUTOPILOT_VERSION", 1))) == ([(REQUEST, ACCEPTED)], 1)
+
+
+def test_the_past_can_be_asked_for_again_where_the_flight_has_a_memory(tmp_path: Path) -> None:
+    vehicle = Vehicle(spool=SpoolConfig(folder=str(tmp_path), min_free_bytes=0))
+    vehicle.answers(5)
+    vehicle.services.outlets.close()
+
+    assert vehicle.ask(USER_3, 60, 0) == ACCEPTED
+    records = vehicle.wait(2).take("FUSION_CLASSIFICATION_LITE")
+    assert len(records) == 100
+    assert all(record.flags & dialect.FUSION_FLAGS_BACKFILL for record in records)
+
+
+@pytest.mark.parametrize("span", [(0, 0), (10, 20), (NAN, 0), (60, NAN), (math.inf, 0), (-1, -2), (1e6, 0)])
+def test_a_span_that_is_none_is_denied(tmp_path: Path, span: tuple[float, float]) -> None:
+    assert Vehicle(spool=SpoolConfig(folder=str(tmp_path), min_free_bytes=0)).ask(USER_3, *span) == DENIED
+
+
+def test_without_a_memory_the_past_is_denied(vehicle: Vehicle) -> None:
+    assert vehicle.ask(USER_3, 60, 0) == DENIED
 
 
 def test_on_a_network_only_signed_commands_are_carried_out_and_anybody_may_read_parameters() -> None:
