@@ -19,6 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--config", type=Path, metavar="FLIGHT.yaml", help="the deployment")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="how `run --fault` tells of its faults")
+    parser.add_argument(
+        "--faults-reach-vehicle", action="store_true", help="with --faults: an autopilot that is not armed may hear us"
+    )
     add_group(parser, COMMANDS, is_required=False)
 
 
@@ -35,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from edge.operations.signals import stop_on_signals
 
     stop = stop_on_signals()
-    behind = partial(LostLink, orders=Orders(args.faults)) if args.faults is not None else None
+    behind = None
+    if args.faults is not None:
+        behind = partial(LostLink, orders=Orders(args.faults), is_vehicle_safe=args.faults_reach_vehicle)
     run_publisher(load_flight(args.config), stop, behind=behind)
     return 0

@@ -36,7 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faults-reach-vehicle",
         action="store_true",
-        help="inject them even where mavlink.links lead to an autopilot on a serial port",
+        help="inject them even where mavlink.links may lead to an autopilot, as all do that leave this computer; to an"
+        " armed one nothing is sent all the same",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on the last line")
 
@@ -100,4 +101,4 @@ def _faulty(args: argparse.Namespace, config: "FlightConfig") -> "Iterator[Fault
     log.warning("THIS IS A TEST: faults are injected into this flight: %s", ", ".join(args.fault))
     first = first_path(config, args.config).resolve() if config.recording is not None else None
     with tempfile.TemporaryDirectory(prefix="uav-edge-") as folder:
-        yield FaultyRun(config, plan, Path(folder), first)
+        yield FaultyRun(config, plan, Path(folder), first, is_vehicle_safe=args.faults_reach_vehicle)

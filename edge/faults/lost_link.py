@@ -1,23 +1,25 @@
-"""A MAVLink port that carries nothing, in either direction, while `link:loss` lasts."""
+"""A MAVLink port of a flight with faults: carries nothing while `link:loss` lasts, and nothing to an autopilot."""
 
 from edge.faults.fault import LINK_LOSS
 from edge.faults.heartbeats import Heartbeats
 from edge.faults.orders import Orders
 from edge.mavlink.transport import Transport, TransportCounts
+from edge.mavlink.vehicle_watch import VehicleWatch
 
 
 class LostLink:
-    """A transport that loses what goes through another one."""
+    """A transport that loses what goes through another one, and falls silent where an autopilot is heard."""
 
-    def __init__(self, transport: Transport, orders: Orders) -> None:
-        """Take the port, and the faults of the flight."""
+    def __init__(self, transport: Transport, orders: Orders, *, is_vehicle_safe: bool = False) -> None:
+        """Take the port, the faults of the flight, and whether an autopilot that is not armed may hear of them."""
         self._transport = transport
         self._orders = orders
+        self._vehicle = VehicleWatch(transport.name, is_vehicle_safe=is_vehicle_safe)
         self._heartbeats = Heartbeats(link=transport.name)
 
     @property
     def counts(self) -> TransportCounts:
-        """What became of what was to be sent: what is lost counts as dropped."""
+        """What became of what was to be sent: what is lost or held back counts as dropped."""
         return self._transport.counts
 
     @counts.setter
@@ -36,7 +38,7 @@ class LostLink:
 
     def send(self, frame: bytes) -> None:
         """Send one frame, or lose it."""
-        if self._is_lost():
+        if self._vehicle.why or self._is_lost():
             self._transport.counts.frames_dropped += 1
             self._heartbeats.interrupt()
         else:
@@ -46,6 +48,7 @@ class LostLink:
     def receive(self) -> list[tuple[str, bytes]]:
         """Return what arrived since the last call, or lose it."""
         arrived = self._transport.receive()
+        self._vehicle.look(arrived)
         return [] if self._is_lost() else arrived
 
     def welcome(self, peer: str, *, is_proven: bool) -> None:

@@ -1,7 +1,6 @@
 """All links of a deployment: what is sent goes out on each, what arrives on any is heard."""
 
 import contextlib
-import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,9 +52,5 @@ def _warn_of_strangers(config: LinkConfig) -> None:
     address = parse_link(config.link)
     if not isinstance(address, NetworkAddress) or not address.is_listening or config.demand != "none":
         return
-    try:
-        is_loopback = ipaddress.ip_address(address.host.partition("%")[0]).is_loopback
-    except ValueError:
-        is_loopback = address.host == "localhost"
-    if not is_loopback:
+    if not address.is_loopback:
         log.warning("link %s: whoever reaches this address may command (require_signed: none)", config.link)

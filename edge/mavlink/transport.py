@@ -32,6 +32,14 @@ class NetworkAddress:
         """Whether we wait there for others."""
         return self.kind in ("udpin", "tcpin")
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this computer is there; who forwards what it hears may be one of its programs."""
+        try:
+            return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SerialAddress:

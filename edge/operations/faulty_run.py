@@ -16,7 +16,7 @@ from edge.operations.footprint import Footprint
 from edge.operations.killer import Killer
 from edge.operations.observer import Observer
 from edge.operations.replays import judge_of
-from edge.operations.supervisor import PIPELINE, RECORDER, Supervisor
+from edge.operations.supervisor import MAVLINK, PIPELINE, RECORDER, Supervisor
 from edge.recording.reader import Recording, open_recording
 from edge.transport.messages import Injected
 from models.errors import LinkError, RecordingError
@@ -31,7 +31,15 @@ START_TIMEOUT_S = 180
 class FaultyRun:
     """The faults of one flight. They begin to count when the pipeline is heard for the first time."""
 
-    def __init__(self, config: FlightConfig, plan: FaultPlan, folder: Path, first: Path | None) -> None:
+    def __init__(
+        self,
+        config: FlightConfig,
+        plan: FaultPlan,
+        folder: Path,
+        first: Path | None,
+        *,
+        is_vehicle_safe: bool = False,
+    ) -> None:
         """Write the orders.
 
         Args:
@@ -39,10 +47,12 @@ class FaultyRun:
             plan: faults that can befall it, see `check_deployment`.
             folder: for the orders, of this flight alone.
             first: file of the recording, where there is one.
+            is_vehicle_safe: whether an autopilot that is not armed may hear of the faults.
         """
         self._config = config
         self._plan = plan
         self._first = first
+        self._is_vehicle_safe = is_vehicle_safe
         self._clock = SystemClock()
         self._path = folder / "faults.json"
         self._injected = Injected(faults=tuple(str(fault) for fault in plan.faults), seed=plan.seed)
@@ -54,6 +64,8 @@ class FaultyRun:
     def told(self, commands: dict[str, list[str]]) -> dict[str, list[str]]:
         """Return the commands of a flight's processes, with what those must know that faults befall."""
         options = {name: ["--faults", str(self._path)] for name in commands}
+        if MAVLINK in commands and self._is_vehicle_safe:
+            options[MAVLINK].append("--faults-reach-vehicle")
         if RECORDER in commands and self._first is not None:
             options[RECORDER] += ["--out", str(self._first)]
         return {name: [*command, *options.get(name, [])] for name, command in commands.items()}

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 PIPELINE = "pipeline"
 """The one process without which there is no flight; any other is tried again for ever."""
 RECORDER = "recorder"
+MAVLINK = "mavlink"
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 FIRST_BACKOFF_S = 0.2
@@ -147,7 +148,7 @@ def flight_commands(config: FlightConfig, path: Path, options: Sequence[str] = (
     """
     commands = {}
     if config.mavlink is not None:
-        commands["mavlink"] = ["mavlink"]
+        commands[MAVLINK] = ["mavlink"]
     if config.recording is not None:
         commands[RECORDER] = ["record"]
     for source in config.sources:
