@@ -10,6 +10,7 @@ from recorded import PERIOD_NS, START_NS, iq_message
 
 from edge.clock import VirtualClock
 from edge.recording.controls import Command
+from edge.recording.laps import laps
 from edge.recording.pacing import MAX_LATE_NS
 from edge.recording.player import Player
 from edge.recording.reader import Recording, open_recording
@@ -190,6 +191,18 @@ def test_stop_ends_a_long_flight_at_once(tmp_path: Path) -> None:
 
         played = player.play()
     assert (played.messages, played.is_whole) == ({"radio": 1}, False)
+
+
+def test_stop_ends_a_replay_whose_listener_lives_but_takes_nothing(tmp_path: Path) -> None:
+    recording = _flight(tmp_path / "flight.mcap", 90)
+    endpoint = f"ipc://{tmp_path}/radio"
+    with Player(recording, {"radio": endpoint}, rate=None) as player, Subscriber(endpoint):
+        player.wait_for_listeners(5.0)
+        asks = threading.Timer(0.3, player.controls.ask, (Command.STOP,))
+        asks.start()
+        played = player.play(laps(recording, None, Recording.events))
+        asks.join()
+    assert not played.is_whole
 
 
 def test_absurd_capture_time_does_not_end_the_replay(tmp_path: Path) -> None:

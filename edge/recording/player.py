@@ -118,7 +118,9 @@ class Player:
                 continue
             parts = self._parts(event, counts.get(event.stream, 0))
             if parts is not None and event.stream in counts:
-                self._publishers[event.stream].send(parts)
+                if not self._send(event.stream, parts):
+                    is_whole = False
+                    break
                 self._pacer.note_sent(event)
                 counts[event.stream] += 1
         return Played(
@@ -139,6 +141,14 @@ class Player:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_all(LINGER_MS if error is None else 0)
+
+    def _send(self, stream: str, parts: tuple[bytes, bytes]) -> bool:
+        """Send a message, when nothing may be lost as soon as everybody has room; say whether nobody stopped that."""
+        publisher = self._publishers[stream]
+        if isinstance(publisher, BlockingPublisher):
+            return publisher.send_whole(parts, lambda: not self.controls.is_stopped)
+        publisher.send(parts)
+        return True
 
     def _parts(self, event: Event, sequence: int) -> tuple[bytes, bytes] | None:
         """Return an event as a message of the present, or None for what no sensor sent; tell truths and poses on."""

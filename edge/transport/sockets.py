@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +31,8 @@ _SHORTEST_QUEUE = 8
 MAX_PARTS = 4
 """Kept of a received message; ours have two, so that more are refused whatever they hold."""
 _CHECK_PERIOD_S = 0.1
+ROOM_TIMEOUT_MS = 100
+"""How long a sender that loses nothing waits for slow listeners before it looks whether that is still wanted."""
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"
 """What a publisher hears of our subscribers; others may send it anything."""
 _LOCAL = re.compile(
@@ -151,11 +153,30 @@ class Publisher(_Socket):
 
 
 class BlockingPublisher(Publisher):
-    """A publisher that waits for slow listeners instead of losing messages: for replay as fast as possible."""
+    """A publisher that waits for slow listeners instead of losing messages: for replay as fast as possible.
+
+    A listener that hangs has no room for ever, so it waits for ROOM_TIMEOUT_MS, and then asks.
+    """
 
     def __init__(self, endpoint: str, *, high_water_mark: int = HIGH_WATER_MARK) -> None:
         super().__init__(endpoint, high_water_mark=high_water_mark)
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._socket.setsockopt(zmq.SNDTIMEO, ROOM_TIMEOUT_MS)
+
+    def send_whole(self, parts: Sequence[Buffer], is_wanted: Callable[[], bool]) -> bool:
+        """Send one message of several parts as soon as every listener has room; say whether it was sent.
+
+        Args:
+            parts: of the message.
+            is_wanted: asked ten times a second while somebody has no room; where it is not, nothing is sent.
+        """
+        while is_wanted():
+            try:
+                self._socket.send_multipart(parts)
+            except zmq.Again:  # with the first part: whoever has room for that takes the rest
+                continue
+            return True
+        return False
 
 
 class Subscriber(_Socket):
