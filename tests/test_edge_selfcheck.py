@@ -243,6 +243,7 @@ def test_without_a_device_the_command_ends_with_4_and_leaves_a_report(capsys, mo
 def fake(bundle, monkeypatch, tmp_path):
     """A fake GPU that the command finds, with plans of the shipped bundle in the folder `plans`."""
     made = fake_gpu(bundle)
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"the process would end at once, with {code}"))
     monkeypatch.setattr(measuring, "RUNS", 2)
     for name, value in (
         ("load_driver", None),

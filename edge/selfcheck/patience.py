@@ -12,7 +12,8 @@ Result = TypeVar("Result")
 PATIENCE_S = 120.0
 """Longer than any step: loading a plan of TensorRT for RTX compiles its kernels."""
 THREAD = "selfcheck"
-_LAST_WORDS_S = 1.0
+_LAST_WORDS_S = 20.0
+"""For a thread that has said that it is over; one that is emulated or starved of processors took more than a second."""
 
 
 class _Outcome(Generic[Result]):
