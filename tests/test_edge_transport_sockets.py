@@ -175,7 +175,7 @@ def test_a_blocking_publisher_loses_nothing_to_a_slow_listener(endpoint: str) ->
         listener.start()
         assert publisher.wait_for_listeners(1, 10.0)
         for n in range(500):
-            assert publisher.send_whole([b"%d" % n, bytes(10_000)], lambda: True)
+            publisher.send([b"%d" % n, bytes(10_000)])
         listener.join(30.0)
     assert received == list(range(500))
 
@@ -184,7 +184,7 @@ def test_a_blocking_publisher_waits_for_a_listener_that_hangs_only_as_long_as_th
     with BlockingPublisher(endpoint, high_water_mark=2) as publisher, Subscriber(endpoint, high_water_mark=2) as hung:
         assert publisher.wait_for_listeners(1, 10.0)
         sent = 0
-        while publisher.send_whole([b"%d" % sent, bytes(1 << 20)], iter([True, True, False]).__next__):
+        while publisher.send_while(iter([True, True, False]).__next__, [b"%d" % sent, bytes(1 << 20)]):
             sent += 1
         received = []
         while (parts := hung.receive(500)) is not None:

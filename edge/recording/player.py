@@ -146,7 +146,7 @@ class Player:
         """Send a message, when nothing may be lost as soon as everybody has room; say whether nobody stopped that."""
         publisher = self._publishers[stream]
         if isinstance(publisher, BlockingPublisher):
-            return publisher.send_whole(parts, lambda: not self.controls.is_stopped)
+            return publisher.send_while(lambda: not self.controls.is_stopped, parts)
         publisher.send(parts)
         return True
 

@@ -163,20 +163,29 @@ class BlockingPublisher(Publisher):
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.SNDTIMEO, ROOM_TIMEOUT_MS)
 
-    def send_whole(self, parts: Sequence[Buffer], is_wanted: Callable[[], bool]) -> bool:
-        """Send one message of several parts as soon as every listener has room; say whether it was sent.
+    def send(self, parts: Sequence[Buffer], *, keep: bool = False) -> None:
+        """Send as soon as every listener has room, however long that takes; otherwise as any publisher."""
+        while not self._is_sent(parts, keep=keep):
+            pass
+
+    def send_while(self, is_wanted: Callable[[], bool], parts: Sequence[Buffer]) -> bool:
+        """Send as soon as every listener has room; say whether it was sent.
 
         Args:
-            parts: of the message.
             is_wanted: asked ten times a second while somebody has no room; where it is not, nothing is sent.
+            parts: of the message.
         """
         while is_wanted():
-            try:
-                self._socket.send_multipart(parts)
-            except zmq.Again:  # with the first part: whoever has room for that takes the rest
-                continue
-            return True
+            if self._is_sent(parts):
+                return True
         return False
+
+    def _is_sent(self, parts: Sequence[Buffer], *, keep: bool = False) -> bool:
+        try:
+            super().send(parts, keep=keep)
+        except zmq.Again:  # with the first part: whoever has room for that takes the rest
+            return False
+        return True
 
 
 class Subscriber(_Socket):
