@@ -151,6 +151,11 @@ def test_a_short_record_keeps_place_and_flags() -> None:
     assert report.confidence == 0.75
 
 
+def test_a_warning_without_room_in_a_short_record_makes_it_none_of_a_real_flight() -> None:
+    assert Flag.REPLAY in lite.lite_report(lite.lite_of(result(flags=256))).flags
+    assert Flag.REPLAY not in lite.lite_report(lite.lite_of(result(flags=255 - 64))).flags
+
+
 @given(st.integers(0, 2**44), st.integers(0, 2**32 - 1))
 def test_the_whole_time_of_a_short_record_follows_from_a_later_one(time_ms: int, age_ms: int) -> None:
     short = lite.lite_of(result(time_usec=time_ms * 1000))

@@ -234,13 +234,20 @@ def test_of_what_replaces_itself_only_the_newest_waits() -> None:
     assert radio.outlet.others_dropped == 0
 
 
-def test_texts_that_find_no_room_are_bounded_and_counted() -> None:
+def test_texts_that_find_no_room_are_bounded_and_counted_and_take_nothing_from_the_status() -> None:
     radio = Radio(bytes_s=200)
+    radio.offer(status())
     for number in range(500):
         radio.offer(standard.status_text(6, f"{number:50d}"))
-    sent = len(radio.named("STATUSTEXT"))
+    radio.offer(status())
+    for number in range(500):
+        radio.offer(standard.status_text(6, f"{number:50d}"))
+    dropped = radio.outlet.others_dropped
+    radio.wait(60)
 
-    assert sent + radio.outlet.others_dropped + MAX_OTHERS == 500
+    assert len(radio.named("STATUSTEXT")) + dropped == 1_000
+    assert 0 < dropped >= 1_000 - 2 * MAX_OTHERS
+    assert len(radio.named("FUSION_STATUS")) == 2
 
 
 def test_an_answer_about_the_time_does_not_wait() -> None:

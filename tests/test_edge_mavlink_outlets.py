@@ -7,7 +7,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
 from edge.config import load_flight
-from edge.mavlink import bearers
+from edge.mavlink import bearers, standard
 from edge.mavlink.codec import Flag
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig, SpoolConfig
 from edge.mavlink.link import Link
@@ -215,6 +215,19 @@ def test_what_others_say_is_remembered_too(tmp_path: Path) -> None:
     vehicle.outlets.close()
 
     assert [m.get_srcComponent() for m in kept(tmp_path) if m.get_type() == "ATTITUDE"] == [1]
+
+
+def test_a_flood_of_others_does_not_wash_the_flight_away(tmp_path: Path) -> None:
+    vehicle = Vehicle(UDP, folder=tmp_path)
+    for _ in range(50):
+        for _ in range(200):
+            vehicle.hear(0, standard.ground_heartbeat(), (255, 190))
+        vehicle.fly(0.02)
+    vehicle.outlets.close()
+
+    names = samples.names(kept(tmp_path))
+    assert names["FUSION_CLASSIFICATION"] == 50
+    assert 1_000 <= names["HEARTBEAT"] <= 2_100
 
 
 @pytest.mark.parametrize(

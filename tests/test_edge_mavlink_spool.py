@@ -169,7 +169,7 @@ def test_a_disk_that_fails_costs_what_was_not_written_and_is_told_once(
 
 
 def past(folder: Path, begin_us: int, end_us: int, period_ns: int = 0, sender: tuple[int, int] = (1, 191)) -> list[Any]:
-    backfill = Backfill(folder, UTC_US + begin_us, UTC_US + end_us, sender, Aggregation(period_ns))
+    backfill = Backfill(folder, -1, (UTC_US + begin_us, UTC_US + end_us), sender, Aggregation(period_ns))
     records: list[Any] = []
     while not backfill.is_done:
         batch = backfill.batch(6)
@@ -203,6 +203,18 @@ def test_the_past_is_summed_up_as_it_would_have_been_in_flight(tmp_path: Path) -
 
     assert [record.class_id for record in records] == [1] * 5 + [2] * 6
     assert sum(record.count for record in records) <= 2_000
+
+
+def test_a_board_whose_clock_starts_anew_each_time_finds_its_own_past_and_no_other_flights(tmp_path: Path) -> None:
+    for first, utc_us in ((0, UTC_US), (1_000, 0), (2_000, 0)):
+        files = ring(tmp_path)
+        for number, frame in enumerate(frames_of(*(result(first + n) for n in range(100)))):
+            files.write(utc_us + number * 5_000, frame)
+        files.close()
+    backfill = Backfill(tmp_path, files.before, (100_000, 200_000), (1, 191), Aggregation(0))
+    records = [record for _ in range(10) for record in backfill.batch(6)]
+
+    assert [record.sequence for record in records] == [n % 256 for n in range(2_020, 2_040)]
 
 
 def test_only_our_own_answers_come_back(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 from edge.mavlink import dialect, frames, lite
 from edge.mavlink.aggregation import Aggregation, Told
 from edge.mavlink.codec import Flag
-from edge.mavlink.spool import TIME_BYTES, start_us, tlog_files
+from edge.mavlink.spool import TIME_BYTES, number_of, tlog_files
 
 STEPS_AT_ONCE = 200
 """Frames looked at in one call, some 3 ms: a heartbeat must not wait for a long file."""
@@ -21,17 +21,23 @@ class Backfill:
 
     Args:
         folder: of the spool.
-        begin_us: as the files have it, see `Spool.time_us`.
-        end_us: not included.
+        before: number of the last file that is of an earlier start: another flight, whose clock may have gone alike.
+        span_us: begin, and end, which is not included; as the files have it, see `Spool.time_us`.
         sender: our system and component.
         aggregation: sums answers up as it would have done in flight.
     """
 
     def __init__(
-        self, folder: Path, begin_us: int, end_us: int, sender: tuple[int, int], aggregation: Aggregation
+        self,
+        folder: Path,
+        before: int,
+        span_us: tuple[int, int],
+        sender: tuple[int, int],
+        aggregation: Aggregation,
     ) -> None:
         self._folder = folder
-        self._span_us = (begin_us, end_us)
+        self._before = before
+        self._span_us = span_us
         self._sender = sender
         self._aggregation = aggregation
         self._steps = self._read()
@@ -63,10 +69,10 @@ class Backfill:
     def _read(self) -> Iterator[Told | None]:
         """Yield what is told of each frame looked at, None of most."""
         begin_us, end_us = self._span_us
-        paths = tlog_files(self._folder)
-        for number, path in enumerate(paths):
-            is_before = number + 1 < len(paths) and start_us(paths[number + 1]) <= begin_us
-            if is_before or start_us(path) >= end_us:
+        paths = [path for path in tlog_files(self._folder) if number_of(path) > self._before]
+        starts_us = [_start_us(path) for path in paths]
+        for path, start_us, next_us in zip(paths, starts_us, [*starts_us[1:], None], strict=False):
+            if start_us is None or start_us >= end_us or (next_us is not None and next_us <= begin_us):
                 continue
             for time_us, frame in _frames(path):
                 if time_us >= end_us:
@@ -89,6 +95,11 @@ def _frames(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield found
     except OSError:  # the ring went on meanwhile
         return
+
+
+def _start_us(path: Path) -> int | None:
+    """Return the time of a file's first frame, None where there is none."""
+    return next((time_us for time_us, _ in _frames(path)), None)
 
 
 def _next(file: BinaryIO) -> tuple[int, bytes] | None:

@@ -40,7 +40,10 @@ def marked(message: Any, flag: Flag) -> Any:
 
 
 def lite_of(message: Any, count: int = 1) -> Any:
-    """Return FUSION_CLASSIFICATION_LITE of a FUSION_CLASSIFICATION that stands for so many answers."""
+    """Return FUSION_CLASSIFICATION_LITE of a FUSION_CLASSIFICATION that stands for so many answers.
+
+    A warning that has no room in its flags becomes REPLAY: not of a real flight.
+    """
     share = message.confidence[0]
     return dialect.MAVLink_fusion_classification_lite_message(
         time_boot_ms=message.time_usec // US_PER_MS % _WRAP_MS,
@@ -51,7 +54,7 @@ def lite_of(message: Any, count: int = 1) -> Any:
         confidence=codec.UINT8_MAX if share == codec.UINT16_MAX else round(min(share / codec.SHARES, 1.0) * HUNDRED),
         modality_present=message.modality_present,
         count=min(max(count, 1), codec.UINT8_MAX),
-        flags=message.flags & codec.UINT8_MAX,
+        flags=message.flags & codec.UINT8_MAX | (Flag.REPLAY if message.flags > codec.UINT8_MAX else 0),
     )
 
 

@@ -32,6 +32,8 @@ LARGEST_BYTES = FRAME_BYTES + TUNNEL_HEAD_BYTES + bearers.BODY_BYTES
 RESULT = "FUSION_CLASSIFICATION"
 STATUS = "FUSION_STATUS"
 _URGENT = frozenset({"HEARTBEAT", "COMMAND_ACK", "TIMESYNC"})
+_KEPT = ("HEARTBEAT", STATUS)
+"""Never dropped for others: the newest waits."""
 _SUMMARY = frozenset({"NAMED_VALUE_FLOAT", "STATUSTEXT"})
 _FIELD_THAT_NAMES = {"NAMED_VALUE_FLOAT": "name", "FUSION_CLASS_INFO": "class_id", "PARAM_VALUE": "param_id"}
 
@@ -117,6 +119,10 @@ class Outlet:
         else:
             self._clear()
 
+    def repeat(self, answer: Any, now_ns: int) -> None:
+        """Send an answer that was asked for as it is, as soon as there is room: it is not summed up once more."""
+        self._keep_result(Told(answer, 1, True), now_ns)
+
     def recall(self, past: Past) -> None:
         """Send answers of the past, with what the present leaves; those that were being sent are given up."""
         self._past, self._past_records = past, []
@@ -137,13 +143,13 @@ class Outlet:
     def _keep_other(self, message: Any) -> None:
         name = message.get_type()
         self._count += 1
-        key: object = name if name in ("HEARTBEAT", STATUS) else self._count
+        key: object = name if name in _KEPT else self._count
         if name in _FIELD_THAT_NAMES:
             key = (name, getattr(message, _FIELD_THAT_NAMES[name]))
         others = self._others[_priority(message)]
         others[key] = message
         if len(others) > MAX_OTHERS:
-            del others[next(iter(others))]
+            del others[next(key for key in others if key not in _KEPT)]
             self.others_dropped += 1
 
     def _clear(self) -> None:

@@ -13,10 +13,12 @@ from edge.mavlink.budget import Budget
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig, SpoolConfig
 from edge.mavlink.link import Link, Received
 from edge.mavlink.outlet import Outlet
-from edge.mavlink.pace import NS_PER_S
+from edge.mavlink.pace import NS_PER_S, Allowance
 from edge.mavlink.spool import Spool, TlogRing
 from models.errors import ConfigError
 
+HEARD_HZ = 1000.0
+"""Most frames a second of others that are remembered, on each link: a flood must not wash the flight away."""
 LONGEST_S = 86_400.0
 """Nobody asks for what is older."""
 
@@ -41,6 +43,7 @@ class Outlets:
         self.all = [_outlet(one, link, now_ns) for one, link in zip(self._configs, links, strict=True)]
         """In the order of the deployment."""
         self._folder = Path(config.spool.folder) if config.spool is not None else Path()
+        self._allowances = [Allowance(HEARD_HZ, 1.0) for _ in links]
         self._encoder = common.MAVLink(None, *self._sender)
         self.spool = _open_spool(config.spool, utc_us, now_ns) if config.spool is not None else None
 
@@ -62,7 +65,7 @@ class Outlets:
         for item in items:
             if item.name == "RADIO_STATUS" and budget is not None:
                 budget.on_radio(item.message.txbuf, now_ns)
-            if self.spool is not None:
+            if self.spool is not None and self._allowances[number].take(now_ns):
                 self.spool.keep(bytes(item.message.get_msgbuf()), now_ns)
 
     def recall(self, number: int, from_s: float, to_s: float, now_ns: int) -> bool:
@@ -79,7 +82,8 @@ class Outlets:
             return False
         begin_us, end_us = (self.spool.time_us(now_ns - round(ago_s * NS_PER_S)) for ago_s in (from_s, to_s))
         aggregation = Aggregation(self.all[number].aggregation.period_ns)
-        self.all[number].recall(Backfill(self._folder, begin_us, end_us, self._sender, aggregation))
+        past = Backfill(self._folder, self.spool.before, (begin_us, end_us), self._sender, aggregation)
+        self.all[number].recall(past)
         return True
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """The flight's memory: what was said and heard over MAVLink, in telemetry logs on disk, whatever the links do.
 
 Files are `<microseconds since 1970>.tlog`, as MAVProxy, pymavlink and `uav-edge import` read them: 8 bytes of time, big
-endian, then a frame, without its signature. The oldest file goes when all together reach their cap.
+endian, then a frame, without its signature. The oldest file goes when all together reach their cap. Names always go up,
+even where a board's clock goes back at each start; what tells the time is in the files.
 """
 
 import contextlib
@@ -60,6 +61,8 @@ class TlogRing:
         self._until_look_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._closed_bytes = {path: path.stat().st_size for path in tlog_files(folder)}
+        self.before = max(map(number_of, self._closed_bytes), default=-1)
+        """The newest file of an earlier start."""
 
     @property
     def total_bytes(self) -> int:
@@ -112,12 +115,12 @@ class TlogRing:
 
     def _begin(self, time_us: int) -> None:
         self.close()
-        newest = max((start_us(path) for path in self._closed_bytes), default=-1)
+        newest = max(map(number_of, self._closed_bytes), default=-1)
         path = self._folder / f"{max(time_us, newest + 1):020d}.tlog"
         self._file = path.open("xb")
 
     def _remove_oldest(self) -> None:
-        oldest = min(self._closed_bytes, key=start_us)
+        oldest = min(self._closed_bytes, key=number_of)
         del self._closed_bytes[oldest]
         oldest.unlink(missing_ok=True)
 
@@ -141,6 +144,7 @@ class Spool:
 
     def __init__(self, ring: TlogRing, utc_us: int, start_ns: int) -> None:
         self.written = 0
+        self.before = ring.before
         self._ring = ring
         self._offset_us = utc_us - start_ns // NS_PER_US
         self._waiting: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
@@ -207,11 +211,11 @@ class Spool:
 
 def tlog_files(folder: Path) -> list[Path]:
     """Return the files of a ring, the oldest first; none where there is no such folder."""
-    return sorted((path for path in folder.glob("*.tlog") if _NAME.fullmatch(path.name)), key=start_us)
+    return sorted((path for path in folder.glob("*.tlog") if _NAME.fullmatch(path.name)), key=number_of)
 
 
-def start_us(path: Path) -> int:
-    """Return the time of a file's first frame."""
+def number_of(path: Path) -> int:
+    """Return the number in a file's name."""
     return int(path.name.removesuffix(".tlog"))
 
 
