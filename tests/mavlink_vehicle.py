@@ -43,15 +43,21 @@ class Vehicle:
     """A publisher with its services on fake links, on a clock that moves in steps of 10 ms."""
 
     def __init__(
-        self, *, links: int = 1, link: str = "udpout:h:{}", security: Security | None = None, **config: Any
+        self,
+        *,
+        links: int = 1,
+        link: str = "udpout:h:{}",
+        security: Security | None = None,
+        max_age_ms: float = 300.0,
+        **config: Any,
     ) -> None:
         self.config = MavlinkConfig(links=tuple(link.format(n + 1) for n in range(links)), **config)
         self.clock = VirtualClock(S)
-        self.publisher = Publisher(self.config, {"radio": "iq", "camera": "image"}, 300.0, self.now_ns)
+        self.publisher = Publisher(self.config, {"radio": "iq", "camera": "image"}, max_age_ms, self.now_ns)
         self.ports = [samples.FakeTransport() for _ in range(links)]
         self.links = [Link(port, *OURS, self.clock, security) for port in self.ports]
         outlets = Outlets(self.config, self.links, 0, self.now_ns)
-        self.services = Services(self.config, deployed(self.config, 300.0), self.publisher, outlets, self.now_ns)
+        self.services = Services(self.config, deployed(self.config, max_age_ms), self.publisher, outlets, self.now_ns)
         self._parsers = [FrameParser(FrameCounts()) for _ in range(links)]
         self.sent: list[list[Any]] = [[] for _ in range(links)]
         """What went out on each link, as its other end decodes it."""

@@ -99,6 +99,17 @@ def test_where_bytes_are_counted_the_boards_status_comes_every_ten_seconds_unles
     assert len(vehicle.take("ONBOARD_COMPUTER_STATUS")) == 1
 
 
+def test_an_answer_that_is_asked_for_comes_at_once_where_answers_are_summed_up() -> None:
+    vehicle = Vehicle(link="serial:/dev/ttyS{}:921600").hear(put("FUS_AGG_S", 60))
+    vehicle.answer(sequence=1).wait(0.1).answer(sequence=2).wait(0.1)
+    first = vehicle.take("TUNNEL")
+
+    assert vehicle.ask(REQUEST, 61200) == ACCEPTED
+    (second,) = vehicle.take("TUNNEL")
+    assert len(first) == 1
+    assert [bytes(tunnel.payload[8:12]) for tunnel in (*first, second)] == [b"\1\0\0\0", b"\2\0\0\0"]
+
+
 @pytest.mark.parametrize(("period_s", "count"), [(0, 20), (0.5, 2), (-1, 1)])
 def test_how_long_answers_are_summed_up_can_be_set_for_all_links(period_s: float, count: int) -> None:
     vehicle = Vehicle(link="serial:/dev/ttyS{}:921600").hear(put("FUS_AGG_S", period_s))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,12 @@ def test_all_parameters_are_told_in_order_as_real32_with_the_deployments_values(
     assert max(len(known.name) for known in PARAMETERS) <= 16
 
 
+def test_a_value_of_the_deployment_that_no_real32_holds_is_told_as_the_most() -> None:
+    vehicle = Vehicle(max_age_ms=1e300)
+
+    assert vehicle.read("FUS_STALE_MS")["FUS_STALE_MS"] == pytest.approx(3e38)
+
+
 def test_a_parameter_is_told_by_name_and_by_index(vehicle: Vehicle) -> None:
     assert vehicle.read("FUS_TEXT") == {"FUS_TEXT": 1}
     assert vehicle.read(index=0) == {"FUS_RATE_HZ": 200}
@@ -82,6 +89,16 @@ def test_a_value_out_of_range_is_refused_and_the_one_in_force_is_told(
     before = vehicle.read(name)
 
     assert vehicle.hear(put(name, value)).values() == before
+
+
+def test_many_refused_values_make_one_line_of_the_log_a_second(
+    vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(300):
+        vehicle.hear(put("FUS_TEXT", 2))
+
+    refusals = [record for record in caplog.records if "FUS_TEXT: refused 2" in record.message]
+    assert 3 <= len(refusals) <= 4
 
 
 @pytest.mark.parametrize("kind", [common.MAV_PARAM_TYPE_INT32, common.MAV_PARAM_TYPE_UINT8, 0, 255])
@@ -193,6 +210,14 @@ def test_the_file_of_the_parameters_lies_beside_the_deployment(tmp_path: Path) -
 
     assert config is not None
     assert config.parameters == str(tmp_path / "state" / "parameters.json")
+
+
+def test_every_parameter_has_a_row_in_the_documentation(root: Path) -> None:
+    row = re.compile(r"^\| `(FUS_\w+)` \| ([\d.]+)(?: to |, )([\d.]+) \|", re.MULTILINE)
+    rows = row.findall((root / "docs" / "mavlink.md").read_text())
+
+    documented = [(name, float(low), float(high)) for name, low, high in rows]
+    assert documented == [(known.name, known.low, known.high) for known in PARAMETERS]
 
 
 @pytest.mark.parametrize("action", [3, 4, -1, 0.5, NAN])

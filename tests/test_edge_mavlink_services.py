@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mavlink_vehicle import (
     ACCEPTED,
+    AUTOPILOT,
     DENIED,
     FAILED,
     GROUND,
@@ -32,6 +33,7 @@ from edge.mavlink.commands import ACCEPTED as CARRIED_OUT
 from edge.mavlink.commands import COMMANDS_HZ, MAX_REMEMBERED, REPEATED_NS, Command, Commands, Reply
 from edge.mavlink.component import CAPABILITIES, ProtocolVersion, version_number
 from edge.mavlink.deployment import SpoolConfig
+from edge.mavlink.frames import MESSAGES
 from edge.mavlink.link import Received
 from edge.mavlink.parameters import PARAMETERS
 from edge.mavlink.security import Security
@@ -323,6 +325,17 @@ def test_commands_of_those_who_are_not_on_the_list_are_not_carried_out() -> None
 
 def test_our_own_commands_sent_back_to_us_are_not_carried_out(vehicle: Vehicle) -> None:
     assert vehicle.hear(long(USER_1, 0), sender=OURS).acks() == []
+
+
+@pytest.mark.parametrize("sender", [GROUND, AUTOPILOT])
+def test_every_message_of_the_standard_and_of_ours_may_arrive(sender: tuple[int, int]) -> None:
+    vehicle = Vehicle().hear(common.MAVLink_heartbeat_message(2, 3, 0, 0, 4, 3), sender=AUTOPILOT)
+    for fill in (b"\0", b"\1", b"\xff"):
+        for number, kind in MESSAGES.items():
+            frame = samples.Frame(0, *sender, number, fill * kind.unpacker.size)
+            vehicle.hear_frames(samples.encode_frame(frame, kind.crc_extra))
+
+    assert vehicle.links[0].counts.messages.total() > 3 * len(MESSAGES)
 
 
 NUMBERS = st.one_of(

@@ -23,6 +23,7 @@ REPEATED_NS = 10 * NS_PER_S
 MAX_REMEMBERED = 64
 """Senders and commands; beyond, the oldest is forgotten."""
 MAX_PENDING = 8
+PROGRESS_UNKNOWN = 255
 COMMANDS_HZ = 20.0
 """On one link; what is beyond is left alone, and its sender tries again."""
 
@@ -152,7 +153,11 @@ class Commands:
     def _acknowledge(self, command: Command, result: int) -> None:
         system, component = command.sender
         message = common.MAVLink_command_ack_message(
-            command=command.number, result=result, target_system=system, target_component=component
+            command=command.number,
+            result=result,
+            progress=PROGRESS_UNKNOWN if result == common.MAV_RESULT_IN_PROGRESS else 0,
+            target_system=system,
+            target_component=component,
         )
         self._outbox.append((command.link, message))
 

@@ -16,7 +16,7 @@ from pymavlink.dialects.v20 import common
 from edge.mavlink.budget import LEAST_BYTES_S
 from edge.mavlink.commands import is_for
 from edge.mavlink.link import Received
-from edge.mavlink.pace import Allowance
+from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from models.disk import write_whole
 from models.errors import ConfigError, RecordingError
 
@@ -31,6 +31,9 @@ MAX_FILE_BYTES = 1 << 16
 BY_NAME = -1
 """Index of a PARAM_REQUEST_READ that gives the name instead."""
 AS_DEPLOYED = -1.0
+MOST = 3e38
+"""That a REAL32 can tell; a deployment may say more."""
+_QUESTIONS = frozenset({"PARAM_REQUEST_LIST", "PARAM_REQUEST_READ", "PARAM_SET"})
 
 
 class Parameter(NamedTuple):
@@ -84,6 +87,7 @@ class Parameters(Mapping[str, float]):
         self._index = {known.name: index for index, known in enumerate(PARAMETERS)}
         self._outbox: list[tuple[int, Any]] = []
         self._allowances: dict[tuple[int, str], Allowance] = {}
+        self._complaint = Period(NS_PER_S)
 
     def __getitem__(self, name: str) -> float:
         return self._changed[name] if name in self._changed else self._deployed[name]
@@ -105,10 +109,10 @@ class Parameters(Mapping[str, float]):
 
     def on_received(self, link: int, item: Received, now_ns: int) -> bool:
         """Take a message of a link; say whether it has changed a value."""
-        if not item.name.startswith("PARAM_") or not is_for(item.message, self._ours):
+        if item.name not in _QUESTIONS or not is_for(item.message, self._ours):
             return False
         if item.name == "PARAM_SET":
-            return self._allows(link, item.name, now_ns) and self._set(link, item.message)
+            return self._allows(link, item.name, now_ns) and self._set(link, item.message, now_ns)
         if item.name == "PARAM_REQUEST_READ" and self._allows(link, item.name, now_ns):
             self._tell(link, self._asked(item.message))
         elif item.name == "PARAM_REQUEST_LIST" and self._allows(link, item.name, now_ns):
@@ -125,13 +129,13 @@ class Parameters(Mapping[str, float]):
         """Return the PARAM_VALUE of a parameter: the value in force."""
         return common.MAVLink_param_value_message(
             param_id=name.encode(),
-            param_value=self[name],
+            param_value=min(self[name], MOST),
             param_type=common.MAV_PARAM_TYPE_REAL32,
             param_count=len(self),
             param_index=self._index[name],
         )
 
-    def _set(self, link: int, message: Any) -> bool:
+    def _set(self, link: int, message: Any, now_ns: int) -> bool:
         """Set a parameter where it names us alone and may have the value; the answer is the value in force."""
         name = message.param_id
         if (message.target_system, message.target_component) != self._ours or name not in self:
@@ -139,7 +143,7 @@ class Parameters(Mapping[str, float]):
         known, before = PARAMETERS[self._index[name]], self[name]
         if message.param_type == common.MAV_PARAM_TYPE_REAL32 and known.takes(message.param_value):
             self._changed[name] = message.param_value
-        else:
+        elif self._complaint.is_due(now_ns):
             log.warning(
                 "%s: refused %g of type %d: expected %g to %g as REAL32", name, message.param_value,
                 message.param_type, known.low, known.high,

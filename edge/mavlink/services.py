@@ -113,9 +113,7 @@ class Services:
         messages = self._commands.take(now_ns) + self.parameters.take()
         key = self._served.whereabouts.autopilots.ours_key(now_ns)
         if key is not None:
-            if key not in self._wanted and len(self._wanted) >= MAX_AUTOPILOTS:
-                self._wanted.clear()
-            rates = self._wanted.setdefault(key, WantedRates(key[1:], self._wants, now_ns))
+            rates = self._rates_of(key, now_ns)
             messages += [(key[0], message) for message in rates.take(now_ns)]
             for news in rates.take_news():
                 log.log(news.level, "%s", news.text)
@@ -127,6 +125,13 @@ class Services:
         self._newest.update((message.get_msgId(), message) for message in messages if message.get_msgId() in _REQUESTED)
         for number, wanted_here in enumerate(self._intervals):
             self.outlets.offer(number, [one for one in messages if wanted_here.lets(one, now_ns)], now_ns)
+
+    def _rates_of(self, key: tuple[int, int, int], now_ns: int) -> WantedRates:
+        if key not in self._wanted:
+            if len(self._wanted) >= MAX_AUTOPILOTS:
+                self._wanted.clear()
+            self._wanted[key] = WantedRates(key[1:], self._wants, now_ns)
+        return self._wanted[key]
 
     def _of_link(self, number: int) -> Intervals:
         budget = self.outlets.all[number].budget
@@ -171,10 +176,18 @@ class Services:
             intervals.CLASS_INFO: lambda: None if index is None else self._served.class_info(index),
         }
         if message_id is not None and message_id in _REQUESTED:
-            newest = self._newest.get(message_id)
-            return NOT_NOW if newest is None else Reply(result=ACCEPTED.result, messages=(newest,))
+            return self._repeat(command.link, message_id, now_ns)
         made = makers[message_id]() if message_id in makers else None
         return DENIED if made is None else Reply(result=ACCEPTED.result, messages=(made,))
+
+    def _repeat(self, link: int, message_id: int, now_ns: int) -> Reply:
+        newest = self._newest.get(message_id)
+        if newest is None:
+            return NOT_NOW
+        if message_id != intervals.CLASSIFICATION:
+            return Reply(result=ACCEPTED.result, messages=(newest,))
+        self.outlets.all[link].repeat(newest, now_ns)
+        return ACCEPTED
 
     def _interval(self, link: int, message_id: int | None) -> Any | None:
         if message_id is None or not 0 <= message_id <= intervals.HIGHEST_ID:
