@@ -27,6 +27,8 @@ RECEIVE_TIMEOUT_MS = 20
 """Also the longest that a heartbeat is late."""
 ANSWER_TIMEOUT_MS = 1
 """While an answer about the time may come: what it waits here counts as its way."""
+MAX_AT_ONCE = 64
+"""Messages of the pipeline that are taken before the links are served again."""
 MAX_LAST_MESSAGES = 1000
 """Taken from the results socket at the end, so that what was answered before is sent."""
 
@@ -71,6 +73,7 @@ def run_publisher(
         while not stop.is_set():
             is_waiting = publisher.whereabouts.autopilots.is_waiting_at(clock.now_ns())
             parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
+            parts = _caught_up(publisher, subscriber, parts, clock)
             step(publisher, services, links, parts, clock.now_ns())
             if (looked := board.take()) is not None:
                 services.offer([looked], clock.now_ns())
@@ -83,6 +86,19 @@ def run_publisher(
             if (parts := subscriber.receive(0)) is None:
                 break
             step(publisher, services, links, parts, clock.now_ns())
+
+
+def _caught_up(
+    publisher: Publisher, subscriber: Subscriber, parts: list[memoryview] | None, clock: Clock
+) -> list[memoryview] | None:
+    """Take what waits behind a message, so that who was held up is not late for ever; return the last one."""
+    for _ in range(MAX_AT_ONCE):
+        following = subscriber.receive(0) if parts is not None else None
+        if parts is None or following is None:
+            break
+        publisher.on_message(parts, clock.now_ns())
+        parts = following
+    return parts
 
 
 def step(
