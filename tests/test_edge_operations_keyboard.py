@@ -6,6 +6,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,12 @@ def test_a_terminal_of_somebody_else_is_left_alone() -> None:
 class Terminal:
     """A program on a terminal of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, program: str, *arguments: str) -> None:
         self.said = b""
         self._ours, self._theirs = pty.openpty()
         self.before = termios.tcgetattr(self._theirs)
         self.program = subprocess.Popen(
-            [sys.executable, "-c", _ON_A_TERMINAL, *arguments],
+            [sys.executable, "-c", _ON_A_TERMINAL + program, *arguments],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
@@ -133,9 +134,25 @@ class Terminal:
 _ON_A_TERMINAL = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+"""
+_UAV_EDGE = """
 from edge.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+_KEYS_ALONE = """
+import threading, types
+from edge.operations.keyboard import Keyboard
+from models.command_line import run_command_line
+
+def run(args):
+    with Keyboard():
+        print("listening", flush=True)
+        threading.Event().wait()
+
+sys.modules["keys"] = types.SimpleNamespace(configure=lambda parser: None, run=run)
+sys.exit(run_command_line("keys", "", {"keys": ("keys", "")}, ["keys"]))
+"""
+"""A command that does nothing but read keys."""
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +164,12 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def terminal(flight: Path):
-    opened = Terminal("replay", str(flight), "--bundle", str(shipped_bundle()), "--loop")
+    opened = Terminal(_UAV_EDGE, "replay", str(flight), "--bundle", str(shipped_bundle()), "--loop")
     yield opened
     opened.close()
 
 
+@pytest.mark.slow
 def test_keys_pause_step_and_end_a_replay_and_the_terminal_is_as_before(terminal: Terminal) -> None:
     terminal.hear(b"at 1 x")
     assert terminal.modes() != terminal.before
@@ -168,15 +186,39 @@ def test_keys_pause_step_and_end_a_replay_and_the_terminal_is_as_before(terminal
     assert terminal.modes() == terminal.before
 
 
-def test_ctrl_c_ends_it_and_gives_the_terminal_back(terminal: Terminal) -> None:
-    terminal.hear(b"at 1 x")
+def type_ctrl_c(terminal: Terminal) -> None:
+    """Type Ctrl-C, and before it what must not leave the terminal as it is: Ctrl-Z and Ctrl-\\."""
     terminal.press(b"\x1a\x1c\x03")
-    assert terminal.end() == 130, terminal.said
-    assert terminal.modes() == terminal.before
 
 
-def test_a_polite_signal_gives_the_terminal_back_as_well(terminal: Terminal) -> None:
-    terminal.hear(b"at 1 x")
+def ask_politely(terminal: Terminal) -> None:
     terminal.program.terminate()
-    assert terminal.end() == 143, terminal.said
+
+
+ENDS = [pytest.param(type_ctrl_c, 130, id="ctrl-c"), pytest.param(ask_politely, 143, id="sigterm")]
+
+
+@pytest.mark.parametrize(("end", "code"), ENDS)
+def test_whoever_ends_a_command_that_reads_keys_gets_the_terminal_back(
+    end: Callable[[Terminal], None], code: int
+) -> None:
+    terminal = Terminal(_KEYS_ALONE)
+    try:
+        terminal.hear(b"listening")
+        assert terminal.modes() != terminal.before
+        end(terminal)
+        assert terminal.end() == code, terminal.said
+        assert terminal.modes() == terminal.before
+    finally:
+        terminal.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "code"), ENDS)
+def test_whoever_ends_a_replay_gets_the_terminal_back(
+    terminal: Terminal, end: Callable[[Terminal], None], code: int
+) -> None:
+    terminal.hear(b"at 1 x")
+    end(terminal)
+    assert terminal.end() == code, terminal.said
     assert terminal.modes() == terminal.before
