@@ -219,7 +219,10 @@ class RecordingConfig(_Config, frozen=True, kw_only=True):
     min_free_bytes: int = 1_000_000_000
     """Recording pauses while the disk has less free than this, and goes on by itself when there is a tenth more."""
     topics: tuple[str, ...] = ()
-    """What is recorded: names of streams, and classification, status, pose, truth, trace. Empty: everything."""
+    """What is recorded: names of streams, and classification, status, pose, truth, trace, mavlink.
+
+    Empty: everything.
+    """
     status: str | None = None
     """Endpoint where the recorder says once a second how it goes; MAVLink tells the ground when it pauses."""
     every: dict[str, int] = {}
@@ -239,7 +242,7 @@ class RecordingConfig(_Config, frozen=True, kw_only=True):
         return not self.topics or name in self.topics
 
 
-RECORDED_TOPICS = ("classification", "status", "pose", "truth", "trace")
+RECORDED_TOPICS = ("classification", "status", "pose", "truth", "trace", "mavlink")
 """What a flight records beside its streams."""
 
 
@@ -276,6 +279,8 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
             _require(claim, f"stream {name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 _ . -")
         self._require_different_endpoints()
         self._require_recorded_names()
+        is_posed = self.mavlink is None or not self.mavlink.poses or self.pose is not None
+        _require(is_posed, "mavlink.poses: expected pose, the endpoint where they are published")
         needs = "pipeline.backend is tensorrt: expected plans, the folder that uav-calibrate build --plans filled"
         _require(self.plans is not None or self.pipeline.backend != "tensorrt", needs)
         whose = "plan_options says what plans were built with: expected plans, the folder that they are in"
@@ -292,6 +297,9 @@ class FlightConfig(_Config, frozen=True, kw_only=True):
         others += [(f"the flowgraph of {s.stream}", s.endpoint) for s in self.sources if isinstance(s, GnuRadioSource)]
         if self.recording is not None and self.recording.status is not None:
             others.append(("recording.status", self.recording.status))
+        if self.mavlink is not None and self.mavlink.received is not None:
+            _local(self.mavlink.received)
+            others.append(("mavlink.received", self.mavlink.received))
         for name, endpoint in (*others, ("pose", self.pose)):
             if endpoint is not None:
                 other = used.setdefault(endpoint, name)

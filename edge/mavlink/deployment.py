@@ -127,6 +127,10 @@ class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How far from the vehicle an emitter is that the radio alone classified; h_acc of such an answer."""
     parameters: str | None = None
     """File for parameters that the ground has set and saved, relative to this one; without, a restart forgets them."""
+    received: str | None = None
+    """Endpoint where every frame of the vehicle is published as it came, for the recorder; none without."""
+    poses: bool = False
+    """Publish the vehicle's poses at the deployment's `pose`, as its autopilot tells them; then nobody else may."""
     spool: SpoolConfig | None = None
     """Keeps what was said and heard on disk, whatever the links do; without, nothing can be asked for again."""
 

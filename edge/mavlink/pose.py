@@ -79,6 +79,11 @@ class Ring(Generic[T]):
         self._times_ns.append(time_ns)
         self._values.append(value)
 
+    @property
+    def newest_ns(self) -> int | None:
+        """When the last reading was made, None before the first."""
+        return self._times_ns[-1] if self._times_ns else None
+
     def at(self, time_ns: int) -> Moving[T] | None:
         """Return the value at a moment, None where no reading is near enough to tell."""
         times_ns = self._times_ns

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig
+from edge.mavlink.feed import Feed
 from edge.mavlink.link import Link
 from edge.mavlink.links import open_links
 from edge.mavlink.onboard import BoardWatch
@@ -48,7 +49,7 @@ def run_publisher(
         behind: makes what each link uses of its port; by default the port itself.
     Raises:
         ConfigError: the deployment has no links.
-        LinkError: a link cannot be opened.
+        LinkError: a link cannot be opened, or an endpoint is taken.
     """
     if config.mavlink is None:
         raise ConfigError("mavlink: expected in the deployment, not there: add mavlink: {links: [udpout:HOST:14550]}")
@@ -61,7 +62,9 @@ def run_publisher(
         for link in links:
             link.transport = behind(link.transport) if behind is not None else link.transport
         told = config.recording.status if config.recording is not None else None
-        heard = [endpoint for endpoint in (config.results, told, config.pose) if endpoint is not None]
+        others_pose, own_pose = (None, config.pose) if config.mavlink.poses else (config.pose, None)
+        heard = [endpoint for endpoint in (config.results, told, others_pose) if endpoint is not None]
+        feed = stack.enter_context(Feed(config.mavlink.received, own_pose))
         outlets = Outlets(config.mavlink, links, time.time_ns() // NS_PER_US, clock.now_ns())
         stack.callback(outlets.close)
         services = Services(config.mavlink, deployed(config.mavlink, max_age_ms), publisher, outlets, clock.now_ns())
@@ -75,6 +78,7 @@ def run_publisher(
             parts = subscriber.receive(ANSWER_TIMEOUT_MS if is_waiting else RECEIVE_TIMEOUT_MS)
             parts = _caught_up(publisher, subscriber, parts, clock)
             step(publisher, services, links, parts, clock.now_ns())
+            feed.publish(publisher.whereabouts.hearing.take(), clock.now_ns())
             if (looked := board.take()) is not None:
                 services.offer([looked], clock.now_ns())
             keys.poll(clock.now_ns())

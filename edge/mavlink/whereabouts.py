@@ -8,6 +8,7 @@ from edge.mavlink.autopilots import Autopilots, CaptureTime
 from edge.mavlink.camera import CameraConfig
 from edge.mavlink.codec import ClassificationReport, Flag, Position
 from edge.mavlink.georeference import GroundPoint, ground_point
+from edge.mavlink.hearing import Hearing
 from edge.mavlink.link import Received
 from edge.mavlink.pose import Place, Track
 from edge.transport.messages import Classification, ModalityAnswer, Pose
@@ -29,6 +30,7 @@ class Whereabouts:
 
     def __init__(self, system_id: int, camera: CameraConfig | None = None, radio_radius_m: float | None = None) -> None:
         self.autopilots = Autopilots(system_id)
+        self.hearing = Hearing()
         self._config = camera
         self._camera = camera.camera() if camera is not None else None
         self._radio_radius_m = radio_radius_m
@@ -42,6 +44,7 @@ class Whereabouts:
         """Take what a link received."""
         for item in items:
             self.autopilots.on_received(link, item, now_ns)
+            self.hearing.on_received(link, item, self.autopilots, now_ns)
 
     def time_of(self, at_ns: int, now_ns: int) -> CaptureTime:
         """Return a moment of our clock as UTC; else as the autopilot's time; else as it stands."""

@@ -104,6 +104,10 @@ class FlightFiles:
         """Record an answer, status, pose or truth; otherwise as `write_sensor`."""
         return self._write(lambda writer: writer.write_message(message, log_ns))
 
+    def write_mavlink(self, frame: bytes, log_ns: int) -> str | None:
+        """Record a frame of the vehicle; otherwise as `write_sensor`."""
+        return self._write(lambda writer: writer.write_mavlink(frame, log_ns))
+
     def tend(self, last_words: Callable[[], RecorderStatus] | None = None) -> None:
         """Write what waits, let it survive a power cut, begin the next file where one is due; mind the free space.
 

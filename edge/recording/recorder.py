@@ -36,6 +36,8 @@ COUNT_S = 0.5
 TOO_LATE = "too_late"
 RESULTS = "results"
 POSE = "pose"
+MAVLINK = "mavlink"
+RECEIVED = stream_name(Kind.MAVLINK, "rx")
 _OWN = stream_name(Kind.RECORDER, "")
 _Record = Callable[[str, Header, Buffer, int], str | None]
 """Takes stream, header, payload and time of reception; returns why it refuses, if it does."""
@@ -101,7 +103,7 @@ class Recorder:
         self._stopped_ns = 0
         self._failure: RecordingError | None = None
         self.tallies: dict[str, Tally] = {}
-        """By stream; `results` and `pose` too."""
+        """By stream; `results`, `pose` and `mavlink/rx` too."""
         self._threads: list[threading.Thread] = []
         for name, stream in config.streams.items():
             if self._wanted.takes(name):
@@ -110,6 +112,9 @@ class Recorder:
             self._add(RESULTS, Inbox(Subscriber(config.results, high_water_mark=1_000)), self._record_message)
         if config.pose is not None and self._wanted.takes(POSE):
             self._add(POSE, Inbox(Subscriber(config.pose)), self._record_message)
+        received = config.mavlink.received if config.mavlink is not None else None
+        if received is not None and self._wanted.takes(MAVLINK):
+            self._add(RECEIVED, Inbox(Subscriber(received, high_water_mark=1_000)), self._record_frame)
 
     def run(self, stop: threading.Event) -> None:
         """Record until `stop` is set, then what has arrived until then. To be called once.
@@ -257,6 +262,11 @@ class Recorder:
         except InputError:
             return Reason.DECODE
         return self._files.write_message(message, log_ns)
+
+    def _record_frame(self, name: str, header: Header, payload: Buffer, log_ns: int) -> str | None:
+        if header.kind != Kind.MAVLINK:
+            return Reason.KIND
+        return self._files.write_mavlink(bytes(payload), log_ns)
 
     def _tend(self) -> None:
         try:
