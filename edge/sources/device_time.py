@@ -39,6 +39,10 @@ class DeviceTime:
             self._settle(device_ns)
         return self._offset_ns
 
+    def late_ns(self, device_ns: int, now_ns: int) -> int:
+        """Return how much later than at best `device_ns` is heard of now; 0 where nothing has been heard of yet."""
+        return 0 if self._offset_ns is None else now_ns - device_ns - self._offset_ns
+
     def host_ns(self, device_ns: int, now_ns: int) -> int:
         """Return the board's time of `device_ns`, a moment that is past by now."""
         return device_ns + self.offset_ns(device_ns, now_ns)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config import GnuRadioSource
-from edge.sources.backlog import Backlog
+from edge.sources.backlog import Backlog, Receives
+from edge.sources.lateness import Lateness
 from edge.sources.sample_clock import SampleClock
 from edge.sources.stream import Pacer, StreamSender
 from edge.transport.block_pool import BlockPool
@@ -56,10 +57,10 @@ class SampleAccounting:
     lost_by_radio: int = 0
     """Missing in the time stamps of the radio: an overflow before the flowgraph."""
     stale: int = 0
-    """Received, and thrown away because more than `queue_ms` waited with them."""
+    """Received, and thrown away because they had waited too long, or more than `queue_ms` waited with them."""
     restarts: int = 0
     clock_steps: int = 0
-    """How often the radio's time was set anew, or its samples fell behind the board's clock."""
+    """How often the radio's time was set anew, or its samples fell behind the board's clock, and stayed there."""
     sent: int = 0
 
     @property
@@ -91,16 +92,32 @@ class GnuRadioStream:
         self._spans = 0
         """Samples that earlier starts of it spanned."""
         self._clock = SampleClock(source.sample_rate_hz)
+        self._lateness = Lateness(None if source.sink == "push" else round(source.queue_ms * 1e6))
         self._centre_hz = source.centre_hz
         self._captured_ns = 0
         self._skipped = 0
         """Stale samples before the next one that is sent."""
         self._warned_ns = -_NS_PER_S
 
-    def take(self, parts: Sequence[memoryview | bytes], now_ns: int, *, is_stale: bool = False) -> None:
+    @property
+    def queue_bytes(self) -> int | None:
+        """How much may wait at the rate that samples come at now; None where nothing is ever too late."""
+        if self._source.sink == "push":
+            return None
+        return round(self._source.queue_ms * 1e-3 * self._clock.rate_hz * self._sample_bytes)
+
+    def take(
+        self,
+        parts: Sequence[memoryview | bytes],
+        now_ns: int,
+        *,
+        is_stale: bool = False,
+        empty_ns: int | None = None,
+    ) -> None:
         """Take in one message: the samples, perhaps behind a key that subscriptions are chosen by.
 
-        Of a stale one the samples are only counted; its tags hold for those that come after it.
+        Of a stale one the samples are only counted; its tags hold for those that come after it. It came after
+        `empty_ns`, when all before it was taken; without that it has just come.
         """
         self.counts.messages += 1
         header, samples = self._decode(parts)
@@ -109,9 +126,10 @@ class GnuRadioStream:
             self._warn(now_ns, f"message refused: {header}: do tags and sample_type say what the sink sends?")
             return
         self._follow(header.offset, now_ns)
-        append = self._skip if is_stale else self._append
-        message = memoryview(parts[-1])[header.payload_at :]
         begin, end = header.offset, header.offset + samples
+        self._judge(end, now_ns if empty_ns is None else empty_ns, now_ns)
+        append = self._skip if is_stale or self._lateness.is_stale else self._append
+        message = memoryview(parts[-1])[header.payload_at :]
         for tag in sorted(header.tags, key=_offset):
             if tag.key in _RADIO_TAGS and begin <= tag.offset < end:
                 size = (tag.offset - begin) * self._sample_bytes
@@ -155,6 +173,15 @@ class GnuRadioStream:
             self._warn(now_ns, f"{self.counts.lost} samples lost so far: is this machine too busy?")
         self._next = offset
 
+    def _judge(self, end: int, empty_ns: int, now_ns: int) -> None:
+        """Find out what samples that come late have waited for."""
+        self._lateness.judge(self._clock.late_ns(end, now_ns), empty_ns, now_ns)
+        if self._lateness.is_slow:
+            self.flush()
+            self._clock.forget_delays()
+            self.counts.clock_steps += 1
+            self._warn(now_ns, "the flowgraph runs slower than its sample rate: capture times are set anew")
+
     def _start(self, offset: int, now_ns: int) -> None:
         """Begin with a flowgraph, or begin anew after it was started again."""
         if self._started:
@@ -190,11 +217,10 @@ class GnuRadioStream:
             skipped, self._skipped = self._skipped, 0
             self._lose(skipped)
         end = self._next + len(data) // self._sample_bytes
-        if not self._source.tags:
+        if self._source.tags:
+            self._clock.heard(message_end, now_ns)
+        else:
             self._clock.arrived(message_end, now_ns)
-        elif not self._clock.heard(message_end, now_ns):
-            self.counts.clock_steps += 1
-            self._warn(now_ns, "the flowgraph runs slower than its sample rate: capture times are set anew")
         while data:
             if self._block is None:
                 self._block, self._first = self._pool.take(), end - len(data) // self._sample_bytes
@@ -243,6 +269,19 @@ def _offset(tag: Tag) -> int:
     return tag.offset
 
 
+def listen(stream: GnuRadioStream, socket: Receives, pacer: Pacer) -> None:
+    """Hand a stream what a socket receives until the pacer ends it."""
+    backlog = Backlog(socket, stream.queue_bytes, pacer.now_ns)
+    while not pacer.is_over:
+        message = backlog.receive(RECEIVE_TIMEOUT_MS)
+        if message is None:
+            stream.flush()
+            continue
+        stream.take(message.parts, pacer.now_ns(), is_stale=message.is_stale, empty_ns=message.empty_ns)
+        backlog.limit_bytes = stream.queue_bytes
+    stream.flush()
+
+
 def play_gnuradio(source: GnuRadioSource, rate_hz: float, sender: StreamSender, pacer: Pacer) -> SampleAccounting:
     """Send what a flowgraph's sink publishes until the pacer ends it; return what became of the samples.
 
@@ -253,18 +292,9 @@ def play_gnuradio(source: GnuRadioSource, rate_hz: float, sender: StreamSender, 
         pacer: says when to end.
     """
     stream = GnuRadioStream(source, rate_hz, sender)
-    waits = source.sink == "push"
-    limit_bytes = round(source.queue_ms * 1e-3 * source.sample_rate_hz * SAMPLE_BYTES[source.sample_type])
-    kept = max(LEAST_QUEUE, limit_bytes // MESSAGE_BYTES)
-    with Subscriber(source.endpoint, high_water_mark=kept, pulls=waits) as subscriber:
-        backlog = Backlog(subscriber, None if waits else limit_bytes)
-        while not pacer.is_over:
-            message = backlog.receive(RECEIVE_TIMEOUT_MS)
-            if message is None:
-                stream.flush()
-            else:
-                stream.take(message[0], pacer.now_ns(), is_stale=message[1])
-    stream.flush()
+    kept = max(LEAST_QUEUE, (stream.queue_bytes or 0) // MESSAGE_BYTES)
+    with Subscriber(source.endpoint, high_water_mark=kept, pulls=source.sink == "push") as subscriber:
+        listen(stream, subscriber, pacer)
     counts = stream.counts
     log.info(
         "%s: %d samples received and %d lost of %d from number %d on, in %d messages, %d refused;"

@@ -5,8 +5,6 @@ from edge.sources.device_time import DeviceTime
 _NS_PER_S = 1_000_000_000
 LONGEST_LOSS_NS = 10 * _NS_PER_S
 """A radio's time that jumps further than this, or back, was set anew; a smaller jump ahead is lost samples."""
-BEHIND_NS = _NS_PER_S
-"""Samples noticed later than this do not come late: their flowgraph runs slower than its sample rate says."""
 _ROUNDING_NS = 10.0
 """Of a time stamp in doubles."""
 
@@ -32,18 +30,17 @@ class SampleClock:
         """Return when a sample was captured, on the board's clock."""
         return self._device_ns(offset) + self._shift_ns
 
-    def heard(self, end: int, now_ns: int) -> bool:
-        """Learn that the samples before `end` are there by now; say whether their times still make sense.
+    def late_ns(self, end: int, now_ns: int) -> int:
+        """Return how much later than at best the samples before `end` are there; 0 where none have been heard yet."""
+        return self._device.late_ns(self._device_ns(end), now_ns)
 
-        They are begun anew where not.
-        """
-        device_ns = self._device_ns(end)
-        self._shift_ns = self._device.offset_ns(device_ns, now_ns)
-        if now_ns - device_ns - self._shift_ns <= BEHIND_NS:
-            return True
+    def heard(self, end: int, now_ns: int) -> None:
+        """Learn that the samples before `end` are there by now."""
+        self._shift_ns = self._device.offset_ns(self._device_ns(end), now_ns)
+
+    def forget_delays(self) -> None:
+        """Begin the way from the radio's time to the board's anew: no delay so far says anything of those to come."""
         self._device = DeviceTime()
-        self._shift_ns = self._device.offset_ns(device_ns, now_ns)
-        return False
 
     def arrived(self, end: int, now_ns: int) -> None:
         """Take the board's time for the end of samples whose number tells nothing."""
