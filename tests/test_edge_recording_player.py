@@ -11,7 +11,7 @@ from recorded import PERIOD_NS, START_NS, iq_message
 from edge.clock import VirtualClock
 from edge.recording.controls import Command
 from edge.recording.laps import laps
-from edge.recording.pacing import MAX_LATE_NS
+from edge.recording.pacing import MAX_LATE_NS, PutOff
 from edge.recording.player import Player
 from edge.recording.reader import Recording, open_recording
 from edge.recording.writer import RecordingWriter
@@ -151,10 +151,11 @@ def test_late_player_puts_off_all_streams_alike(tmp_path: Path, monkeypatch: pyt
         if isinstance(message, Truth):
             clock.advance_to(clock.now_ns() + stall_ns)
 
+    put_offs: list[PutOff] = []
     with Player(recording, endpoints, rate=1000.0, note=stall) as player:
         radio, camera = Listener(endpoints["radio"], 60), Listener(endpoints["camera"], 20)
         player.wait_for_listeners(5.0)
-        played = player.play()
+        played = player.play(note_put_off=put_offs.append)
     windows = {header.sequence: header.capture_ns for header, _, _ in radio.join()}
     frames = {header.sequence: header.capture_ns for header, _, _ in camera.join()}
     assert (len(windows), len(frames)) == (60, 20)
@@ -162,6 +163,8 @@ def test_late_player_puts_off_all_streams_alike(tmp_path: Path, monkeypatch: pyt
     assert (windows[1] - windows[0], windows[3] - windows[2]) == (stall_ns, PERIOD_NS // 1000)
     assert played.wall_ns == 20 * stall_ns
     assert played.put_off_ns == pytest.approx(20 * stall_ns, rel=0.01)
+    assert put_offs[0] == PutOff(START_NS * 1000, stall_ns - PERIOD_NS // 1000)
+    assert sum(put_off.by_ns for put_off in put_offs) == played.put_off_ns
     assert played.achieved_rate == pytest.approx(59 * PERIOD_NS / (20 * stall_ns))
     assert played.spacing is not None
     assert played.spacing.max_ms == pytest.approx(stall_ns / 1e6, rel=0.01)

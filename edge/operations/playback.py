@@ -18,6 +18,7 @@ from edge.faults.injector import NO_FAULTS, FaultPlan
 from edge.mavlink.replayed import ReplayedAutopilot
 from edge.recording.controls import Command
 from edge.recording.laps import laps
+from edge.recording.pacing import PutOff
 from edge.recording.played import Played
 from edge.recording.player import LINGER_MS, Player
 from edge.recording.read_ahead import ReadAhead
@@ -65,7 +66,7 @@ class _Begun:
     at_ns: int
 
 
-_Report = _Begun | Position | Truth | Played | OnboardError
+_Report = _Begun | PutOff | Position | Truth | Played | OnboardError
 
 
 class Playback:
@@ -84,6 +85,7 @@ class Playback:
         self._note = note
         self.begin_ns: int | None = None
         """When the flight began, once it has."""
+        self._put_offs: list[PutOff] = []
         self.position: Position | None = None
         """Where it was a moment ago."""
         self.played: Played | None = None
@@ -121,6 +123,11 @@ class Playback:
         except (EOFError, ConnectionError) as error:
             raise LinkError("the process that plays the recording died: see its messages above") from error
 
+    def take_put_offs(self) -> list[PutOff]:
+        """Return the delays of the flight that were told since the last call."""
+        put_offs, self._put_offs = self._put_offs, []
+        return put_offs
+
     def _send(self, word: Command | None) -> None:
         try:
             self._link.send(word)
@@ -132,6 +139,8 @@ class Playback:
             raise report
         if isinstance(report, _Begun):
             self.begin_ns = report.at_ns
+        elif isinstance(report, PutOff):
+            self._put_offs.append(report)
         elif isinstance(report, Position):
             self.position = report
         elif isinstance(report, Played):
@@ -176,7 +185,7 @@ def _serve(program: Program, link: "_Link[_Report, Command | None]") -> None:
             player.wait_for_listeners(LISTENERS_TIMEOUT_S)
             threading.Thread(target=_obey, args=(link, player, tell), daemon=True).start()
             events = stack.enter_context(ReadAhead(_events(program)))
-            played = player.play(events, lambda begin_ns: tell(_Begun(begin_ns)))
+            played = player.play(events, lambda begin_ns: tell(_Begun(begin_ns)), tell)
         tell(played)
     except OnboardError as error:
         tell(error)

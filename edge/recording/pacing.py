@@ -1,5 +1,8 @@
 """Lets each event of a flight pass when its time has come, or when those who play it allow."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from edge.clock import Clock
 from edge.recording.controls import Controls
 from edge.recording.reader import Event
@@ -8,6 +11,15 @@ from edge.recording.timeline import FastTimeline, PacedTimeline
 
 MAX_LATE_NS = 20_000_000
 """Later than this, the rest of the flight is put off instead of being hurried."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A delay of the rest of a flight, in times of the present."""
+
+    since_ns: int
+    """What was to happen after this moment happens later."""
+    by_ns: int
 
 
 class Pacer:
@@ -34,9 +46,16 @@ class Pacer:
         self.put_off_ns = 0
         """By how much the flight was slowed down, because this machine was behind."""
         self._errors = SpacingErrors()
+        self._passed_ns = recorded_start_ns
+        self._note_put_off: Callable[[PutOff], object] = lambda _: None
 
-    def begin(self) -> None:
-        """Let the flight begin now."""
+    def begin(self, note_put_off: Callable[[PutOff], object] = lambda _: None) -> None:
+        """Let the flight begin now.
+
+        Args:
+            note_put_off: told each time that it is slowed down, before the event that came too late passes.
+        """
+        self._note_put_off = note_put_off
         self.begin_ns = self._clock.now_ns()
         self.timeline.begin(self.begin_ns)
 
@@ -78,8 +97,10 @@ class Pacer:
         self.timeline.pass_by(recorded_ns, now_ns)
         late_ns = now_ns - self.timeline.present_ns(recorded_ns)
         if late_ns > MAX_LATE_NS:
+            self._note_put_off(PutOff(self.timeline.present_ns(self._passed_ns), late_ns))
             self.timeline.put_off(late_ns)
             self.put_off_ns += late_ns
+        self._passed_ns = recorded_ns
 
     def _pause(self) -> None:
         """Wait until something changes; the flight goes on as much later."""

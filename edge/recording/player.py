@@ -14,7 +14,7 @@ import msgspec
 from edge.clock import SystemClock
 from edge.recording.channels import SENSOR_KINDS, stream_name
 from edge.recording.controls import Controls
-from edge.recording.pacing import Pacer
+from edge.recording.pacing import Pacer, PutOff
 from edge.recording.played import Played
 from edge.recording.reader import Event, Recording
 from edge.transport.messages import Kind, Pose, Truth, pack
@@ -95,15 +95,21 @@ class Player:
         """How much of the recording has gone by, in its own time."""
         return self._position_ns
 
-    def play(self, events: Iterator[Event] | None = None, begun: Callable[[int], object] = lambda _: None) -> Played:
+    def play(
+        self,
+        events: Iterator[Event] | None = None,
+        begun: Callable[[int], object] = lambda _: None,
+        note_put_off: Callable[[PutOff], object] = lambda _: None,
+    ) -> Played:
         """Play to the end, or until the controls stop it; return what was played.
 
         Args:
             events: to play instead of the recording's own, ordered by `log_ns`: what became of them.
             begun: told when it began.
+            note_put_off: told each time that the rest of the flight is put off, before what comes later is sent.
         """
         rate, counts = self.controls.rate, dict.fromkeys(self._publishers, 0)
-        self._pacer.begin()
+        self._pacer.begin(note_put_off)
         begun(self._pacer.begin_ns)
         self._session = self._pacer.begin_ns & 0xFFFFFFFF
         is_whole = True
