@@ -3,11 +3,11 @@
 import multiprocessing
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 from models.errors import DeviceError, LinkError, OnboardError
@@ -17,35 +17,38 @@ R = TypeVar("R")
 
 
 def in_processes(
-    work: Callable[[T], R], tasks: Sequence[T], workers: int, lost: Callable[[T], R] | None = None
+    work: Callable[[T], R], tasks: Iterable[T], workers: int, lost: Callable[[T], R] | None = None
 ) -> Iterator[R]:
     """Yield results as they come, from a pool of processes of this machine that end with this one, however it ends.
 
     Args:
         work: a function of a module; it, the tasks and the results are sent from process to process.
-        tasks: what is to be done.
+        tasks: what is to be done; asked for the next one when a process is about to have nothing to do.
         workers: processes.
         lost: what to yield for a task whose process is killed, most likely for want of memory. What was under way at a
             kill is done again, each task in a process of its own, to learn which of them it is; the others go on.
     Raises:
         DeviceError: a process was killed, and `lost` is not given. What `work` raises is raised here.
     """
-    waiting = deque(tasks)
-    while waiting:
+    waiting = iter(tasks)
+    while True:
         under_way: dict[Future[R], T] = {}
         try:
             yield from _from_pool(work, waiting, workers, under_way)
+            return
         except BrokenProcessPool as error:
             if lost is None:
                 raise DeviceError(
                     f"one of {workers} processes was killed, perhaps for want of memory: start again with fewer of"
                     " them; what was finished and kept is not done again"
                 ) from error
-            for future, task in under_way.items():
-                yield future.result() if _is_finished(future) else _alone(work, task, lost)
+        for future, task in under_way.items():
+            yield future.result() if _is_finished(future) else _alone(work, task, lost)
 
 
-def _from_pool(work: Callable[[T], R], waiting: deque[T], workers: int, under_way: dict[Future[R], T]) -> Iterator[R]:
+def _from_pool(
+    work: Callable[[T], R], waiting: Iterator[T], workers: int, under_way: dict[Future[R], T]
+) -> Iterator[R]:
     """Yield results of what is taken from `waiting`, at most one more at a time than there are processes.
 
     Args:
@@ -56,16 +59,27 @@ def _from_pool(work: Callable[[T], R], waiting: deque[T], workers: int, under_wa
     Raises:
         BrokenProcessPool: a process was killed.
     """
-    with _pool(min(workers, len(waiting))) as pool:
-        while waiting or under_way:
-            while waiting and len(under_way) <= workers:
-                future = pool.submit(work, waiting[0])
-                under_way[future] = waiting.popleft()
+    with _pool(workers) as pool:
+        while True:
+            for task in islice(waiting, workers + 1 - len(under_way)):
+                under_way[_submitted(pool, work, task)] = task
+            if not under_way:
+                return
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             future = next(iter(done))
             result = future.result()
             del under_way[future]
             yield result
+
+
+def _submitted(pool: ProcessPoolExecutor, work: Callable[[T], R], task: T) -> Future[R]:
+    """Return the future of a task; a pool that breaks at this very moment breaks in the future as well."""
+    try:
+        return pool.submit(work, task)
+    except BrokenProcessPool as error:
+        broken: Future[R] = Future()
+        broken.set_exception(error)
+        return broken
 
 
 def _is_finished(future: Future[R]) -> bool:
@@ -96,7 +110,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def on_cluster(
-    work: Callable[[T], R], tasks: Sequence[T], address: str, lost: Callable[[T], R] | None = None
+    work: Callable[[T], R], tasks: Iterable[T], address: str, lost: Callable[[T], R] | None = None
 ) -> Iterator[R]:
     """Yield results as they come, from the machines of a Ray cluster; each needs this package and the same files.
 

@@ -1,5 +1,6 @@
 """Outcomes made up for tests of regression, models that answer otherwise, short flights, and processes to kill."""
 
+import json
 import os
 import signal
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from edge.cli import main
 from edge.recording.synthetic import write_synthetic_flight
 from edge.regression.flying import Result, Task, fly_and_keep
 from edge.regression.keeping import Keep
@@ -70,6 +73,12 @@ def relabelled_bundle(folder: Path, version: int, **names: str) -> Path:
     spec = msgspec.structs.replace(bundle.spec, classes=tuple(names.get(one, one) for one in bundle.spec.classes))
     manifest = msgspec.structs.replace(bundle.manifest, version=version, spec=spec)
     return write_bundle(folder, manifest, bundle.contents)
+
+
+def regress(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    """Return the exit code and the JSON of `uav-edge regress`, in one process at a time."""
+    code = main(["regress", *map(str, arguments), "--jobs", "1", "--json"])
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 def fly_or_die(keep: str, task: Task) -> Result:

@@ -127,6 +127,17 @@ def test_answers_that_are_given_no_more_are_a_regression() -> None:
     assert worse(outcome("ffff"), outcome("fff-")) == {"missing_share"}
 
 
+def test_answers_that_were_not_given_before_are_a_regression() -> None:
+    assert worse(outcome("fff-"), outcome("ffff")) == {"new_share"}
+    assert worse(outcome("fff-"), outcome("ffff"), new_share=0.25) == set()
+
+
+def test_a_latency_below_zero_that_rises_is_worse_and_one_that_falls_is_not() -> None:
+    low, high = ({"latency_ms": {"iq": {"p50": p99, "p99": p99}}} for p99 in (-4.0, -2.0))
+    assert worse(outcome("ffff", **low), outcome("ffff", **high)) == {"latency_p99_ms.iq"}
+    assert worse(outcome("ffff", **high), outcome("ffff", **low)) == set()
+
+
 def test_confidences_are_let_go_unless_a_tolerance_says_otherwise() -> None:
     new = outcome("ffff", answers=answers("ffff", confidence=0.5))
     assert worse(outcome("ffff"), new) == set()
@@ -147,11 +158,11 @@ def test_an_ignored_figure_is_shown_with_its_reason_and_not_judged() -> None:
     assert not verdict(outcome("ff"), outcome("fl"), ignore=(entry,)).is_regression
 
 
-def test_a_family_of_figures_can_be_ignored_and_an_entry_that_ignores_nothing_is_told() -> None:
+def test_an_entry_ignores_one_figure_and_one_that_ignores_nothing_is_told() -> None:
     health = {"masked": {"iq": {"silent": 1}, "image": {"dark": 1}}}
-    entries = (Ignored(field="masked_share.*", reason="dusk"), Ignored(field="accuracy.iq", reason="no radio"))
+    entries = (Ignored(field="masked_share.iq", reason="dusk"), Ignored(field="accuracy.iq", reason="no radio"))
     found = verdict(outcome("ffff"), outcome("ffff", **health), ignore=entries)
-    assert not found.is_regression
+    assert [finding.figure.name for finding in found.flights[0].worse] == ["masked_share.image"]
     assert found.notes == ("ignore: accuracy.iq is no figure of these flights: take it out",)
 
 
@@ -163,6 +174,16 @@ def test_models_with_other_classes_are_compared_by_label_and_it_is_said() -> Non
     )
     (note,) = verdict(outcome("f"), outcome("f", classes=("lake", "forest", "harbour"))).notes
     assert note.endswith("the same ones in another order")
+
+
+def test_another_precision_is_told_where_both_are_known() -> None:
+    old, new = {"iq": "fp32", "fusion": "fp32"}, {"iq": "int8", "fusion": "fp32"}
+    found = verdict(outcome("f", precisions=old), outcome("f", precisions=new))
+    assert found.notes == (
+        "flown in another precision: the old model in iq fp32, fusion fp32, the new one in iq int8, fusion fp32",
+    )
+    assert verdict(outcome("f", precisions=old), outcome("f", precisions=old)).notes == ()
+    assert verdict(outcome("f"), outcome("f", precisions=new)).notes == ()
 
 
 def test_another_file_of_the_same_name_and_a_damaged_one_are_told() -> None:
@@ -196,6 +217,7 @@ def entries(count: int, field: str = "accuracy.iq", reason: str = "why") -> str:
         (entries(6), "6 figures are ignored: at most 5"),
         (entries(1, reason=" "), "accuracy.iq: the reason is empty"),
         ("ignore:\n  - {field: accuracy.iq}\n", "reason is missing"),
+        (entries(1, field="accuracy.*"), "expected one figure's name"),
         (entries(1, field="acuracy"), "no such figure: its name begins with one of accuracy, changed_share"),
     ],
 )

@@ -8,7 +8,9 @@ from edge.commands.precision import add_precision
 
 if TYPE_CHECKING:
     from edge.regression.carrying import Means
-    from edge.regression.contest import Contest, Contested
+    from edge.regression.contest import Contest
+    from edge.regression.gathering import Contested
+    from models.bundle import Bundle
 
 REGRESSION = 4
 """Exit code where something is worse than it may be, as of `uav-edge bench --baseline`."""
@@ -22,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", type=Path, metavar="OUT.json", help="write the new model's answers, for --against")
     parser.add_argument("--tolerances", type=Path, metavar="FILE.yaml", help="what is let go, and what is ignored")
     add_precision(parser)
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: its cores)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes here (default: the cores it may use)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="fly on a Ray cluster instead, `auto` for this machine's")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep what is finished there, and do not fly it again next time"
@@ -35,14 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fly what is missing, compare, print; exit with 4 on a regression, with 1 where a flight could not be flown."""
     from edge.operations.progress import progress_bar
-    from edge.regression.contest import fly_contest
+    from edge.regression.gathering import fly_contest
     from models.command_line import check_writable, print_json
 
     contest, means = _contest(args), _means(args)
     check_writable(args.save, args.html, args.junit)
-    with progress_bar("flights", contest.task_count) as watch:
+    with progress_bar("flights", contest.steps) as watch:
         found = fly_contest(contest, means, watch)
-    _write(args, found)
+    _write(args, found, contest.new)
     if args.json:
         print_json(found.as_json())
     if found.verdict is not None and found.verdict.is_regression:
@@ -54,6 +56,7 @@ def _contest(args: argparse.Namespace) -> "Contest":
     """Return what is asked; raises ConfigError, BundleError and InputError."""
     from edge.regression.contest import Contest, open_old
     from edge.regression.flights import find_flights
+    from edge.regression.page import MOST_DETAILED
     from edge.regression.tolerances import read_tolerances
     from models.bundle import open_bundle
     from models.errors import ConfigError
@@ -68,6 +71,8 @@ def _contest(args: argparse.Namespace) -> "Contest":
         new=open_bundle(args.bundle),
         old=open_old(args.against) if args.against is not None else None,
         precision=args.precision,
+        is_saved=args.save is not None,
+        most_detailed=MOST_DETAILED if args.html is not None else 0,
     )
 
 
@@ -80,13 +85,14 @@ def _means(args: argparse.Namespace) -> "Means":
 
     if args.jobs is not None and args.cluster is not None:
         raise ConfigError("--jobs is for this machine, --cluster for others: leave out one")
-    jobs = args.jobs if args.jobs is not None else os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = args.jobs if args.jobs is not None else allowed or 1
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: expected 1 or more")
     return Means(jobs=jobs, cluster=args.cluster, keep=args.keep)
 
 
-def _write(args: argparse.Namespace, found: "Contested") -> None:
+def _write(args: argparse.Namespace, found: "Contested", bundle: "Bundle") -> None:
     """Print what was found, and write what was asked for."""
     from edge.regression.junit import junit_xml
     from edge.regression.page import write_verdict_page
@@ -104,8 +110,8 @@ def _write(args: argparse.Namespace, found: "Contested") -> None:
         for problem in found.problems.values():
             print(problem)
     print(f"{found.flown} flown, {found.kept} kept from before")
-    if args.save is not None and found.problems:
-        print(f"not saved, as {len(found.problems)} flights could not be flown or compared: {args.save}")
+    if args.save is not None and found.unflown:
+        print(f"not saved, as {len(found.unflown)} flights could not be flown: {args.save}")
     elif args.save is not None:
-        save(args.save, found.outcomes)
+        save(args.save, bundle.manifest.title, bundle.sha256, found.outcomes)
         print(f"saved: {args.save}")

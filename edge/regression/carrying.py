@@ -1,18 +1,21 @@
-"""Every flight flown with every model: one after the other, in processes, or on the machines of a cluster."""
+"""Every flight flown with every model, in processes of this machine or on the machines of a cluster."""
 
 import functools
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import msgspec
-
-from edge.regression.flights import Flight
-from edge.regression.flying import Result, Task, fly, fly_and_keep
+from edge.regression.flights import Flight, shown
+from edge.regression.flying import Result, Task, fly, fly_and_keep, kept_result
+from edge.regression.hashing import Hashes
 from edge.regression.keeping import Keep
 from models.workers import in_processes, on_cluster
+
+TasksOf = Callable[[Flight, str], Sequence[Task]]
+"""What there is to do about a flight with a hash: a task a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,67 +30,84 @@ class Means:
     """Folder of finished outcomes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flights:
-    """What came of them."""
-
-    results: dict[tuple[str, str], Result]
-    """By flight and SHA-256 of the model."""
-    kept: int
-    """How many of them were finished before."""
-
-
-def flight_sha256(flight: Flight) -> str:
-    """Return the hash of a file; OSError where it cannot be read."""
-    with flight.path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def fly_all(tasks: Sequence[Task], means: Means, watch: Callable[[int], None]) -> Flights:
-    """Fly whatever is not finished yet.
+def fly_all(
+    flights: Sequence[Flight], tasks_of: TasksOf, means: Means, on_hash: Callable[[], object]
+) -> Generator[Result, None, None]:
+    """Fly whatever is not finished yet, and yield what comes of all, the models of a flight close to each other.
 
     Args:
-        tasks: of flights and models.
+        flights: whose files need not be there any more.
+        tasks_of: the tasks of each.
         means: where.
-        watch: told how many tasks are done, for a progress bar.
+        on_hash: called when a flight's hash is known, or cannot be.
     Raises:
         BundleError: a model does not fly on this machine.
         LinkError: the cluster does not answer.
+        RecordingError: the disk does not take what is kept. What is finished stays kept.
     """
     keep = Keep(means.keep) if means.keep is not None else None
-    results: dict[tuple[str, str], Result] = {}
     with keep.locked() if keep is not None else nullcontext():
-        same: dict[str, list[Task]] = {}
-        for task in tasks:
-            same.setdefault(task.key, []).append(task)
-        finished = {key: keep.read(key) if keep is not None else None for key in same}
-        for key, outcome in finished.items():
-            if outcome is not None:
-                _note(results, same[key], Result(task=same[key][0], outcome=outcome))
-        kept = len(results)
-        watch(kept)
-        missing = [same[key][0] for key, outcome in finished.items() if outcome is None]
-        for result in _flown(missing, means):
-            _note(results, same[result.task.key], result)
-            watch(len(results))
-    return Flights(results=results, kept=kept)
+        hashes, sorting = Hashes(keep), _Sorting(tasks_of, on_hash)
+        known = [(flight, sha256) for flight in flights if (sha256 := hashes.known(flight)) is not None]
+        done = {flight.name for flight, _ in known}
+        missing: list[Task] = []
+        halves: dict[str, list[Task]] = {}
+        for tasks in sorting.to_fly(known):
+            kept = [result for task in tasks if (result := kept_result(keep, task)) is not None]
+            if len(kept) == len(tasks):
+                yield from kept
+                continue
+            halves[tasks[0].flight] = [result.task for result in kept]  # read again when the rest is there
+            missing += [task for task in tasks if task not in halves[task.flight]]
+        with closing(hashes.ahead(flight for flight in flights if flight.name not in done)) as hashed:
+            for result in _flown(chain(missing, chain.from_iterable(sorting.to_fly(hashed))), means, keep):
+                yield result
+                yield from (_again(keep, task) for task in halves.pop(result.task.flight, ()))
+                yield from sorting.set_aside()
+        yield from sorting.set_aside()
 
 
-def _note(results: dict[tuple[str, str], Result], tasks: Sequence[Task], result: Result) -> None:
-    """Note a result for each task that it answers: flights that are copies of one another are flown once."""
-    for task in tasks:
-        outcome = msgspec.structs.replace(result.outcome, flight=task.flight) if result.outcome is not None else None
-        results[task.flight, task.bundle_sha256] = Result(task=task, outcome=outcome, problem=result.problem)
+class _Sorting:
+    """Tells flights that are to be flown from those that need not be, or cannot."""
+
+    def __init__(self, tasks_of: TasksOf, on_hash: Callable[[], object]) -> None:
+        self._tasks_of = tasks_of
+        self._on_hash = on_hash
+        self._first: dict[str, str] = {}
+        self._aside: deque[Result] = deque()
+
+    def to_fly(self, hashed: Iterable[tuple[Flight, str | OSError]]) -> Iterator[Sequence[Task]]:
+        """Yield the tasks of flights, given with their hashes or why there is none; copies are flown once."""
+        for flight, found in hashed:
+            self._on_hash()
+            if isinstance(found, OSError):
+                problem = shown(f"{flight.path}: cannot be read ({found.strerror})")
+                self._aside += [Result(task=task, problem=problem) for task in self._tasks_of(flight, "")]
+            elif found in self._first:
+                self._aside.append(Result(task=self._tasks_of(flight, found)[0], copy_of=self._first[found]))
+            else:
+                self._first[found] = flight.name
+                yield self._tasks_of(flight, found)
+
+    def set_aside(self) -> Iterator[Result]:
+        """Yield what is to be said of the others, once."""
+        while self._aside:
+            yield self._aside.popleft()
 
 
-def _flown(tasks: Sequence[Task], means: Means) -> Iterator[Result]:
+def _again(keep: Keep | None, task: Task) -> Result:
+    """Return what was kept a moment ago."""
+    found = kept_result(keep, task)
+    return found or Result(task=task, problem=f"{task.flight}: what was kept of it went away: start again")
+
+
+def _flown(tasks: Iterable[Task], means: Means, keep: Keep | None) -> Iterator[Result]:
     """Yield what comes of tasks; one on which its process dies is a result with a problem, as this one must not."""
-    if not tasks:
+    waiting = iter(tasks)
+    first = next(waiting, None)
+    if first is None:
         return
-    keep = Keep(means.keep) if means.keep is not None else None
+    tasks = chain((first,), waiting)
     if means.cluster is not None:
         for result in on_cluster(fly, tasks, means.cluster, _lost):
             if keep is not None and result.outcome is not None:
@@ -95,15 +115,15 @@ def _flown(tasks: Sequence[Task], means: Means) -> Iterator[Result]:
             yield result
         return
     work = fly if keep is None else functools.partial(fly_and_keep, str(means.keep))
-    for result in in_processes(work, tasks, min(means.jobs, len(tasks)), _lost):
+    for result in in_processes(work, tasks, means.jobs, _lost):
         if keep is not None and result.outcome is None:
             keep.end(result.task.key)  # a process that was killed could not
         yield result
 
 
 def _lost(task: Task) -> Result:
-    return Result(
-        task=task,
-        problem=f"{task.path}: the process that flew it was killed each time, perhaps for want of memory: fly it where"
-        " there is more, or cut it with `uav-edge recording cut`",
+    problem = (
+        f"{task.path}: the process that flew it was killed each time, perhaps for want of memory: fly it where there is"
+        " more, or cut it with `uav-edge recording cut`"
     )
+    return Result(task=task, problem=shown(problem))

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edge.regression.outcome import Answer
+from edge.transport.messages import NO_DATA
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +42,9 @@ class Comparison:
     """Of the confidence, among answers that stayed the same."""
     shift_after_s: float = 0.0
     """When that was."""
+    old_no_data: int = 0
+    """Answers that were none."""
+    new_no_data: int = 0
 
     @property
     def gone(self) -> int:
@@ -77,6 +81,8 @@ def compare(old: Sequence[Answer], new: Sequence[Answer]) -> Comparison:
         changes=tuple(changes),
         largest_shift=largest,
         shift_after_s=where_s,
+        old_no_data=sum(one.label == NO_DATA for one in old),
+        new_no_data=sum(one.label == NO_DATA for one in new),
     )
 
 

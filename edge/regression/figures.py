@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.regression.comparison import Comparison
-from edge.regression.outcome import FUSED, Outcome
+from edge.regression.outcome import FUSED, Answer, Outcome
+from edge.regression.sketch import Sketch
 from edge.regression.tolerances import Tolerances
-from edge.transport.messages import NO_DATA, StreamAccounting
+from edge.transport.messages import StreamAccounting
 
 _ROUNDING = 1e-9
 """Differences of shares are not exact."""
@@ -40,11 +41,15 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A flight, flown both times."""
+    """A flight, flown both times, and what there is to say of it without its answers, which hundreds cannot keep."""
 
     old: Outcome
+    """Without its answers, as is `new`."""
     new: Outcome
     comparison: Comparison
+    sketch: Sketch
+    said: tuple[Sequence[Answer], Sequence[Answer]] | None
+    """The answers of then and now; None where nobody will look at them any more."""
 
 
 def judge(figures: Iterator[Figure], tolerances: Tolerances) -> tuple[Finding, ...]:
@@ -54,7 +59,7 @@ def judge(figures: Iterator[Figure], tolerances: Tolerances) -> tuple[Finding, .
 
 def _judged(figure: Figure, tolerances: Tolerances) -> Finding:
     for ignored in tolerances.ignore:
-        if ignored.covers(figure.name):
+        if ignored.field == figure.name:
             return Finding(figure=figure, verdict="ignored", reason=ignored.reason)
     if figure.tolerance is None:
         return Finding(figure=figure, verdict="not judged")
@@ -65,7 +70,7 @@ def _judged(figure: Figure, tolerances: Tolerances) -> Finding:
 def flight_figures(pair: Pair, tolerances: Tolerances) -> Iterator[Figure]:
     """Yield what is judged of one flight; what only one of the models knows is left out."""
     yield from _accuracies([pair], tolerances.accuracy_drop)
-    yield from _changes([pair], tolerances.changed_share, tolerances.missing_share)
+    yield from _changes([pair], tolerances.changed_share, tolerances)
     shift = pair.comparison.largest_shift
     yield _figure("confidence_change", 0.0, shift, shift, tolerances.confidence_change)
     for names, old in pair.old.latency_ms.items():
@@ -83,7 +88,7 @@ def flight_figures(pair: Pair, tolerances: Tolerances) -> Iterator[Figure]:
 def sum_figures(pairs: Sequence[Pair], tolerances: Tolerances) -> Iterator[Figure]:
     """Yield what is judged over all flights together."""
     yield from _accuracies(pairs, tolerances.accuracy_drop_in_sum)
-    yield from _changes(pairs, tolerances.changed_share_in_sum, tolerances.missing_share)
+    yield from _changes(pairs, tolerances.changed_share_in_sum, tolerances)
     yield from _health(pairs, tolerances)
     yield _wall(pairs, tolerances.wall_growth)
 
@@ -102,20 +107,25 @@ def _accuracy(outcomes: Sequence[Outcome], name: str) -> float:
     return sum(one.right[name] for one in outcomes) / sum(one.scored[name] for one in outcomes)
 
 
-def _changes(pairs: Sequence[Pair], changed: float, missing: float) -> Iterator[Figure]:
+def _changes(pairs: Sequence[Pair], changed: float, tolerances: Tolerances) -> Iterator[Figure]:
     found = [pair.comparison for pair in pairs]
     share = _share(sum(len(one.changes) for one in found), sum(one.paired for one in found))
     yield _figure("changed_share", 0.0, share, share, changed)
     share = _share(sum(one.gone for one in found), sum(one.old_count for one in found))
-    yield _figure("missing_share", 0.0, share, share, missing)
+    yield _figure("missing_share", 0.0, share, share, tolerances.missing_share)
+    share = _share(sum(one.came for one in found), sum(one.new_count for one in found))
+    yield _figure("new_share", 0.0, share, share, tolerances.new_share)
 
 
 def _health(pairs: Sequence[Pair], tolerances: Tolerances) -> Iterator[Figure]:
     olds, news = [pair.old for pair in pairs], [pair.new for pair in pairs]
-    old, new = no_data_share(olds), no_data_share(news)
+    counts = [pair.comparison for pair in pairs]
+    old_counts, new_counts = [one.old_count for one in counts], [one.new_count for one in counts]
+    old = _share(sum(one.old_no_data for one in counts), sum(old_counts))
+    new = _share(sum(one.new_no_data for one in counts), sum(new_counts))
     yield _figure("no_data_share", old, new, new - old, tolerances.no_data_growth)
     for name in _common([one.masked for one in olds], [one.masked for one in news]):
-        old, new = masked_share(olds, name), masked_share(news, name)
+        old, new = _masked_share(olds, old_counts, name), _masked_share(news, new_counts, name)
         yield _figure(f"masked_share.{name}", old, new, new - old, tolerances.masked_growth)
     for name in _common([one.streams for one in olds], [one.streams for one in news]):
         before, now = _ledgers(olds, name), _ledgers(news, name)
@@ -125,16 +135,10 @@ def _health(pairs: Sequence[Pair], tolerances: Tolerances) -> Iterator[Figure]:
         yield _figure(f"unaccounted.{name}", sum(not one.balanced for one in before), lost, lost, 0.0)
 
 
-def no_data_share(outcomes: Sequence[Outcome]) -> float:
-    """Return the share of answers that are none."""
-    empty = sum(answer.label == NO_DATA for one in outcomes for answer in one.answers)
-    return _share(empty, sum(len(one.answers) for one in outcomes))
-
-
-def masked_share(outcomes: Sequence[Outcome], name: str) -> float:
-    """Return the share of answers that a modality took no part in."""
-    there = [one for one in outcomes if name in one.masked]
-    return _share(sum(sum(one.masked[name].values()) for one in there), sum(len(one.answers) for one in there))
+def _masked_share(outcomes: Sequence[Outcome], counts: Sequence[int], name: str) -> float:
+    """Return the share of so many answers that a modality took no part in."""
+    there = [(one, count) for one, count in zip(outcomes, counts, strict=True) if name in one.masked]
+    return _share(sum(sum(one.masked[name].values()) for one, _ in there), sum(count for _, count in there))
 
 
 def _unused_share(ledgers: Sequence[StreamAccounting]) -> float:
@@ -163,7 +167,8 @@ def _figure(name: str, old: float, new: float, worse_by: float, tolerance: float
 
 
 def _growth(old: float, new: float) -> float:
-    return new / old - 1 if old else 0.0
+    """Return by how much of itself a number grew; what is below 0 grows towards it and beyond."""
+    return (new - old) / abs(old) if old else 0.0
 
 
 def _share(part: float, whole: float) -> float:

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import logging
+import platform
 import time
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import msgspec
 
 import edge
 import models
-from edge.backends.select import PrecisionChoice
+from edge.backends.select import PrecisionChoice, cpu_target
 from edge.operations.replays import ExactOptions, fly_exact
 from edge.recording.reader import open_recording
+from edge.regression.flights import shown
 from edge.regression.keeping import Keep
 from edge.regression.outcome import Origin, Outcome, outcome_of
 from models.bundle import Bundle, open_bundle
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _UNDECIDING = ("bench", "commands", "mavlink", "nets", "selfcheck")
 """Folders of our packages that no outcome depends on."""
+_OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+_DECIDING = ("numpy", "onnxruntime", "onnxruntime-gpu", *_OPENCV)
+"""Packages of others that an outcome depends on."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +43,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """Hash of all that decides the outcome: the flight, the model, the options, and this program."""
-        parts = (self.flight_sha256, self.bundle_sha256, self.precision, program_hash())
+        """Hash of all that decides the outcome: flight, model, options, this program and what it runs on."""
+        parts = (self.flight_sha256, self.bundle_sha256, self.precision, program_hash(), *surroundings())
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 
 
@@ -49,6 +55,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     problem: str = ""
     """Why there is no outcome: the recording cannot be read, or does not fit the model."""
+    is_kept: bool = False
+    """Whether it had been flown before."""
+    copy_of: str = ""
+    """Name of a flight whose file is the same, and which is flown in its place."""
 
 
 def fly(task: Task) -> Result:
@@ -64,13 +74,13 @@ def fly(task: Task) -> Result:
     except BundleError:
         raise
     except OnboardError as error:
-        return Result(task=task, problem=str(error))
+        return Result(task=task, problem=shown(str(error)))
     except OSError as error:
-        return Result(task=task, problem=f"{task.path}: cannot be read ({error.strerror})")
+        return Result(task=task, problem=shown(f"{task.path}: cannot be read ({error.strerror})"))
     except Exception as error:  # a fault of this program: one of hundreds of flights is not to end the others
         log.exception("%s could not be flown", task.path)
-        what = f"{type(error).__name__}: {error}"
-        return Result(task=task, problem=f"{task.path}: this program failed on it ({what}): tell its makers")
+        what = f"{task.path}: this program failed on it ({type(error).__name__}: {error}): tell its makers"
+        return Result(task=task, problem=shown(what))
 
 
 def _outcome(task: Task, bundle: Bundle) -> Outcome:
@@ -91,12 +101,23 @@ def _outcome(task: Task, bundle: Bundle) -> Outcome:
 def fly_and_keep(folder: str, task: Task) -> Result:
     """Fly a flight and keep its outcome before anybody learns of it, so that it is never flown again."""
     keep = Keep(Path(folder))
+    finished = kept_result(keep, task)
+    if finished is not None:
+        return finished
     keep.begin(task.key, f"{task.flight} with {task.bundle}")
     result = fly(task)
     if result.outcome is not None:
         keep.write(task.key, result.outcome)
     keep.end(task.key)
     return result
+
+
+def kept_result(keep: Keep | None, task: Task) -> Result | None:
+    """Return what came of a task before; None where nothing is kept of it, or nothing that can be read."""
+    outcome = keep.read(task.key) if keep is not None else None
+    if outcome is None:
+        return None
+    return Result(task=task, outcome=msgspec.structs.replace(outcome, flight=task.flight), is_kept=True)
 
 
 @functools.lru_cache(maxsize=4)
@@ -118,3 +139,17 @@ def program_hash() -> str:
             if path.relative_to(root).parts[0] not in _UNDECIDING:
                 digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+@functools.cache
+def surroundings() -> tuple[str, ...]:
+    """Return the libraries and the kind of machine that an outcome depends on: others pick other graphs, or round."""
+    machine = (platform.python_version(), platform.machine(), cpu_target())
+    return (*machine, *(f"{name} {_version(name)}" for name in _DECIDING))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # as of OpenCV, which comes under several names
+        return "none"

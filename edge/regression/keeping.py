@@ -3,12 +3,14 @@
 <folder>/
     <key>.json     an outcome; the key is a hash of flight, model, options and program
     <key>.begun    what is being flown, in words
+    hashes         of flights that were hashed before: a line each, which file as it was then, and its hash
     lock           held while somebody flies
 """
 
 import contextlib
 import fcntl
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from models.disk import replace_file
 from models.errors import ConfigError, RecordingError
 
 log = logging.getLogger(__name__)
+
+_HASH_LINE = re.compile("([0-9a-f]{32}) ([0-9a-f]{64})")
 
 
 class Keep:
@@ -50,7 +54,7 @@ class Keep:
                     f"{self._folder}: another regress keeps its outcomes there: wait for it, or name another folder"
                 ) from error
             for mark in sorted(self._folder.glob("*.begun")):
-                log.warning("was under way when the last run ended, and is flown again: %s", mark.read_text())
+                log.warning("was under way when the last run ended, and is flown again: %s", _words(mark))
                 mark.unlink()
             yield
 
@@ -70,8 +74,29 @@ class Keep:
 
     def begin(self, key: str, what: str) -> None:
         """Note what is being flown."""
-        (self._folder / f"{key}.begun").write_text(what)
+        (self._folder / f"{key}.begun").write_text(what, "utf-8", errors="replace")
 
     def end(self, key: str) -> None:
         """Note that it is over."""
         (self._folder / f"{key}.begun").unlink(missing_ok=True)
+
+    def hashes(self) -> dict[str, str]:
+        """Return the hashes that were remembered, by what tells a file from others; empty where none can be read."""
+        lines = _words(self._folder / "hashes").splitlines()
+        return {found[1]: found[2] for line in lines if (found := _HASH_LINE.fullmatch(line))}
+
+    def remember(self, stamp: str, sha256: str) -> None:
+        """Add a hash; RecordingError where the disk does not take it."""
+        try:
+            with (self._folder / "hashes").open("a") as stream:
+                stream.write(f"{stamp} {sha256}\n")
+        except OSError as error:
+            raise RecordingError(f"{self._folder}: cannot be written ({error.strerror}): make room") from error
+
+
+def _words(path: Path) -> str:
+    """Return what a file says, as far as it is text; nothing where it cannot be read."""
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -48,10 +48,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     streams: dict[str, StreamAccounting]
     broken: dict[str, int]
     """How often a promise was broken, for each that was judged."""
+    precisions: dict[str, str] = {}
+    """Of the graph that flew for each role; empty where nobody noted it."""
     damage: str = ""
     """What could not be read of the file; empty where it is sound."""
     wall_s: float = 0.0
     """That the replay took; 0 where it does not matter, as in what is saved."""
+
+    def without_answers(self) -> "Outcome":
+        """Return all but the answers, which are most of it."""
+        return msgspec.structs.replace(self, answers=())
 
     def accuracy(self, name: str) -> float | None:
         """Return the share of right answers of a modality, or of the fused ones; None where none was scored."""
@@ -93,6 +99,7 @@ def outcome_of(flown: Flown, origin: Origin) -> Outcome:
         masked=_masked(flown.answers),
         streams=flown.streams,
         broken={name: verdict.violations for name, verdict in verdicts.items() if verdict.judged},
+        precisions=dict(flown.precisions),
         damage=origin.damage,
         wall_s=origin.wall_s,
     )

@@ -4,22 +4,19 @@ from collections.abc import Hashable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from edge.operations import report_parts as page
 from edge.operations import report_svg as svg
-from edge.operations.report_series import MAX_RUNS, Run, Timeline, errors, runs, stood
+from edge.operations.report_series import MAX_RUNS, runs
 from edge.operations.report_svg import Ink
 from edge.regression.figures import Finding, Pair
 from edge.regression.outcome import Answer
+from edge.regression.sketch import answer_times, change_runs
 from edge.regression.text import HEADS, cells, change_text, conclusion, finding_text, ignored_lines
 from edge.regression.verdict import FlightVerdict, Verdict
 from edge.transport.messages import NO_DATA
 
 _SPARK_PX, _STRIP_PX, _CHANGES_PX = 16, 22, 9
-_SPARK_RUNS = 120
-"""Changes that a line of the table can tell apart."""
-_MOST_DETAILED = 20
+MOST_DETAILED = 20
 """Flights shown in detail: those that got worse first, then those with the most changes."""
 _LISTED_CHANGES = 40
 Inks = dict[Hashable, Ink]
@@ -30,10 +27,8 @@ _COLOURS = {"ok": "good", "regression": "bad", "error": "bad"}
 
 def write_verdict_page(path: Path, verdict: Verdict) -> None:
     """Write the page; RecordingError where it cannot be written."""
-    detailed = sorted(
-        (flight for flight in verdict.flights if flight.pair is not None and (flight.worse or _changed(flight))),
-        key=lambda flight: (flight.state != "regression", -_changed(flight)),
-    )[:_MOST_DETAILED]
+    shown = [flight for flight in verdict.flights if flight.worse or (flight.pair and flight.pair.comparison.changes)]
+    detailed = sorted(shown, key=lambda flight: flight.rank)[:MOST_DETAILED]
     sections = [
         page.headline("Regression", f"{conclusion(verdict)}.", _facts(verdict)),
         _overview(verdict),
@@ -94,22 +89,22 @@ def _findings(findings: Iterable[Finding]) -> str:
 
 
 def _detail(flight: FlightVerdict) -> str:
-    """Return a flight's opinions over time, its figures and its changes; nothing where it could not be compared."""
+    """Return a flight's opinions over time, its figures and its changes; nothing where its answers are gone."""
     pair = flight.pair
-    if pair is None:
+    if pair is None or pair.said is None:
         return ""
     listed = [change_text(change) for change in pair.comparison.changes[:_LISTED_CHANGES]]
     more = len(pair.comparison.changes) - len(listed)
     listed += [f"and {more} more: --json has all"] if more else []
     changes = "".join(f'<p class="about">{escape(line)}</p>' for line in listed)
     note = "; ".join(finding_text(one) for one in flight.worse) or "Nothing is worse than it may be."
-    body = f"{_lanes(pair)}{_findings(flight.findings)}<h3>Changed answers</h3>{changes}"
+    body = f"{_lanes(pair, *pair.said)}{_findings(flight.findings)}<h3>Changed answers</h3>{changes}"
     return page.section(flight.flight, note, body)
 
 
-def _lanes(pair: Pair) -> str:
+def _lanes(pair: Pair, old: Sequence[Answer], new: Sequence[Answer]) -> str:
     """Return what was there, what was said then and now, and where that differs."""
-    old, new, span_s = pair.old.answers, pair.new.answers, _span_s(pair)
+    span_s = pair.sketch.span_s
     labels = list(dict.fromkeys((*pair.old.classes, *pair.new.classes)))
     inks: Inks = {label: page.class_inks(labels)[n] for n, label in enumerate(labels)}
     inks[NO_DATA] = page.class_inks(labels)[-1]
@@ -119,7 +114,8 @@ def _lanes(pair: Pair) -> str:
     rows = [_lane("truth", new, [one.truth or None for one in new], look)] if any(one.truth for one in new) else []
     rows.append(_lane(f"old: {pair.old.model}", old, [one.label for one in old], look))
     rows.append(_lane(f"new: {pair.new.model}", new, [one.label for one in new], look))
-    rows.append(page.row("changed", svg.marks(_change_runs(pair, MAX_RUNS), span_s, _CHANGES_PX, "changed")))
+    changed = change_runs(new, pair.comparison.changes, MAX_RUNS)
+    rows.append(page.row("changed", svg.marks(changed, span_s, _CHANGES_PX, "changed")))
     rows.append(page.row("", svg.axis(svg.ticks_of_time(span_s))))
     rows.append(svg.legend(ink for label, ink in inks.items() if label in said))
     return "".join(rows)
@@ -132,35 +128,10 @@ def _notes(verdict: Verdict) -> str:
 
 
 def _spark(pair: Pair) -> str:
-    marks = _change_runs(pair, _SPARK_RUNS)
-    return svg.marks(marks, _span_s(pair), _SPARK_PX, f"{len(pair.comparison.changes)} changed")
+    return svg.marks(pair.sketch.changed, pair.sketch.span_s, _SPARK_PX, f"{len(pair.comparison.changes)} changed")
 
 
 def _lane(name: str, answers: Sequence[Answer], keys: Sequence[Hashable | None], look: tuple[Inks, float]) -> str:
     inks, span_s = look
-    drawn = svg.strip(runs(_times(answers), keys), span_s, inks, _STRIP_PX, name)
+    drawn = svg.strip(runs(answer_times(answers), keys), span_s, inks, _STRIP_PX, name)
     return page.row(f"<b>{escape(name)}</b>", drawn)
-
-
-def _change_runs(pair: Pair, limit: int) -> list[Run]:
-    """Return when answers changed; a run's key is the share of those that did."""
-    changed = {round(change.after_s * 1e6) for change in pair.comparison.changes}
-    answers = pair.new.answers
-    return errors(_times(answers), [int(one.after_us in changed) for one in answers], [0] * len(answers), limit)
-
-
-def _times(answers: Sequence[Answer]) -> Timeline:
-    """Return when answers stood since the beginning of the flight."""
-    times = stood(np.array([answer.after_us * 1000 for answer in answers], np.int64))
-    if not answers:
-        return times
-    first_s = answers[0].after_us / 1e6
-    return Timeline(starts_s=times.starts_s + first_s, ends_s=times.ends_s + first_s)
-
-
-def _span_s(pair: Pair) -> float:
-    return max(_times(pair.old.answers).duration_s, _times(pair.new.answers).duration_s)
-
-
-def _changed(flight: FlightVerdict) -> int:
-    return len(flight.pair.comparison.changes) if flight.pair is not None else 0

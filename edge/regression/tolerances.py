@@ -12,6 +12,7 @@ FAMILIES = (
     "accuracy",
     "changed_share",
     "missing_share",
+    "new_share",
     "confidence_change",
     "latency_p99_ms",
     "no_data_share",
@@ -28,7 +29,7 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A figure that is shown, but not judged."""
 
     field: str
-    """Its name, such as `accuracy.image`, or `accuracy.*` for all whose names begin so."""
+    """Its name, such as `accuracy.image`."""
     reason: str
     """Why: a sentence for who reads the report."""
 
@@ -38,10 +39,8 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         family = self.field.split(".")[0]
         if family not in FAMILIES:
             raise ValueError(f"{self.field}: no such figure: its name begins with one of {', '.join(FAMILIES)}")
-
-    def covers(self, name: str) -> bool:
-        """Say whether a figure is meant."""
-        return name == self.field or (self.field.endswith(".*") and name.startswith(self.field[:-1]))
+        if "*" in self.field:
+            raise ValueError(f"{self.field}: expected one figure's name: nobody can tell how many this switches off")
 
 
 class Tolerances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +55,8 @@ class Tolerances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     changed_share_in_sum: float = 0.05
     missing_share: float = 0.01
     """Of the old answers, no longer given."""
+    new_share: float = 0.01
+    """Of the new answers, not given before."""
     confidence_change: float = 1.0
     """Largest difference of a confidence where the answer stayed the same; 1 lets all go."""
     latency_growth: float = 0.1

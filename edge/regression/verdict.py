@@ -1,14 +1,16 @@
 """What is to be said of all flights together: which got worse, which could not be flown."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
 
+from edge.backends.select import precisions_text
 from edge.regression.comparison import compare
 from edge.regression.figures import Finding, Pair, flight_figures, judge, sum_figures
 from edge.regression.outcome import Outcome
+from edge.regression.sketch import sketch_of
 from edge.regression.tolerances import Tolerances
 
 
@@ -32,6 +34,23 @@ class FlightVerdict:
     def worse(self) -> list[Finding]:
         """Return the figures that are worse than they may be."""
         return [finding for finding in self.findings if finding.verdict == "worse"]
+
+    @property
+    def rank(self) -> tuple[bool, int, str]:
+        """Return what flights are sorted by that are to be looked at: worse ones, then those with the most changes."""
+        changes = len(self.pair.comparison.changes) if self.pair is not None else 0
+        return self.state != "regression", -changes, self.flight
+
+    def without_answers(self) -> "FlightVerdict":
+        """Return what hundreds of flights can keep."""
+        return replace(self, pair=replace(self.pair, said=None) if self.pair is not None else None)
+
+    def renamed(self, flight: str) -> "FlightVerdict":
+        """Return what is to be said of a copy."""
+        if self.pair is None:
+            return replace(self, flight=flight)
+        old, new = (msgspec.structs.replace(one, flight=flight) for one in (self.pair.old, self.pair.new))
+        return replace(self, flight=flight, pair=replace(self.pair, old=old, new=new))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +97,14 @@ def verdict_of_flight(flight: str, old: Outcome | str, new: Outcome | str, toler
     problems = dict.fromkeys(one for one in (new, old) if isinstance(one, str))
     if isinstance(old, str) or isinstance(new, str):
         return FlightVerdict(flight=flight, problem="; ".join(problems))
-    pair = Pair(old=old, new=new, comparison=compare(old.answers, new.answers))
+    comparison = compare(old.answers, new.answers)
+    pair = Pair(
+        old=old.without_answers(),
+        new=new.without_answers(),
+        comparison=comparison,
+        sketch=sketch_of(old.answers, new.answers, comparison.changes),
+        said=(old.answers, new.answers),
+    )
     return FlightVerdict(flight=flight, pair=pair, findings=judge(flight_figures(pair, tolerances), tolerances))
 
 
@@ -97,7 +123,7 @@ def verdict_of_all(
     in_sum = judge(sum_figures(pairs, tolerances), tolerances) if pairs else ()
     every = {finding.figure.name for flight in flights for finding in flight.findings}
     every |= {finding.figure.name for finding in in_sum}
-    idle = [one.field for one in tolerances.ignore if every and not any(map(one.covers, every))]
+    idle = [one.field for one in tolerances.ignore if every and one.field not in every]
     return Verdict(
         old_model=models[0],
         new_model=models[1],
@@ -117,12 +143,20 @@ def _notes_on(pairs: Sequence[Pair]) -> list[str]:
     for old, new in classes:
         if old != new:
             notes.append(_class_note(old, new))
+    precisions = dict.fromkeys((_precisions(pair.old), _precisions(pair.new)) for pair in pairs)
+    for before, now in precisions:
+        if before and now and before != now:
+            notes.append(f"flown in another precision: the old model in {before}, the new one in {now}")
     for pair in pairs:
         if pair.old.flight_sha256 != pair.new.flight_sha256:
             notes.append(f"{pair.new.flight}: not the very file that was saved: what differs may be the flight's doing")
         if pair.new.damage:
             notes.append(f"{pair.new.flight}: damaged, compared as far as it can be read: {pair.new.damage}")
     return notes
+
+
+def _precisions(outcome: Outcome) -> str:
+    return precisions_text(outcome.precisions)
 
 
 def _class_note(old: Sequence[str], new: Sequence[str]) -> str:

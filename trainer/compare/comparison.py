@@ -46,7 +46,8 @@ class Comparison:
 
         Raises:
             InputError: a data set cannot be read, or no run of the tuning succeeded.
-            DeviceError: a worker was killed, or the cluster does not answer.
+            DeviceError: a worker was killed.
+            LinkError: the cluster does not answer, or Ray is not installed.
         """
         self._phase("tuning", tuning_runs(self.config), watcher, workers, cluster)
         rates = self.rates()
