@@ -10,6 +10,8 @@ from edge.pipeline.lane import Lane
 from edge.pipeline.scheduler import Arrival
 
 COST_NS = 5_000_000
+HOUR_NS = 3_600_000_000_000
+PATIENCE_S = 30.0
 
 
 class Bench:
@@ -87,6 +89,32 @@ def test_nobody_infers_while_another_does():
     go_on.set()
     receiver.join()
     assert bench.finish() == [("slow", "receiver"), ("next", "lane")]
+
+
+def test_an_engine_that_hangs_keeps_a_receiver_with_time_for_a_moment_only(here):
+    bench = Bench()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(arrival: Arrival) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        bench.inferred.append((arrival.stream, threading.current_thread().name))
+
+    bench.lane._infer = hang
+    bench.waiting.extend(["hangs", "waits"])
+    bench.worker.start()
+    bench.lane.serve(0)
+    assert begun.wait(PATIENCE_S)
+    caught_up: list[bool] = []
+    receiver = threading.Thread(target=bench.lane.serve, args=(HOUR_NS, lambda: caught_up.append(True)))
+    receiver.start()
+    receiver.join(PATIENCE_S)
+    assert not receiver.is_alive()
+    assert caught_up == []
+    go_on.set()
+    bench.lane.stop()
+    bench.worker.join()
+    assert bench.inferred == [("hangs", "lane"), ("waits", "lane")]
 
 
 def test_what_waits_at_the_end_is_inferred_before_the_lane_stops():

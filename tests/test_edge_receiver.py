@@ -60,8 +60,9 @@ class FakeInbox:
 class FakeLane:
     """Notes what was served after how many messages, and lets everybody practise."""
 
-    def __init__(self, offered: list[Reason]) -> None:
+    def __init__(self, offered: list[Reason], *, is_shared: bool = False) -> None:
         self.offered = offered
+        self.is_shared = is_shared
         self.served: list[int] = []
         self.spare_ns: list[int] = []
 
@@ -129,11 +130,11 @@ class CostlyLane(FakeLane):
 
 
 class Stand:
-    def __init__(self, script: Iterable[Reason | None], *, rest: int = 0, **fields) -> None:
+    def __init__(self, script: Iterable[Reason | None], *, rest: int = 0, is_shared: bool = False, **fields) -> None:
         self.clock, self.stop = VirtualClock(0), threading.Event()
         self.offered: list[Reason] = []
         self.practised_ns: list[int] = []
-        self.lane = FakeLane(self.offered)
+        self.lane = FakeLane(self.offered, is_shared=is_shared)
         self.inbox = FakeInbox(script, self.stop, self.clock)
         self.inbox.rest = rest
         stream = StreamConfig(modality="iq", endpoint="ipc:///unused", rate_hz=100.0, **fields)
@@ -171,6 +172,25 @@ def test_what_came_during_an_inference_is_skipped_by_the_receiver_itself():
     assert stand.lane.spare_ns == [ROOM * PERIOD_NS] * 2
 
 
+def test_what_comes_while_a_receiver_waits_for_its_turn_is_taken_in_before_it_infers():
+    clock, stop = VirtualClock(0), threading.Event()
+    offered: list[Reason] = []
+    inbox = FakeInbox([Reason.CRC], stop, clock)
+
+    class BusyLane(FakeLane):
+        def serve(self, spare_ns: int, catch_up: Callable[[], None]) -> None:
+            inbox.script.extend([Reason.CRC] * 2)
+            catch_up()
+            super().serve(spare_ns, catch_up)
+            stop.set()
+
+    lane = BusyLane(offered)
+    stream = StreamConfig(modality="iq", endpoint="ipc:///unused", rate_hz=100.0)
+    receiver = Receiver("radio", stream, lane, lambda name, received: offered.append(received), clock)
+    receiver.run(inbox, stop, lambda: None)
+    assert lane.served == [3]
+
+
 def test_a_receiver_whose_queue_was_filling_up_leaves_inference_to_others_for_a_while():
     stand = Stand([Reason.CRC, None, *[Reason.CRC] * (2 + ROOM), None, *([Reason.CRC, None] * 40)])
     behind = stand.lane.spare_ns.index(0)
@@ -202,6 +222,11 @@ def test_a_receiver_infers_for_no_longer_than_half_of_what_is_kept_for_it_lasts(
     assert spare_messages(stream) == ROOM == queue_length(100.0) // 2
     assert spare_messages(msgspec.structs.replace(stream, transport="shm", shm_slots=8)) == 4
     assert spare_messages(msgspec.structs.replace(stream, transport="shm", shm_slots=62)) == ROOM
+
+
+def test_on_a_shared_lane_a_receiver_infers_for_no_longer_than_until_its_next_message():
+    stand = Stand([Reason.CRC, None, Reason.CRC], is_shared=True)
+    assert stand.lane.spare_ns == [PERIOD_NS] * 2
 
 
 def test_without_rehearsal_it_sleeps_until_a_message_comes():

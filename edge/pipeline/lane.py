@@ -7,6 +7,9 @@ from collections.abc import Callable
 from edge.clock import Clock
 from edge.pipeline.scheduler import Arrival
 
+LONGEST_WAIT_S = 0.1
+"""For a turn: a receiver looks ten times a second whether it is to stop, however long an engine hangs."""
+
 
 class Lane:
     """Takes a modality's waiting messages through inference.
@@ -32,7 +35,7 @@ class Lane:
         self._take = take
         self._infer = infer
         self._clock = clock
-        self._is_shared = streams > 1
+        self.is_shared = streams > 1
         self._turn = threading.Lock()
         self._is_wanted = False
         """Whether a receiver waits for its turn, and will see to what waits for inference."""
@@ -47,27 +50,32 @@ class Lane:
             spare_ns: what inference may take in this thread.
             catch_up: takes in what came while this thread waited for its turn.
         """
-        is_done = False
-        if self._took_ns < spare_ns and self._take_turn(spare_ns, catch_up):
-            try:
-                self._infer_next()
-            finally:
-                self._turn.release()
-            is_done = not self._is_shared  # else another stream's message may have come in meanwhile
-        if not is_done and self._wake.empty():  # else the lane's thread has yet to look, and will see this message
+        if self._took_ns < spare_ns and self._infer_here(spare_ns, catch_up):
+            return
+        if self._wake.empty():  # else the lane's thread has yet to look, and will see this message
             self._wake.put(True)
 
-    def _take_turn(self, spare_ns: int, catch_up: Callable[[], None]) -> bool:
-        """Take the turn, if need be from the lane's thread when it is done with its message; say whether it is ours."""
-        if self._turn.acquire(blocking=False):
-            return True
-        if self._is_shared:  # another receiver may have it, and be wanted itself
+    def _infer_here(self, spare_ns: int, catch_up: Callable[[], None]) -> bool:
+        """Infer a message in this thread if it gets its turn; say whether nothing is left to the lane's own."""
+        has_turn = self._turn.acquire(blocking=False)
+        has_waited = not has_turn and self._wait_for_turn(spare_ns)
+        if not has_turn and not has_waited:
+            return False
+        try:
+            if has_waited:
+                catch_up()
+            self._infer_next()
+        finally:
+            self._turn.release()
+        return not self.is_shared  # else another stream's message may have come in meanwhile
+
+    def _wait_for_turn(self, spare_ns: int) -> bool:
+        """Take the turn from the lane's thread when it is done with its message; say whether that was soon enough."""
+        if self.is_shared:  # another receiver may have it, and be wanted itself
             return False
         self._is_wanted = True
-        has_turn = self._turn.acquire(timeout=spare_ns / 1e9)
+        has_turn = self._turn.acquire(timeout=min(spare_ns / 1e9, LONGEST_WAIT_S))
         self._is_wanted = False
-        if has_turn:
-            catch_up()
         return has_turn
 
     def practise(self, work: Callable[[], None]) -> bool:

@@ -61,8 +61,9 @@ class Receiver:
         self._cpu = stream.cpu
         period_ns = round(1e9 / stream.rate_hz)
         self._room = spare_messages(stream)
-        self._spare_ns = self._room * period_ns
-        """What inference may take in this thread, at the stream's usual rate."""
+        self._spare_ns = period_ns if lane.is_shared else self._room * period_ns
+        """What inference may take in this thread, at the stream's usual rate. On a shared lane that may be of another
+        stream's message, and this one's are not to wait for it in the socket."""
         self._behind = 0
         """Turns until this thread infers again, since more messages were found waiting than there is room for."""
         self._rehearsal = Rehearsal(period_ns) if stream.rehearse else None
