@@ -31,6 +31,10 @@ class Killer:
         self._process_ids = process_ids
         self._due_ns = sorted(fault.window_ns(begin_ns, rate)[0] for fault in faults if fault.name == PROCESS_KILL)
 
+    def put_off(self, since_ns: int, by_ns: int) -> None:
+        """Kill so much later what was to be killed after a moment: the flight was slowed down."""
+        self._due_ns = [due_ns + by_ns if due_ns > since_ns else due_ns for due_ns in self._due_ns]
+
     def check(self) -> None:
         """Kill the pipeline if it is time; one that is not running at that moment is left alone."""
         while self._due_ns and self._clock.now_ns() >= self._due_ns[0]:
