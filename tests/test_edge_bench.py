@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge.bench import feeder as feeders
 from edge.bench import machine
 from edge.bench import plan as plans
 from edge.bench.feed import FRAME_PX, Closed, Feed, Messages, Open, Sent
@@ -93,6 +94,35 @@ def test_a_sender_asks_to_be_woken_up_on_time() -> None:
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
+    assert slacks_ns == [1]
+
+
+class GoneParent:
+    """The other end of a feeder's pipe, which goes away once it has heard that the feeder is there."""
+
+    def __init__(self) -> None:
+        self.heard: list[Sent | str] = []
+
+    def send(self, sent: Sent | str) -> None:
+        self.heard.append(sent)
+
+    def recv(self) -> Open | Closed:
+        raise EOFError
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone lets threads sleep longer than asked for")
+def test_a_feeder_is_woken_up_on_time_before_it_sends_anything(monkeypatch) -> None:
+    monkeypatch.setattr(feeders.signal, "signal", lambda *_: None)  # only the main thread may set any
+    parent, slacks_ns = GoneParent(), []
+
+    def serve() -> None:
+        feeders._serve((), "ipc:///unused", parent)
+        slacks_ns.append(ctypes.CDLL(None).prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert parent.heard == [Sent()]
     assert slacks_ns == [1]
 
 

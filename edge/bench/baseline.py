@@ -131,7 +131,7 @@ def _of_latency(one: Latency) -> Iterator[Figure]:
         yield _ratio(f"{name}: ratio to the floor", one.ratio)
     tail = tail_ratio(one)
     if tail is not None:
-        yield Figure(name=f"{name}: p99 over p50", value=tail, better="lower", tolerance=TAIL)
+        yield Figure(name=f"{name}: {_tail_name(one)}", value=tail, better="lower", tolerance=TAIL)
     if one.fused_share is not None:
         yield Figure(name=f"{name}: share fused", value=one.fused_share, better="higher", tolerance=SHARE)
     if sent.p50 is not None:
@@ -145,6 +145,11 @@ def tail_ratio(one: Latency) -> float | None:
     """Return p99 over p50, from the schedule where there is one; None with too few samples."""
     spread = one.from_schedule or one.from_send
     return round(spread.p99 / spread.p50, 3) if spread.p50 and spread.p99 is not None else None
+
+
+def _tail_name(one: Latency) -> str:
+    """Return what `tail_ratio` is called: reports that do not tell what was unanswered left it out of percentiles."""
+    return "p99 over p50" if one.unanswered is None else "p99 over p50 of all due"
 
 
 def _ratio(name: str, ratio: Ratio) -> Figure:

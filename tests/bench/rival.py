@@ -13,7 +13,7 @@ from edge.bench.feed import Feed, Open
 from edge.bench.latency import totals_ms
 from edge.bench.machine import NoiseMeter
 from edge.bench.percentiles import percentile, ratio_of
-from edge.bench.plan import CAMERA_RATE_HZ, QUICK, Lengths, make_plan
+from edge.bench.plan import CAMERA_RATE_HZ, QUICK, make_plan
 from edge.bench.result import Ratio
 from edge.bench.rig import Aircraft, Rig, Turn
 from edge.bench.throughput import measure_offline
@@ -89,9 +89,9 @@ class Duel:
     """Of the p50 of ages."""
 
 
-def duel(bundle: Bundle, path: str, seconds: float, resize: str = "area", lengths: Lengths = LENGTHS) -> Duel:
+def duel(bundle: Bundle, path: str, seconds: float, resize: str = "area") -> Duel:
     """Measure both in turns of a second, then overload one after the other for half as long."""
-    rigs = make_plan(bundle, frozenset({"single"}), lengths).rigs
+    rigs = make_plan(bundle, frozenset({"single"}), LENGTHS).rigs
     plan = next(rig for rig in rigs if path in {feed.name for feed in rig.feeds})
     noise, taken = NoiseMeter(), []
     with ExitStack() as stack:
@@ -126,8 +126,9 @@ def duel(bundle: Bundle, path: str, seconds: float, resize: str = "area", length
 
 
 def ages_ms(rig: Any, turn: Turn, path: str) -> dict[str, float | None]:
-    """Return how old answers were when they were made, of those that were made while the load lasted."""
-    end_ns = turn.sent.begun_ns + int(turn.order.seconds * 1e9)
+    """Return how old answers were when they were made, of messages and answers that were made while the load lasted."""
+    begun_ns = turn.sent.begun_ns
+    end_ns = begun_ns + int(turn.order.seconds * 1e9)
     due = [(answer.answer_ns, rig.due_ns(answer, path)) for answer in turn.answers if answer.answer_ns <= end_ns]
-    taken_ms = [(answer_ns - due_ns) / 1e6 for answer_ns, due_ns in due if due_ns]
+    taken_ms = [(answer_ns - due_ns) / 1e6 for answer_ns, due_ns in due if due_ns >= begun_ns]
     return {f"p{rank}": percentile(taken_ms, rank) for rank in (50, 99)} | {"answers": len(taken_ms)}
