@@ -4,26 +4,31 @@ import dataclasses
 import itertools
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
+import numpy as np
 import pytest
-from faulty_flights import BEGIN_NS, Sensor, bundle, engines, events, stream_configs, two_sensors
+from faulty_flights import BEGIN_NS, FakeBranch, Sensor, bundle, engines, events, stream_configs, two_sensors
 
+from edge.backends.session import Engines
 from edge.config import PipelineConfig
 from edge.pipeline.scheduler import Arrival
 from edge.pipeline.tracing import Tracer
+from edge.recording.crew import Crew, Outcome
 from edge.recording.engine_cost import Costs, EngineCost, answered_cost, parse_engine_cost, traced_cost
 from edge.recording.flight_trace import NO_TRACE, FlightTrace, read_trace
 from edge.recording.following import as_received
 from edge.recording.reader import Event
 from edge.recording.replay import ExactReplay
 from edge.recording.timetable import Done, Pace
+from edge.transport.block_pool import BlockPool
 from edge.transport.messages import Classification, Inference, ModalityAnswer, StreamAccounting, Trace
 from models.errors import ConfigError
 
 MS = 1_000_000
 SECONDS = 4.0
+PATIENCE_S = 30.0
 SLOW = EngineCost(costs={"image": Costs((0,), (90 * MS,)), "iq": Costs((0, BEGIN_NS + 2_000 * MS), (17 * MS, 4 * MS))})
 THREE = {"radio": Sensor("iq", 100.0), "left": Sensor("image", 30.0), "right": Sensor("image", 29.0)}
 SHORT = {"radio": Sensor("iq", 100.0, shortened=4), "camera": Sensor("image", 30.0)}
@@ -32,8 +37,15 @@ SHORT = {"radio": Sensor("iq", 100.0, shortened=4), "camera": Sensor("image", 30
 class Replay:
     """A replay of made-up sensors, which keeps what was inferred, and when."""
 
-    def __init__(self, sensors: dict[str, Sensor], flying: Iterable[Event], pace: Pace, threads: int = 1) -> None:
-        replay = ExactReplay(bundle(), stream_configs(sensors), PipelineConfig(), BEGIN_NS, engines())
+    def __init__(
+        self,
+        sensors: dict[str, Sensor],
+        flying: Iterable[Event],
+        pace: Pace,
+        threads: int = 1,
+        using: Engines | None = None,
+    ) -> None:
+        replay = ExactReplay(bundle(), stream_configs(sensors), PipelineConfig(), BEGIN_NS, using or engines())
         self.tracer, self.taken = Tracer(BEGIN_NS), {}
         self._keep(replay)
         self.answers = list(replay.run(flying, pace=pace, threads=threads))
@@ -183,11 +195,60 @@ def test_late_messages_are_dropped_where_a_trace_is_followed_as_in_flight():
     assert 30 < flight.streams["radio"].dropped_late <= 70
 
 
+class Seeing(FakeBranch):
+    """Says of each input something of its own, but in a thread not before that is asked for."""
+
+    def __init__(self, fake: FakeBranch) -> None:
+        super().__init__(fake.inputs, fake.outputs)
+        self.asked = threading.Semaphore(0)
+
+    def run(self) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            assert self.asked.acquire(timeout=PATIENCE_S)
+        for output in self.outputs.values():
+            parts = np.array_split(self.inputs["input"].ravel(), output.size)
+            output[0] = [part.mean() for part in parts]
+        return True
+
+
+def seeing() -> Engines:
+    fakes = engines()
+    branches = {name: Seeing(fake) for name, fake in fakes.branches.items()}
+    return Engines(branches=branches, fusion=fakes.fusion, precisions=fakes.precisions)
+
+
+@pytest.fixture
+def lagging(monkeypatch):
+    """Threads end with a message no sooner than its outcome is needed: they lag behind as far as they may."""
+    submit = Crew.submit
+
+    def submitting(crew: Crew, arrival: Arrival) -> Callable[[], Outcome]:
+        engine, wait = crew._branches[arrival.stream]._engine, submit(crew, arrival)
+
+        def asking() -> Outcome:
+            engine.asked.release()
+            return wait()
+
+        return asking
+
+    monkeypatch.setattr(Crew, "submit", submitting)
+
+
+@pytest.mark.parametrize("sensors", [SHORT, THREE])
 @pytest.mark.parametrize("pace", [Pace(), Pace(cost=SLOW)])
-def test_threads_change_nothing(pace):
-    one = Replay(SHORT, events(SHORT, SECONDS), pace)
-    two = Replay(SHORT, events(SHORT, SECONDS), pace, threads=2)
+def test_threads_change_nothing_however_far_they_lag_behind(lagging, sensors, pace):
+    one = Replay(sensors, events(sensors, 2.0), pace, using=seeing())
+    two = Replay(sensors, events(sensors, 2.0), pace, threads=2, using=seeing())
+    assert len({answer.probs for answer in one.answers}) > 10
     assert (two.answers, two.streams, two.trace) == (one.answers, one.streams, one.trace)
+
+
+def test_samples_that_are_overwritten_before_a_thread_has_read_them_would_be_noticed(lagging, monkeypatch):
+    monkeypatch.setattr(BlockPool, "take", lambda pool: pool._blocks[0])
+    one = Replay(SHORT, events(SHORT, 1.0), Pace(), using=seeing())
+    two = Replay(SHORT, events(SHORT, 1.0), Pace(), threads=2, using=seeing())
+    assert one.streams == two.streams
+    assert one.answers != two.answers
 
 
 def test_a_replay_that_is_given_up_ends_its_threads_and_leaves_python_as_it_was():

@@ -159,14 +159,17 @@ def recorded_live(folder: Path) -> Iterator[dict[str, BlockingPublisher]]:
 def send_a_flight(publishers: dict[str, BlockingPublisher]) -> None:
     """Send radio at 100 Hz and frames at 30 Hz, or as fast as this machine comes to it."""
     generator, rng = SiteGenerator(), np.random.default_rng(0)
+    contents = {
+        "radio": [generator.radio(n % 4, rng) for n in range(RADIOS)],
+        "camera": [generator.scene(n % 4, rng) for n in range(FRAMES)],
+    }
     begin_s = time.monotonic()
     due = [(n / 100.0, "radio", n) for n in range(RADIOS)] + [(n / 30.0, "camera", n) for n in range(FRAMES)]
     for at_s, name, n in sorted(due):
-        content = generator.radio(n % 4, rng) if name == "radio" else generator.scene(n % 4, rng)
         threading.Event().wait(max(begin_s + at_s - time.monotonic(), 0))
         now_ns = time.monotonic_ns()
         stamp = Stamp(1, 1, n, now_ns, now_ns, 0, 1_000_000.0 if name == "radio" else 0.0)
-        publishers[name].send(encode_array(Kind.IQ if name == "radio" else Kind.FRAME, stamp, content))
+        publishers[name].send(encode_array(Kind.IQ if name == "radio" else Kind.FRAME, stamp, contents[name][n]))
 
 
 @pytest.fixture(scope="module")
