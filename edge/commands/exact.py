@@ -18,7 +18,7 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="exact: how many infer, one for each modality at most; the results are the same",
+        help="exact: how many infer, 1 by default, one for each modality at most; the results are the same",
     )
 
 

@@ -5,6 +5,7 @@ import hashlib
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fault-seed", type=int, default=0, metavar="N", help="of what the faults leave to chance")
     parser.add_argument(
+        "--faults-reach-vehicle",
+        action="store_true",
+        help="live: inject them even where --mavlink may lead to an autopilot; to an armed one nothing is sent",
+    )
+    parser.add_argument(
         "--mavlink",
         action="append",
         default=[],
@@ -73,8 +79,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print a summary, and fail when the accounting does not balance or a promise is broken."""
-    import msgspec
-
     from edge.operations.report import write_report
     from edge.operations.summary_text import print_summary
     from edge.recording.reader import open_recording
@@ -90,24 +94,33 @@ def run(args: argparse.Namespace) -> int:
     flown = _fly_exactly(args, recording, bundle, plan) if args.exact else _fly_live(args, recording, bundle, plan)
     wall_s = time.monotonic() - started_s
     flown_ns = flown.played.recorded_ns if flown.played is not None else recording.duration_ns
-    lines = b"".join(msgspec.json.encode(answer) + b"\n" for answer in flown.answers)
+    digest = hashlib.sha256()
+    for line in _lines(flown):
+        digest.update(line)
     summary = {
         **flown.summary(),
         "realtime_factor": round(flown_ns / 1e9 / wall_s, 2),
-        "results_sha256": hashlib.sha256(lines).hexdigest(),
+        "results_sha256": digest.hexdigest(),
         "damage": str(recording.damage),
     }
     print_summary(summary)
     if flown.judgement is not None:
         print("\n".join(flown.judgement.lines()))
     if args.results is not None:
-        args.results.write_bytes(lines)
+        with args.results.open("wb") as file:
+            file.writelines(_lines(flown))
     if args.report is not None:
         write_report(args.report, flown)
         print(f"report: {args.report}")
     if args.json:
         print_json(summary)
     return 0 if flown.is_sound else 1
+
+
+def _lines(flown: "Flown") -> Iterator[bytes]:
+    import msgspec
+
+    return (msgspec.json.encode(answer) + b"\n" for answer in flown.answers)
 
 
 def _plan(args: argparse.Namespace) -> "FaultPlan":
@@ -124,7 +137,7 @@ def _fly_exactly(args: argparse.Namespace, recording: "Recording", bundle: "Bund
 
     cost = parse_engine_cost(args.engine_cost)
     with progress_bar("replay", recording.event_count) as watch:
-        exact = ExactOptions(precision=args.precision, plan=plan, cost=cost, threads=args.threads)
+        exact = ExactOptions(precision=args.precision, plan=plan, cost=cost, threads=args.threads or 1)
         return fly_exact(recording, bundle, exact, watch)
 
 
@@ -135,6 +148,7 @@ def _fly_live(args: argparse.Namespace, recording: "Recording", bundle: "Bundle"
         rate=args.rate,
         laps=args.loop or None,
         plan=plan,
+        is_vehicle_safe=args.faults_reach_vehicle,
         mavlink=tuple(args.mavlink),
         autopilot=args.autopilot,
         show=sys.stderr.isatty(),

@@ -1,6 +1,5 @@
 """Who infers in exact replay: the calling thread, or threads of their own, a modality's messages always in the same."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,12 +63,6 @@ class Crew:
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
         sys.setswitchinterval(self._switch_interval_s)
-
-
-def fitting_threads(modalities: int) -> int:
-    """Return how many threads are worth while here: one for each modality, but no more than processors."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(min(modalities, allowed or 1), 1)
 
 
 def _same(outcome: Outcome) -> Outcome:

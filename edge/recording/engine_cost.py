@@ -114,7 +114,7 @@ def _typical(costs: NDArray[np.int64]) -> Costs:
     ordered = costs[np.lexsort((costs[:, 1], costs[:, 0]))]
     recent: deque[int] = deque(maxlen=TYPICAL_OF)
     typical = array("q")
-    for cost_ns in ordered[:, 1].tolist():
+    for cost_ns in array("q", ordered[:, 1].tobytes()):
         recent.append(cost_ns)
         typical.append(sorted(recent)[len(recent) // 2])
     return Costs(array("q", ordered[:, 0].tobytes()), typical)
