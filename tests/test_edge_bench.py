@@ -13,20 +13,17 @@ import numpy as np
 import pytest
 
 from edge.bench import feeder as feeders
-from edge.bench import machine
 from edge.bench import plan as plans
 from edge.bench.feed import FRAME_PX, Closed, Feed, Messages, Open, Sent
 from edge.bench.feeder import Feeder
 from edge.bench.ingest import samples_at
 from edge.bench.latency import _joules_per_result, waits_ms
-from edge.bench.machine import NoiseMeter, cpu_seconds, describe_machine, rss_mib
 from edge.bench.percentiles import MIN_SAMPLES
 from edge.bench.plan import PATHS, QUICK, SCENARIOS, full_lengths, make_plan, parse_scenarios
 from edge.bench.rig import Aircraft, Turn, flight_config, unaccounted
 from edge.bench.sending import wake_on_time
 from edge.bench.throughput import _since
 from edge.cli import main
-from edge.operations.memory import keep_freed_memory
 from edge.pipeline.gate import Gate
 from edge.transport.messages import Classification, Kind, StreamAccounting, pack
 from edge.transport.sockets import Publisher, Subscriber
@@ -200,64 +197,6 @@ def test_a_feeder_whose_process_dies_is_named(tmp_path) -> None:
         os.kill(feeder.process_id, 9)
         with pytest.raises(LinkError, match=r"one.*died"):
             await_idle(feeder)
-
-
-def test_own_work_is_not_called_noise() -> None:
-    knows_us, does_not = NoiseMeter(), NoiseMeter()
-    assert knows_us.other_percent is None
-    knows_us.start([os.getpid()])
-    does_not.start([])
-    burn(0.2)
-    knows_us.stop([os.getpid()])
-    does_not.stop([])
-    assert 0.0 <= knows_us.other_percent < does_not.other_percent <= 100.0
-
-
-def burn(seconds: float) -> None:
-    end_s = time.process_time() + seconds
-    while time.process_time() < end_s:
-        np.linalg.norm(np.ones(1000))
-
-
-def test_the_processor_time_of_a_process_is_what_its_threads_used() -> None:
-    before_s, own_s = cpu_seconds(os.getpid()), time.process_time()
-    burn(0.1)
-    assert cpu_seconds(os.getpid()) - before_s == pytest.approx(time.process_time() - own_s, abs=0.05)
-
-
-def test_the_processor_time_is_known_without_the_counters_of_the_scheduler(monkeypatch) -> None:
-    monkeypatch.setattr(machine.Path, "glob", lambda *_: iter(()))
-    before_s, own_s = cpu_seconds(os.getpid()), time.process_time()
-    burn(0.1)
-    assert cpu_seconds(os.getpid()) - before_s == pytest.approx(time.process_time() - own_s, abs=0.05)
-
-
-def test_memory_in_use_is_seen() -> None:
-    before = rss_mib(os.getpid())
-    held = np.ones(8 << 20, np.float32)
-    assert rss_mib(os.getpid()) - before > 24
-    assert held[-1] == 1.0
-
-
-def test_a_process_that_has_ended_costs_nothing() -> None:
-    assert (rss_mib(1 << 30), cpu_seconds(1 << 30)) == (0.0, 0.0)
-
-
-def test_the_c_library_is_told_to_keep_freed_memory() -> None:
-    assert keep_freed_memory()
-
-
-def test_the_machine_is_named() -> None:
-    described = describe_machine()
-    assert described.cpu
-    assert described.cores >= 1
-
-
-def test_milliseconds_are_comparable_on_the_same_machine_in_the_same_power_mode_alone() -> None:
-    here = describe_machine()
-    saving = msgspec.structs.replace(here, board={"power_mode": "15W"})
-    assert here.fingerprint == msgspec.structs.replace(here, kernel="other").fingerprint
-    assert here.fingerprint != saving.fingerprint
 
 
 def test_a_message_that_is_superseded_counts_until_a_newer_one_is_answered() -> None:
