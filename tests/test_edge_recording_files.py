@@ -154,7 +154,9 @@ def test_a_write_that_finds_no_space_pauses_and_says_what_it_cost(
     assert [_numbers(open_recording(path)) for path in files.paths] == [list(range(16)), [21]]
 
 
-def test_a_next_file_that_finds_no_space_leaves_none_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_next_file_that_finds_no_space_leaves_none_behind_and_nobody_says_that_recording_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("edge.recording.flight_files.RETRY_S", 0.0)
     with FlightFiles(tmp_path / "flight.mcap", _wanted(max_file_bytes=1 << 20)) as files:
         _write(files, 0, 16)
@@ -162,6 +164,7 @@ def test_a_next_file_that_finds_no_space_leaves_none_behind(tmp_path: Path, monk
             _break(full, "write", errno.ENOSPC)
             files.tend()
         assert not (tmp_path / "flight-2.mcap").exists()
+        assert "recording goes on" not in caplog.text
         files.tend()
         _write(files, 16, 1)
     assert [path.name for path in files.paths] == ["flight.mcap", "flight-2.mcap"]

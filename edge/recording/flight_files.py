@@ -131,7 +131,7 @@ class FlightFiles:
             self._end()
         elif not self.pause and (self._writer is None or self.is_due):
             self._change()
-            if was_paused:
+            if was_paused and not self.pause:
                 log.warning("recording goes on, into %s", self.paths[-1])
 
     def close(self) -> None:
