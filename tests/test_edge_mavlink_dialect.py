@@ -162,7 +162,7 @@ def test_flags_are_the_bits_that_peers_know() -> None:
     named = [flag.name for flag in codec.Flag]
 
     assert bits[:-1] == named
-    assert [int(flag) for flag in codec.Flag] == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert [int(flag) for flag in codec.Flag] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
 def test_our_ids_are_free_in_common_and_fit_the_commands_that_name_them() -> None:

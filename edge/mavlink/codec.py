@@ -42,6 +42,7 @@ class Flag(enum.IntFlag):
     AGGREGATED = dialect.FUSION_FLAGS_AGGREGATED
     REPLAY = dialect.FUSION_FLAGS_REPLAY
     BACKFILL = dialect.FUSION_FLAGS_BACKFILL
+    TEST = dialect.FUSION_FLAGS_TEST
 
 
 class RankedClass(NamedTuple):

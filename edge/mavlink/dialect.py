@@ -377,8 +377,10 @@ FUSION_FLAGS_REPLAY = 64
 enums["FUSION_FLAGS"][64] = EnumEntry("FUSION_FLAGS_REPLAY", """Made from a recording, not in flight.""")
 FUSION_FLAGS_BACKFILL = 128
 enums["FUSION_FLAGS"][128] = EnumEntry("FUSION_FLAGS_BACKFILL", """Sent late, from what was stored while the link was down.""")
-FUSION_FLAGS_ENUM_END = 129
-enums["FUSION_FLAGS"][129] = EnumEntry("FUSION_FLAGS_ENUM_END", """""")
+FUSION_FLAGS_TEST = 256
+enums["FUSION_FLAGS"][256] = EnumEntry("FUSION_FLAGS_TEST", """Of a test into which faults were injected: not to be believed. FUSION_CLASSIFICATION_LITE has no room for it.""")
+FUSION_FLAGS_ENUM_END = 257
+enums["FUSION_FLAGS"][257] = EnumEntry("FUSION_FLAGS_ENUM_END", """""")
 
 # message IDs
 MAVLINK_MSG_ID_BAD_DATA = -1

@@ -8,6 +8,7 @@ The HEARTBEAT goes on while the pipeline is gone, because this process lives and
     EMERGENCY  nothing heard of the pipeline for more than 2 s, or FUS_HB_TMO
 """
 
+import dataclasses
 import logging
 import math
 from collections import Counter, deque
@@ -41,6 +42,8 @@ BURST_S = 0.2
 MAX_LATENCIES = 4096
 """Kept for the percentiles of one FUSION_STATUS."""
 MAX_LATENCY_MS = 3_600_000.0
+RATED_NS = NS_PER_S // 2
+"""Rates over less say more of when a status came."""
 MAX_RECORDS = 4096
 """Answers kept for the flight's memory, until they are taken."""
 
@@ -69,6 +72,10 @@ class Publisher:
         self._answer_ns = now_ns
         self._silent_ns = SILENT_NS
         self._status: PipelineStatus | None = None
+        self._rated: PipelineStatus | None = None
+        """The status at which rates were measured."""
+        self._input_hz: dict[str, float] = dict.fromkeys(modality_of.values(), 0.0)
+        self._output_hz = 0.0
         self._model_id = 0
         self._sent: tuple[int, int] | None = None
         self._rate_hz = config.max_rate_hz
@@ -114,6 +121,8 @@ class Publisher:
         report = codec.report_of(
             answer, model_id=self._model_id, now_ns=now_ns, max_age_ms=self._max_age_ms, is_replay=is_replay
         )
+        if self._status is not None and self._status.injected.faults:
+            report = dataclasses.replace(report, flags=report.flags | codec.Flag.TEST)
         message = codec.classification_message(self.whereabouts.complete(report, answer, now_ns))
         self._records.append(message)
         if self._publishing != Publishing.ON:
@@ -131,10 +140,11 @@ class Publisher:
         before, self._status = self._status, status
         self._heard_ns = now_ns
         self._model_id = codec.model_id_of(status.bundle_sha256)
+        self._measure(status)
         if before is None or (before.bundle_sha256, before.labels) != (status.bundle_sha256, status.labels):
             self._class_infos = Period(CLASS_INFOS_NS)
         if self._publishing != Publishing.STOPPED:
-            self._outbox.append(codec.status_message(self._summary(before, status, now_ns)))
+            self._outbox.append(codec.status_message(self._summary(status, now_ns)))
         self._latencies_ms.clear()
         self._telling.on_status(status, now_ns)
 
@@ -206,7 +216,7 @@ class Publisher:
             return int(common.MAV_STATE_CRITICAL)
         return int(common.MAV_STATE_ACTIVE if self._publishing == Publishing.ON else common.MAV_STATE_STANDBY)
 
-    def _summary(self, before: PipelineStatus | None, status: PipelineStatus, now_ns: int) -> codec.StatusReport:
+    def _summary(self, status: PipelineStatus, now_ns: int) -> codec.StatusReport:
         streams = status.streams.values()
         latencies_us = sorted(round(latency_ms * 1000) for latency_ms in self._latencies_ms)
         return codec.StatusReport(
@@ -224,22 +234,30 @@ class Publisher:
             results_dropped=self.results_dropped,
             latency_p50_us=_percentile(latencies_us, 0.50),
             latency_p99_us=_percentile(latencies_us, 0.99),
-            input_rates_hz=self._input_rates(before, status),
-            output_rate_hz=0.0 if before is None else _rate(before, status, before.results, status.results),
+            input_rates_hz=self._input_rates(),
+            output_rate_hz=self._output_hz,
             state=self.state(now_ns),
             present=_present(self._answer) if self._answer is not None else 0,
             clock_offset_us=self.whereabouts.clock_offset_us(now_ns),
         )
 
-    def _input_rates(self, before: PipelineStatus | None, status: PipelineStatus) -> tuple[float, ...]:
+    def _input_rates(self) -> tuple[float, ...]:
         """Return the messages a second of each modality, in the order of the answers."""
         named = self._answer.modalities if self._answer is not None else ()
-        rates_hz = {modality.name: 0.0 for modality in named} or dict.fromkeys(self._modality_of.values(), 0.0)
+        return tuple(self._input_hz.get(modality.name, 0.0) for modality in named) or tuple(self._input_hz.values())
+
+    def _measure(self, status: PipelineStatus) -> None:
+        """Measure rates anew, but over no less than RATED_NS: a status may come early."""
+        before = self._rated
+        if before is not None and 0 <= status.time_ns - before.time_ns < RATED_NS:
+            return
+        self._rated = status
+        self._output_hz = 0.0 if before is None else _rate(before, status, before.results, status.results)
+        self._input_hz = dict.fromkeys(self._modality_of.values(), 0.0)
         for name, stream in status.streams.items():
             modality = self._modality_of.get(name, "")
-            if before is not None and name in before.streams and modality in rates_hz:
-                rates_hz[modality] += _rate(before, status, before.streams[name].received, stream.received)
-        return tuple(rates_hz.values())
+            if before is not None and name in before.streams and modality in self._input_hz:
+                self._input_hz[modality] += _rate(before, status, before.streams[name].received, stream.received)
 
     def _name_values(self, now_ns: int) -> list[Any]:
         """Return the newest answer for people who watch numbers, if there is a new one and it is time."""

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from edge.backends.onnx import load_engines
 from edge.backends.planned import PlanChoice, opener, plans_of_this_machine
 from edge.backends.select import precisions_text
@@ -21,12 +23,13 @@ from edge.config import FlightConfig, check_modalities
 from edge.pipeline.answer import FusionHead
 from edge.pipeline.branch import Branch
 from edge.pipeline.lane import Lane
+from edge.pipeline.news import News
 from edge.pipeline.receiver import RECEIVE_TIMEOUT_MS, Received, Receiver
-from edge.pipeline.scheduler import LIVE, Arrival, Pairing, Scheduler
+from edge.pipeline.scheduler import Arrival, Pairing, Scheduler
 from edge.pipeline.shedding import open_shedder
 from edge.pipeline.tracing import Tracer
 from edge.transport.inbox import open_inbox
-from edge.transport.messages import Injected, Kind, Load, PipelineStatus, Pose, Trace, pack, unpack
+from edge.transport.messages import Injected, Kind, PipelineStatus, Pose, Trace, pack, unpack
 from edge.transport.sockets import Publisher, Subscriber
 from edge.transport.wire import FLAG_REPLAY, Reason, Stamp, decode_message, encode_bytes
 from models.bundle import Bundle
@@ -36,8 +39,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.02
 STATUS_PERIOD_NS = 1_000_000_000
-NEWS_PERIOD_NS = 200_000_000
-"""Between statuses, however often states change."""
 SWITCH_INTERVAL_S = 0.0005
 """Beside a busy Python thread the default of 5 ms made the radio path 18 times slower."""
 
@@ -137,7 +138,7 @@ class LivePipeline:
         for thread in self._workers:
             thread.join()
         self._publish_trace()
-        self._final = self.status()
+        self._final = msgspec.structs.replace(self.status(), is_last=True)
         self._publish(Kind.STATUS, self._final)  # a GPU that hangs keeps `close` for longer than a supervisor may wait
         self._swap.close()
         self._publisher.close()
@@ -162,6 +163,7 @@ class LivePipeline:
             backend_reason=flying.reason,
             load=load,
             injected=self.injected(),
+            is_last=False,
         )
 
     def _offer(self, stream: str, received: Received) -> None:
@@ -212,16 +214,15 @@ class LivePipeline:
                 self._answer(pairing, arrival.header.flags & FLAG_REPLAY)
 
     def _watch(self) -> None:
-        """Say NO_DATA when it is so; publish status once a second, and at once where a state or the load changes."""
-        told: dict[str, str] = {}
-        load = Load()
-        status_due_ns = news_due_ns = self._clock.now_ns()
+        """Say NO_DATA when it is so; publish status once a second, and at once where there is news."""
+        news = News()
+        status_due_ns = self._clock.now_ns()
         while not self._stopping.wait(TICK_S):
             now_ns = self._clock.now_ns()
             with self._publishing:
                 with self._lock:
                     pairing = self._scheduler.tick(now_ns)
-                    is_news = self._scheduler.states(now_ns) != told or self._scheduler.load != load
+                    is_news = news.is_due(self._scheduler.states(now_ns), self._scheduler.load, now_ns)
                 if pairing is not None:
                     self._answer(pairing)
             if now_ns >= status_due_ns:
@@ -230,14 +231,11 @@ class LivePipeline:
                 with self._lock:
                     self._scheduler.note_heat(heat)
                 self._publish_trace()
-            elif not is_news or now_ns < news_due_ns:
+            elif not is_news:
                 continue
-            news_due_ns = now_ns + NEWS_PERIOD_NS
             status = self.status()
             self._publish(Kind.STATUS, status)
-            states = {name: stream.state for name, stream in status.streams.items()}
-            _log_changes((told, load), (states, status.load))
-            told, load = states, status.load
+            news.note_told({name: stream.state for name, stream in status.streams.items()}, status.load, now_ns)
 
     def _answer(self, pairing: Pairing, flags: int = 0) -> None:
         """Publish an answer, with the publishing lock held; one that a recording caused says so in its header."""
@@ -259,16 +257,6 @@ class LivePipeline:
         stamp = Stamp(0, self._epoch, self._published, capture_ns, self._clock.now_ns(), flags)
         self._published += 1
         self._publisher.send(encode_bytes(kind, stamp, payload))
-
-
-def _log_changes(before: tuple[dict[str, str], Load], now: tuple[dict[str, str], Load]) -> None:
-    """Log which streams' states, and which load, are others than before."""
-    (told, shed), (states, load) = before, now
-    if load != shed:
-        log.warning("shedding: %s", f"{load.name}: {load.why}" if load.level else "nothing any more")
-    for name, state in states.items():
-        if told.get(name, state) != state:
-            log.log(logging.INFO if state == LIVE else logging.WARNING, "stream %s: %s -> %s", name, told[name], state)
 
 
 def _tensorrt(config: FlightConfig, bundle: Bundle) -> Opener | None:

@@ -198,6 +198,8 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why TensorRT does not fly, or how it does; empty while it is being loaded, and where nobody asked for it."""
     load: Load = Load()
     injected: Injected = NOTHING_INJECTED
+    is_last: bool | None = None
+    """Whether the pipeline was told to stop, and says nothing more; recordings of old and exact replay do not say."""
 
 
 class Pose(msgspec.Struct, frozen=True, kw_only=True):
