@@ -171,7 +171,7 @@ def _answers(
         judge.note_answer(answer)
         yield answer
     flight.streams = replay.accounting()
-    flight.judgement = judge.judgement()
+    flight.judgement = judge.judgement(replay.status().time_ns)
 
 
 def stream_configs(sensors: Mapping[str, Sensor]) -> dict[str, StreamConfig]:

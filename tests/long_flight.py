@@ -79,7 +79,7 @@ def fly_long(hours: float, samples: int, seed: int = 0) -> tuple[list[Sample], l
         now_h = (answer.answer_ns - BEGIN_NS) / 3.6e12
         if now_h >= (len(taken) + 1) * step_h - 1e-2 * step_h:
             taken.append(sample(now_h, sum(offered.values())))
-    judgement = judge.judgement()
+    judgement = judge.judgement(replay.status().time_ns)
     broken = [] if judgement.has_held else judgement.lines()
     for name, stream in replay.accounting().items():
         if stream.received != offered[name]:

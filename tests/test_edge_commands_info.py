@@ -80,3 +80,14 @@ def test_file_that_is_no_recording_is_refused_in_one_line(tmp_path: Path, capsys
     error = capsys.readouterr().err
     assert "expected an MCAP recording" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("faults", ["camera:stuck@1s radio:off@2s+1s", ""])
+def test_info_says_that_a_recording_is_a_test(tmp_path: Path, capsys: pytest.CaptureFixture[str], faults: str) -> None:
+    with RecordingWriter(tmp_path / "flight.mcap", metadata={"injected_faults": faults}, utc_offset_ns=0) as writer:
+        writer.write_message(RecorderStatus(time_ns=1, free_bytes=5, pause="", recorded={}, lost={}, refused={}), 1)
+    assert main(["info", str(tmp_path / "flight.mcap"), "--json"]) == 0
+    out = capsys.readouterr().out
+    said = "A TEST: faults were injected into this flight: camera:stuck@1s, radio:off@2s+1s"
+    assert (said in out) == bool(faults)
+    assert json.loads(out.splitlines()[-1])["injected"] == faults.split()

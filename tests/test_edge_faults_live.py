@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import resource
 import signal
 import threading
@@ -26,11 +27,11 @@ from edge.faults.injector import FaultPlan, inject
 from edge.faults.lost_link import LostLink
 from edge.faults.orders import LOOK_NS, Orders, write_orders
 from edge.faults.sending import FaultyPublisher
-from edge.judging.recorded import injected_into
 from edge.mavlink.transport import TransportCounts
 from edge.operations.faulty_run import FaultyRun
 from edge.operations.observer import Observer
-from edge.operations.supervisor import Supervisor
+from edge.operations.supervisor import PIPELINE, Supervisor
+from edge.recording.injected import injected_into
 from edge.recording.reader import open_recording
 from edge.sources.stream import StreamSender
 from edge.transport.inbox import open_inbox, payload_view
@@ -189,6 +190,7 @@ class Port:
 
     def send(self, frame: bytes) -> None:
         self.sent.append(frame)
+        self.counts.frames_sent += 1
 
     def receive(self) -> list[tuple[str, bytes]]:
         return [("peer", b"heard")]
@@ -292,7 +294,14 @@ def test_a_flight_with_faults_says_so_everywhere_and_is_judged(tmp_path, capsys,
     assert "THIS IS A TEST" in caplog.text
     assert "killed as the fault says" in caplog.text
     assert code == int(any(found["verdict"] == "violated" for found in summary["promises"].values()))
-    assert summary["promises"]["I1"]["verdict"] == summary["promises"]["I2"]["verdict"] == "held"
+    verdicts = {name: found["verdict"] for name, found in summary["promises"].items()}
+    pauses = summary["promises"]["I3"]
+    assert pauses["judged"] > 0
+    assert all(violation["text"].startswith("no ") for violation in pauses["first"])  # it may restart slowly
+    assert verdicts == {
+        **dict.fromkeys(("I1", "I2", "I6"), "held"), **dict.fromkeys(("I4", "I5", "I7"), "not judged"),
+        "I3": pauses["verdict"],
+    }  # fmt: skip
     (path,) = (tmp_path / "recordings").glob("*.mcap")
     recording = open_recording(path)
     injected = injected_into([recording])
@@ -302,6 +311,26 @@ def test_a_flight_with_faults_says_so_everywhere_and_is_judged(tmp_path, capsys,
     assert recording.damage.is_damaged  # the disk was full
     broken = [event for event in recording.events(["camera"]) if event.header.payload_bytes != len(event.payload)]
     assert broken
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_own_signals")
+def test_a_pipeline_that_dies_although_no_fault_kills_it_ends_the_run_with_1(tmp_path, capsys, monkeypatch):
+    """Whether it answers again before the end, or not."""
+    check, killed = FaultyRun.check, []
+
+    def fatal(self, observer: Observer, supervisor: Supervisor) -> float | None:
+        if len(observer.answers) > 10 and not killed:
+            killed.append(supervisor.process_ids()[PIPELINE])
+            os.kill(killed[0], signal.SIGKILL)
+        return check(self, observer, supervisor)
+
+    monkeypatch.setattr(FaultyRun, "check", fatal)
+    config = write_flight(tmp_path)
+    assert main(["run", "--config", str(config), "--seconds", "5", "--json", "--fault", "camera:slow@60s"]) == 1
+    promises = json.loads(capsys.readouterr().out.splitlines()[-1])["promises"]
+    assert promises["I3"]["verdict"] == "violated"
+    assert promises["I2"]["verdict"] == "held"
 
 
 def test_a_flight_whose_pipeline_is_never_heard_ends_with_a_reason(tmp_path, monkeypatch):

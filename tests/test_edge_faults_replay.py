@@ -8,7 +8,11 @@ import pytest
 from edge.cli import main
 from edge.faults.fault import parse_fault
 from edge.faults.injector import FaultPlan
+from edge.faults.orders import Orders
 from edge.operations.live_replay import LiveOptions, fly_live
+from edge.operations.observer import Observer
+from edge.operations.replayed_faults import ReplayedFaults
+from edge.operations.supervisor import MAVLINK, PIPELINE
 from edge.recording.reader import open_recording
 from edge.recording.synthetic import write_synthetic_flight
 from edge.sources.synthetic import SyntheticFlight
@@ -63,6 +67,8 @@ def test_a_lost_link_leaves_answers_without_a_pose(flight, tmp_path, capsys):
         (("--exact", "--fault", "process:kill@1s"), "leave out --exact"),
         (("--fault", "sonar:off@1s"), "STREAM being one of camera, radio"),
         (("--rate", "0", "--fault", "camera:off@1s"), "rate 0"),
+        (("--fault", "camera:off@1s", "--mavlink", "serial:/dev/ttyS1:57600"), "--faults-reach-vehicle"),
+        (("--fault", "camera:off@1s", "--mavlink", "udpout:192.168.0.1:14550"), "may lead to an autopilot"),
     ],
 )
 def test_a_fault_that_cannot_befall_the_replay_ends_with_exit_code_2(flight, capsys, arguments, said):
@@ -70,10 +76,21 @@ def test_a_fault_that_cannot_befall_the_replay_ends_with_exit_code_2(flight, cap
     assert said in capsys.readouterr().err
 
 
-def test_the_same_faults_befall_a_live_replay(flight):
+def test_the_same_faults_befall_a_live_replay_and_every_status_tells_of_them(flight, monkeypatch):
     """How many messages are inferred is the machine's affair; what is refused is not."""
-    plan = FaultPlan(faults=(parse_fault("camera:wrong@1s+2s"), parse_fault("radio:garbage@3s+1.5s")))
+    observers = []
+
+    class Kept(Observer):
+        def __init__(self, *options, **named) -> None:
+            super().__init__(*options, **named)
+            observers.append(self)
+
+    monkeypatch.setattr("edge.operations.live_replay.Observer", Kept)
+    plan = FaultPlan(faults=(parse_fault("camera:wrong@1s+2s"), parse_fault("radio:garbage@3s+1.5s")), seed=4)
     flown = fly_live(open_recording(flight), open_bundle(shipped_bundle()), LiveOptions(plan=plan))
+    told = observers[0].status.injected
+    assert (told.faults, told.seed) == (("camera:wrong@1s+2s", "radio:garbage@3s+1.5s"), 4)
+    assert told.begin_ns > 0
     assert flown.is_balanced
     assert sum(flown.streams["radio"].rejected.values()) == 75
     assert 1 <= sum(flown.streams["camera"].rejected.values()) <= 20
@@ -89,3 +106,23 @@ def test_a_pipeline_that_a_fault_kills_is_started_again_and_answers(flight):
     numbers = [answer.sequence for answer in flown.answers]
     assert numbers != sorted(numbers)
     assert flown.judgement.verdicts["I2"].word == "held"
+
+
+@pytest.mark.parametrize("is_safe", [True, False])
+def test_processes_of_a_replay_are_told_of_faults_at_the_times_when_they_happen(tmp_path, is_safe):
+    plan = FaultPlan(faults=(parse_fault("link:loss@3s+1s"), parse_fault("radio:off@1s")), seed=9)
+    faults = ReplayedFaults(plan, 2.0, tmp_path)
+    told = faults.told({MAVLINK: ["mavlink"], PIPELINE: ["pipeline"]}, is_vehicle_safe=is_safe)
+    assert told[PIPELINE] == ["pipeline", "--faults", str(tmp_path / "faults.json")]
+    assert told[MAVLINK][3:] == (["--faults-reach-vehicle"] if is_safe else [])
+    assert Orders(tmp_path / "faults.json").injected().begin_ns == 0
+    faults.begin(77)
+    injected = Orders(tmp_path / "faults.json").injected()
+    assert (injected.faults, injected.seed, injected.begin_ns) == (("link:loss@1.5s+0.5s", "radio:off@0.5s"), 9, 77)
+
+
+def test_processes_of_a_replay_without_faults_are_told_nothing(tmp_path):
+    faults = ReplayedFaults(FaultPlan(), 1.0, tmp_path)
+    faults.begin(77)
+    assert faults.told({PIPELINE: ["pipeline"]}, is_vehicle_safe=False) == {PIPELINE: ["pipeline"]}
+    assert list(tmp_path.iterdir()) == []

@@ -88,6 +88,26 @@ def test_radio_comes_back_as_sigmf(tmp_path: Path, dtype: Any) -> None:
     assert meta["core:sha512"] == hashlib.sha512(data).hexdigest()
 
 
+def test_what_is_exported_of_a_test_says_that_it_is_one(tmp_path: Path) -> None:
+    with _writer(tmp_path, injected_faults="radio:wrong@0s camera:off@1s+2s") as writer:
+        for sequence in range(2):
+            _window(writer, sequence, _samples(sequence))
+    assert _export(tmp_path) == 0
+    (note,) = json.loads((tmp_path / "out" / "radio.sigmf-meta").read_text())["annotations"]
+    assert (note["core:sample_start"], note["core:sample_count"], note["core:label"]) == (0, 2 * SAMPLES, "TEST")
+    assert "radio:wrong@0s, camera:off@1s+2s" in note["core:comment"]
+    faults = json.loads((tmp_path / "out" / "faults.json").read_text())["faults"]
+    assert faults == ["radio:wrong@0s", "camera:off@1s+2s"]
+
+
+def test_what_is_exported_of_a_flight_says_nothing_of_tests(tmp_path: Path) -> None:
+    with _writer(tmp_path) as writer:
+        _window(writer, 0, _samples(0))
+    assert _export(tmp_path) == 0
+    assert json.loads((tmp_path / "out" / "radio.sigmf-meta").read_text())["annotations"] == []
+    assert not (tmp_path / "out" / "faults.json").exists()
+
+
 def test_each_stretch_of_a_radio_stream_says_where_it_begins(tmp_path: Path) -> None:
     with _writer(tmp_path) as writer:
         _window(writer, 0, _samples(0))

@@ -55,7 +55,7 @@ def _print_text(recording: "Recording") -> None:
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
     for name, data in recording.attachments.items():
         console.print(f"attached: {name}, {len(data)} bytes", markup=False, highlight=False, soft_wrap=True)
-    for line in (*_dropped(recording), f"damage: {recording.damage}", *gap_lines(recording)):
+    for line in (*_injected(recording), *_dropped(recording), f"damage: {recording.damage}", *gap_lines(recording)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -79,10 +79,23 @@ def _as_json(recording: "Recording") -> dict[str, Any]:
         "model": model,
         "precisions": precisions,
         "metadata": recording.metadata,
+        "injected": _faults(recording),
         "attachments": {name: len(data) for name, data in recording.attachments.items()},
         "left_out": recording.left_out,
         "damage": damage_json(recording),
     }
+
+
+def _injected(recording: "Recording") -> list[str]:
+    faults = _faults(recording)
+    return [f"A TEST: faults were injected into this flight: {', '.join(faults)}"] if faults else []
+
+
+def _faults(recording: "Recording") -> tuple[str, ...]:
+    from edge.recording.injected import injected_into
+
+    injected = injected_into([recording])
+    return injected.faults if injected is not None else ()
 
 
 def _dropped(recording: "Recording") -> list[str]:

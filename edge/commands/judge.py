@@ -29,8 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a line for each promise, and exit with 1 where one was broken."""
     from edge.faults.fault import parse_fault
-    from edge.judging.recorded import injected_into, judge_flight, judged_count
+    from edge.judging.recorded import judge_flight, judged_count
     from edge.operations.progress import progress_bar
+    from edge.recording.injected import injected_into
     from models.command_line import print_json
 
     faults = [parse_fault(text) for text in args.fault]

@@ -56,6 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fault-seed", type=int, default=0, metavar="N", help="of what the faults leave to chance")
     parser.add_argument(
+        "--faults-reach-vehicle",
+        action="store_true",
+        help="live: inject them even where --mavlink may lead to an autopilot; to an armed one nothing is sent",
+    )
+    parser.add_argument(
         "--mavlink",
         action="append",
         default=[],
@@ -143,6 +148,7 @@ def _fly_live(args: argparse.Namespace, recording: "Recording", bundle: "Bundle"
         rate=args.rate,
         laps=args.loop or None,
         plan=plan,
+        is_vehicle_safe=args.faults_reach_vehicle,
         mavlink=tuple(args.mavlink),
         autopilot=args.autopilot,
         show=sys.stderr.isatty(),

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 observer.poll(100 if faulty is None else 20)
                 supervisor.check()
                 begun_s = faulty.check(observer, supervisor) if faulty is not None else begun_s
+            observer.end()
         observer.drain()
         judgement = faulty.judgement(observer) if faulty is not None else None
     flown = replace(observer.flown(str(args.config)), judgement=judgement)

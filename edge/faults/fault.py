@@ -1,5 +1,6 @@
 """A fault as a user names it: what it befalls, how, from when on and for how long."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -49,8 +50,8 @@ class Fault:
         return f"{self.target}:{self.kind}"
 
     def __str__(self) -> str:
-        duration = f"+{self.duration_s:.9g}s" if math.isfinite(self.duration_s) else ""
-        return f"{self.name}@{self.start_s:.9g}s{duration}"
+        duration = f"+{_seconds(self.duration_s)}s" if math.isfinite(self.duration_s) else ""
+        return f"{self.name}@{_seconds(self.start_s)}s{duration}"
 
     def befalls(self, stream: str) -> bool:
         """Say whether a stream of sensor messages suffers from it."""
@@ -68,10 +69,18 @@ class Fault:
             return start_ns, None
         return start_ns, start_ns + round(self.duration_s / rate * _NS_PER_S)
 
+    def at_rate(self, rate: float) -> "Fault":
+        """Return it with the times in which it happens where a flight is played at a rate."""
+        return dataclasses.replace(self, start_s=self.start_s / rate, duration_s=self.duration_s / rate)
+
     def is_on(self, now_ns: int, begin_ns: int) -> bool:
         """Say whether it lasts at a time of a flight that begins at `begin_ns`."""
         start_ns, end_ns = self.window_ns(begin_ns)
         return now_ns >= start_ns and (end_ns is None or now_ns < end_ns)
+
+
+def _seconds(time_s: float) -> str:
+    return f"{time_s:.9f}".rstrip("0").rstrip(".")
 
 
 def parse_fault(text: str) -> Fault:

@@ -1,5 +1,7 @@
 """A MAVLink port of a flight with faults: carries nothing while `link:loss` lasts, and nothing to an autopilot."""
 
+import dataclasses
+
 from edge.faults.fault import LINK_LOSS
 from edge.faults.heartbeats import Heartbeats
 from edge.faults.orders import Orders
@@ -40,15 +42,20 @@ class LostLink:
         """Send one frame, or lose it."""
         if self._vehicle.why or self._is_lost():
             self._transport.counts.frames_dropped += 1
-            self._heartbeats.interrupt()
-        else:
-            self._transport.send(frame)
+            return
+        before = dataclasses.replace(self._transport.counts)
+        self._transport.send(frame)
+        after = self._transport.counts
+        is_lost = after.frames_dropped > before.frames_dropped  # neither, where nobody is there to take it
+        if after.frames_sent > before.frames_sent or not is_lost:
             self._heartbeats.note(frame, self._orders.now_ns())
 
     def receive(self) -> list[tuple[str, bytes]]:
         """Return what arrived since the last call, or lose it."""
         arrived = self._transport.receive()
         self._vehicle.look(arrived)
+        if self._vehicle.why and self._heartbeats.muted_ns is None:
+            self._heartbeats.muted_ns = self._orders.now_ns()
         return [] if self._is_lost() else arrived
 
     def welcome(self, peer: str, *, is_proven: bool) -> None:

@@ -4,31 +4,31 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from edge.config import FlightConfig, PipelineConfig
 from edge.faults.fault import Fault, check_faults, parse_fault
-from edge.judging.judge import Judge, Terms, quiet_ns
+from edge.judging.judge import Judge, Terms, kills_of, quiet_ns
 from edge.judging.trouble import (
-    NOMINAL_WITHIN_NS,
-    SEEN_WITHIN_NS,
+    PERIODIC_LATE_NS,
     STATUS_LATE_NS,
     Trouble,
+    as_far_as_seen,
     gaps_of,
     troubles_of,
 )
 from edge.judging.verdict import Judgement
 from edge.recording import channels
 from edge.recording.deployed import deployment_of
-from edge.recording.flight_facts import FAULTS_FILE
+from edge.recording.injected import injected_into
 from edge.recording.reader import Recording, Stored
-from edge.transport.messages import TOPICS, Classification, Injected, Kind, PipelineStatus
+from edge.transport.messages import TOPICS, Classification, Kind, PipelineStatus
 from models.errors import ConfigError, RecordingError
 
 log = logging.getLogger(__name__)
 
 SHORTEST_SILENCE_NS = 1_200_000_000
 SILENT_PERIODS = 10
+STOPPING_NS = 6_000_000_000
+"""So long before the others a pipeline of old may have ended, which did not say that it was told to stop."""
 _JUDGED = tuple(channels.stream_name(kind, "") for kind in (Kind.CLASSIFICATION, Kind.STATUS))
 
 
@@ -50,7 +50,7 @@ def judge_flight(
             without.
         watch: told the number of messages done, for a progress bar (see `judged_count`).
     Raises:
-        ConfigError: it has no such stream as a fault says, or there is no file.
+        ConfigError: neither it nor its deployment has such a stream as a fault says, or there is no file.
         RecordingError: neither answers nor statuses are in it.
     """
     parts = sorted(parts, key=lambda part: part.start_ns)
@@ -61,14 +61,14 @@ def judge_flight(
             f"{parts[0].path}: neither answers nor statuses in it: expected the recording of a flight, made by"
             " `uav-edge run` or `uav-edge record`; or judge the model on it: `uav-edge replay --exact`"
         )
-    begin_ns, faults = _known(parts, faults)
-    sensors = {name for part in parts for name, stream in part.streams.items() if stream.modality}
-    check_faults(faults, sensors, is_live=True, is_recorded=True)
     config = deployment_of(parts[0])
+    check_faults(faults, _sensors(parts, config), is_live=True, is_recorded=True)
+    begin_ns, faults = _known(parts, faults)
     unseen = _unseen(parts)
     troubles = [trouble for part in parts for trouble in _silences(part, config, faults)]
     troubles += troubles_of(faults, _fed(parts, config), begin_ns)
-    judge = Judge(_terms(parts, config, begin_ns), [_as_far_as_seen(trouble, unseen) for trouble in troubles])
+    terms = _terms(parts, config, begin_ns, faults)
+    judge = Judge(terms, [as_far_as_seen(trouble, unseen) for trouble in troubles])
     done = 0
     for part in parts:
         for stored in part.stored(_JUDGED):
@@ -78,7 +78,35 @@ def judge_flight(
             _tell(judge, stored, at_ns)
             done += 1
             watch(done)
-    return judge.judgement()
+    for _, end_ns in unseen:
+        judge.pardon(end_ns)
+    return judge.judgement(_end_ns(parts))
+
+
+def _end_ns(parts: Sequence[Recording]) -> int:
+    """Return when a flight ended: with its pipeline's last status, or, where that is not known to be, its streams."""
+    end_ns = max(part.start_ns + part.duration_ns for part in parts)
+    status = _last_status(parts)
+    if status is not None and status.is_last:
+        return min(end_ns, status.time_ns)
+    if status is not None and status.is_last is False:
+        return end_ns
+    said_ns = max(part.streams[name].last_ns for part in parts for name in _JUDGED if name in part.streams)
+    return max(said_ns, end_ns - STOPPING_NS)
+
+
+def _last_status(parts: Sequence[Recording]) -> PipelineStatus | None:
+    for part in reversed(parts):
+        status = part.last_message(Kind.STATUS)
+        if isinstance(status, PipelineStatus):
+            return status
+    return None
+
+
+def _sensors(parts: Sequence[Recording], config: FlightConfig | None) -> set[str]:
+    """Return the sensor streams of a flight, those that were not recorded among them."""
+    recorded = {name for part in parts for name, stream in part.streams.items() if stream.modality}
+    return recorded | set(config.streams if config is not None else ())
 
 
 def _known(parts: Sequence[Recording], faults: Sequence[Fault]) -> tuple[int, Sequence[Fault]]:
@@ -90,20 +118,10 @@ def _known(parts: Sequence[Recording], faults: Sequence[Fault]) -> tuple[int, Se
     if not injected.begin_ns:
         log.warning("faults were injected, but no status is recorded that says when: they are judged as silences alone")
         return start_ns, ()
-    return injected.begin_ns, [parse_fault(text) for text in injected.faults]
-
-
-def injected_into(parts: Sequence[Recording]) -> Injected | None:
-    """Return the faults that were injected into a recorded flight on purpose; None where it was a real one."""
-    attached = next((part.attachments[FAULTS_FILE] for part in parts if FAULTS_FILE in part.attachments), None)
-    for part in reversed(parts):
-        status = part.last_message(Kind.STATUS)
-        if isinstance(status, PipelineStatus) and status.injected.faults:
-            return status.injected
     try:
-        return msgspec.json.decode(attached, type=Injected) if attached is not None else None
-    except msgspec.MsgspecError as error:
-        raise RecordingError(f"{parts[0].path}: {FAULTS_FILE} is not what it should be ({error})") from error
+        return injected.begin_ns, [parse_fault(text) for text in injected.faults]
+    except ConfigError as error:
+        raise RecordingError(f"{parts[0].path}: injected faults that this version does not know: {error}") from error
 
 
 def judged_count(recording: Recording) -> int:
@@ -124,17 +142,20 @@ def _tell(judge: Judge, stored: Stored, at_ns: int) -> None:
         judge.note_status(message)
 
 
-def _terms(parts: Sequence[Recording], config: FlightConfig | None, begin_ns: int) -> Terms:
+def _terms(parts: Sequence[Recording], config: FlightConfig | None, begin_ns: int, faults: Sequence[Fault]) -> Terms:
     pipeline = config.pipeline if config is not None else PipelineConfig()
     if config is not None:
         rates_hz = [stream.rate_hz for stream in config.streams.values()]
     else:
         rates_hz = [stream.rate_hz for part in parts for stream in part.streams.values() if stream.modality]
     slowest_hz = max(min(rates_hz, default=1.0), 0.1)
+    status = _last_status(parts)
     return Terms(
         begin_ns=begin_ns,
         max_age_ms=pipeline.max_age_ms,
         quiet_ns=quiet_ns(slowest_hz, pipeline.silent_after_periods),
+        status_late_ns=PERIODIC_LATE_NS if status is None or status.is_last is None else STATUS_LATE_NS,
+        kills_ns=kills_of(faults, begin_ns),
     )
 
 
@@ -171,13 +192,3 @@ def _unseen(parts: Sequence[Recording]) -> list[tuple[int, int]]:
     for before, after in itertools.pairwise(parts):
         found.append((before.start_ns + before.duration_ns, after.start_ns))
     return sorted(found, key=lambda span: span[1])
-
-
-def _as_far_as_seen(trouble: Trouble, unseen: Sequence[tuple[int, int]]) -> Trouble:
-    """Return a trouble of which nothing must be seen where nothing is recorded."""
-    for begin_ns, end_ns in unseen:
-        if begin_ns < trouble.start_ns + SEEN_WITHIN_NS + STATUS_LATE_NS and end_ns > trouble.start_ns:
-            trouble.is_shown = False
-        if begin_ns < trouble.end_ns + NOMINAL_WITHIN_NS and end_ns > trouble.end_ns:
-            trouble.is_over = False
-    return trouble

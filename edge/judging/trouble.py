@@ -12,8 +12,10 @@ from edge.transport.messages import Classification, PipelineStatus
 NS_PER_S = 1_000_000_000
 SEEN_WITHIN_NS = NS_PER_S
 NOMINAL_WITHIN_NS = 2 * NS_PER_S
-STATUS_LATE_NS = 1_100_000_000
-"""A status tells of a moment up to a second before it."""
+STATUS_LATE_NS = 250_000_000
+"""A pipeline in flight tells at once where a stream is not live any more, but at most five times a second."""
+PERIODIC_LATE_NS = 1_100_000_000
+"""Where statuses come once a second alone, as in exact replay and recordings of old: it tells of a past moment."""
 MOST_UNRECORDED = 10
 """Messages that a decimated recording leaves out between two; more in a gap: the recorder missed them."""
 _SILENCING = (OFF, STUCK, GARBAGE, WRONG)
@@ -32,7 +34,7 @@ class Trouble:
     end_ns: float
     """Infinite: to the end of the flight."""
     is_shown: bool
-    """Whether it must be seen: nothing usable gets through, for longer than it may take to be seen."""
+    """Whether it must be seen where it lasts for long enough: nothing usable gets through."""
     is_over: bool
     """Whether the stream must be used again after its end: nothing else troubles it then."""
     is_alone: bool
@@ -42,6 +44,24 @@ class Trouble:
     """First time that the stream was used after its end."""
     hidden_ns: int | None = None
     """First time that it was used although it should have been seen long ago."""
+    excused_ns: int = 0
+    """For how long the flight stood still between the end and the first use after it."""
+
+    def put_off(self, since_ns: int, by_ns: int) -> None:
+        """Let it be later, as a flight is that was slowed down; what was seen of what had not happened is forgotten.
+
+        Args:
+            since_ns: what was to happen after this moment is later.
+            by_ns: by so much.
+        """
+        if self.end_ns <= since_ns:
+            self.excused_ns += by_ns if self.used_ns is None else 0
+            return
+        self.end_ns += by_ns
+        self.used_ns = None
+        if self.start_ns > since_ns:
+            self.start_ns += by_ns
+            self.seen_ns = self.hidden_ns = None
 
     def note_answer(self, answer: Classification) -> None:
         """Look at how an answer treats the modality."""
@@ -69,20 +89,36 @@ class Trouble:
         elif status.time_ns > self.end_ns and stream.state == LIVE:
             self.used_ns = self.used_ns or status.time_ns
 
-    def is_seen_in_time(self, until_ns: int) -> bool:
+    def must_be_seen(self, until_ns: int, late_ns: int) -> bool:
+        """Say whether it lasts for so long that it has to be seen; where other streams go on, only statuses tell.
+
+        Args:
+            until_ns: the flight's end.
+            late_ns: that a status may be late itself.
+        """
+        limit_ns = SEEN_WITHIN_NS if self.is_alone else SEEN_WITHIN_NS + late_ns
+        return self.is_shown and self.end_ns - self.start_ns > limit_ns and until_ns - self.start_ns > limit_ns
+
+    def is_seen_in_time(self, until_ns: int, late_ns: int) -> bool:
         """Say whether no answer used the stream for too long, and the next answer or status told of it.
 
         Args:
             until_ns: the flight's end; a trouble too short for a status need not be seen where nothing is answered.
+            late_ns: as in `must_be_seen`.
         """
         if self.hidden_ns is not None:
             return False
         seen_ns = self.seen_ns if self.seen_ns is not None else min(self.end_ns, until_ns)
-        return seen_ns - self.start_ns <= SEEN_WITHIN_NS + STATUS_LATE_NS
+        return seen_ns - self.start_ns <= SEEN_WITHIN_NS + late_ns
 
     def is_used_in_time(self) -> bool:
         """Say whether the stream was used again soon after the end."""
-        return self.used_ns is not None and self.used_ns - self.end_ns <= NOMINAL_WITHIN_NS
+        return self.used_ns is not None and self.used_ns <= self.used_by_ns
+
+    @property
+    def used_by_ns(self) -> float:
+        """Until when the stream must be used again."""
+        return self.end_ns + NOMINAL_WITHIN_NS + self.excused_ns
 
 
 def troubles_of(faults: Sequence[Fault], streams: Mapping[str, str], begin_ns: int, rate: float = 1.0) -> list[Trouble]:
@@ -106,7 +142,7 @@ def troubles_of(faults: Sequence[Fault], streams: Mapping[str, str], begin_ns: i
             # Others may hide repetitions, and a repeated sound message may stand for what others would have spoiled.
             is_hidden = bool(beside) if fault.kind == STUCK else STUCK in beside
             silences = fault.kind in _SILENCING and not is_hidden
-            trouble.is_shown, trouble.is_over = trouble.is_shown and silences, not after
+            trouble.is_shown, trouble.is_over = silences, not after
             found.append(trouble)
     return found
 
@@ -134,17 +170,31 @@ def gaps_of(
     return found
 
 
+def as_far_as_seen(trouble: Trouble, unseen: Sequence[tuple[int, int]]) -> Trouble:
+    """Return a trouble of which nothing must be seen where nobody looked, or where there was no pipeline.
+
+    Args:
+        trouble: one of a flight.
+        unseen: from when to when that was so.
+    """
+    for begin_ns, end_ns in unseen:
+        if begin_ns < trouble.start_ns + SEEN_WITHIN_NS + PERIODIC_LATE_NS and end_ns > trouble.start_ns:
+            trouble.is_shown = False
+        if begin_ns < trouble.end_ns + NOMINAL_WITHIN_NS and end_ns > trouble.end_ns:
+            trouble.is_over = False
+    return trouble
+
+
 def _trouble(what: str, stream: str, streams: Mapping[str, str], start_ns: int, end_ns: float) -> Trouble:
-    is_alone = list(streams.values()).count(streams[stream]) == 1
     return Trouble(
         what=what,
         stream=stream,
         modality=streams[stream],
         start_ns=start_ns,
         end_ns=end_ns,
-        is_shown=end_ns - start_ns > (SEEN_WITHIN_NS if is_alone else SEEN_WITHIN_NS + STATUS_LATE_NS),
+        is_shown=True,
         is_over=True,
-        is_alone=is_alone,
+        is_alone=list(streams.values()).count(streams[stream]) == 1,
     )
 
 

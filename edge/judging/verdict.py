@@ -68,6 +68,10 @@ class Judgement:
         """Whether nothing was broken."""
         return not any(verdict.violations for verdict in self.verdicts.values())
 
+    def worse(self, other: "Judgement") -> "Judgement":
+        """Return the worse of two judgements of one flight, promise by promise; one that was judged beats one not."""
+        return Judgement({name: max(one, other.verdicts[name], key=_weight) for name, one in self.verdicts.items()})
+
     def as_json(self) -> dict[str, Any]:
         """Return it as values for JSON."""
         return {
@@ -84,3 +88,7 @@ class Judgement:
             if verdict.violations > len(verdict.first):
                 lines.append(f"   and {verdict.violations - len(verdict.first)} more")
         return lines
+
+
+def _weight(verdict: Verdict) -> tuple[int, int]:
+    return verdict.violations, verdict.judged

@@ -7,7 +7,8 @@ import msgspec
 
 from edge.clock import SystemClock
 from edge.config import FlightConfig
-from edge.faults.heartbeats import judge_heartbeats
+from edge.faults.fault import LINK_LOSS
+from edge.faults.heartbeats import Beating, judge_heartbeats
 from edge.faults.injector import FaultPlan
 from edge.faults.orders import write_orders
 from edge.judging.recorded import judge_flight
@@ -15,8 +16,9 @@ from edge.judging.verdict import Judgement
 from edge.operations.footprint import Footprint
 from edge.operations.killer import Killer
 from edge.operations.observer import Observer
+from edge.operations.replayed_faults import with_orders
 from edge.operations.replays import judge_of
-from edge.operations.supervisor import MAVLINK, PIPELINE, RECORDER, Supervisor
+from edge.operations.supervisor import PIPELINE, RECORDER, Supervisor
 from edge.recording.reader import Recording, open_recording
 from edge.transport.messages import Injected
 from models.errors import LinkError, RecordingError
@@ -63,12 +65,10 @@ class FaultyRun:
 
     def told(self, commands: dict[str, list[str]]) -> dict[str, list[str]]:
         """Return the commands of a flight's processes, with what those must know that faults befall."""
-        options = {name: ["--faults", str(self._path)] for name in commands}
-        if MAVLINK in commands and self._is_vehicle_safe:
-            options[MAVLINK].append("--faults-reach-vehicle")
-        if RECORDER in commands and self._first is not None:
-            options[RECORDER] += ["--out", str(self._first)]
-        return {name: [*command, *options.get(name, [])] for name, command in commands.items()}
+        told = with_orders(commands, self._path, is_vehicle_safe=self._is_vehicle_safe)
+        if RECORDER in told and self._first is not None:
+            told[RECORDER] += ["--out", str(self._first)]
+        return told
 
     def check(self, observer: Observer, supervisor: Supervisor) -> float | None:
         """Begin once the pipeline is heard, and kill what is to be killed; call some 20 times a second.
@@ -88,14 +88,24 @@ class FaultyRun:
         return self._begin_ns / NS_PER_S if self._begin_ns else None
 
     def judgement(self, observer: Observer) -> Judgement | None:
-        """Return what is found of the recording, or, where there is none, of what was heard; None: it never began."""
-        if observer.judge is None or self._footprint is None:
+        """Return what is found of what was heard and of the recording, the worse of both; None: it never began."""
+        judgement = observer.judgement()
+        if judgement is None or self._footprint is None:
             return None
-        judgement = self._recorded() or observer.judge.judgement()
+        recorded = self._recorded()
+        judgement = judgement.worse(recorded) if recorded is not None else judgement
         self._footprint.judge(judgement.verdicts["I5"])
         if self._config.mavlink is not None:
-            judge_heartbeats(self._path.parent, self._begin_ns, judgement.verdicts["I6"])
+            judge_heartbeats(self._path.parent, self._beating(observer.end_ns), judgement.verdicts["I6"])
         return judgement
+
+    def _beating(self, end_ns: int) -> Beating:
+        """Return which links must have carried heartbeats, and when."""
+        links = self._config.mavlink.link_configs if self._config.mavlink is not None else ()
+        losses = [fault.window_ns(self._begin_ns) for fault in self._plan.faults if fault.name == LINK_LOSS]
+        return Beating(
+            links=tuple(one.link for one in links), begin_ns=self._begin_ns, end_ns=end_ns, losses_ns=tuple(losses)
+        )
 
     def _recorded(self) -> Judgement | None:
         """Return what is found of the recording; None where there is none that can be judged."""
@@ -121,5 +131,7 @@ class FaultyRun:
         write_orders(self._path, msgspec.structs.replace(self._injected, begin_ns=begin_ns))
         self._footprint = Footprint(self._plan.faults, begin_ns)
         self._killer = Killer(self._plan.faults, 1.0, self._clock, supervisor.process_ids)
-        observer.judge = judge_of(self._config.streams, self._config.pipeline, self._plan, begin_ns)
+        observer.judge = judge_of(self._config.streams, self._config.pipeline, self._plan, begin_ns, 1.0)
+        if observer.status is not None:
+            observer.judge.note_status(observer.status)
         log.warning("the flight has begun; faults will befall it: %s", ", ".join(self._injected.faults))

@@ -12,6 +12,7 @@ from typing import Literal
 from edge.backends.select import PrecisionChoice
 from edge.clock import SystemClock
 from edge.config import FlightConfig, MavlinkConfig, PipelineConfig
+from edge.faults.deployment import check_links
 from edge.faults.fault import check_faults
 from edge.faults.injector import NO_FAULTS, FaultPlan
 from edge.operations.flown import Flown
@@ -20,6 +21,7 @@ from edge.operations.killer import Killer
 from edge.operations.observer import Observer
 from edge.operations.playback import Playback, Program
 from edge.operations.replay_keys import ReplayKeys
+from edge.operations.replayed_faults import ReplayedFaults
 from edge.operations.replays import judge_of
 from edge.operations.supervisor import Supervisor, flight_commands
 from edge.recording.laps import lap_ns
@@ -60,6 +62,8 @@ class LiveOptions:
     """Folder of TensorRT plans; none without."""
     plan: FaultPlan = NO_FAULTS
     """Faults that befall it; with any, it is judged."""
+    is_vehicle_safe: bool = False
+    """Whether an autopilot that is not armed may hear of them on `mavlink`."""
     plan_options: Path | None = None
     """The YAML that they were built with; the builder's defaults without."""
 
@@ -75,7 +79,8 @@ def fly_live(
         options: speed and what else takes part.
         beside: called some 20 times a second while the flight lasts.
     Raises:
-        ConfigError: the recording's streams do not fit the model, or a fault does not fit them, the rate or the laps.
+        ConfigError: the recording's streams do not fit the model, or a fault does not fit them, the rate, the laps or
+            the links.
         LinkError: the pipeline does not come up, or does not listen.
         DeviceError: TensorRT is to fly, and cannot.
         RecordingError: the recording cannot be played to its end.
@@ -85,13 +90,15 @@ def fly_live(
         config = _deployment(recording, bundle, options, Path(folder))
         path = Path(folder) / "flight.yaml"
         path.write_bytes(dump_yaml(config))
+        told = ReplayedFaults(options.plan, options.rate or 1.0, Path(folder))
+        commands = flight_commands(config, path, options=("--quiet",))
         with Observer(config.results, show=options.show) as observer:
             with (
                 Playback(_program(recording, config, options), observer.truths.note) as playback,
-                Supervisor(flight_commands(config, path, options=("--quiet",))) as supervisor,
+                Supervisor(told.told(commands, is_vehicle_safe=options.is_vehicle_safe)) as supervisor,
             ):
                 _await_status(observer, supervisor, PLANS_TIMEOUT_S if options.plans else START_TIMEOUT_S)
-                flight = _Flight(config, options, observer, supervisor, playback)
+                flight = _Flight(config, options, told, observer, supervisor, playback)
                 flight.fly(_length_s(recording, options), beside)
                 observer.drain()
                 beside()
@@ -99,20 +106,17 @@ def fly_live(
             return dataclasses.replace(observer.flown(recording.path.name), played=playback.played)
 
 
+@dataclass(slots=True)
 class _Flight:
     """What goes on while a recording is played."""
 
-    def __init__(
-        self,
-        config: FlightConfig,
-        options: LiveOptions,
-        observer: Observer,
-        supervisor: Supervisor,
-        playback: Playback,
-    ) -> None:
-        self._config, self._options = config, options
-        self._observer, self._supervisor, self._playback = observer, supervisor, playback
-        self._killer: Killer | None = None
+    _config: FlightConfig
+    _options: LiveOptions
+    _told: ReplayedFaults
+    _observer: Observer
+    _supervisor: Supervisor
+    _playback: Playback
+    _killer: Killer | None = None
 
     def fly(self, length_s: float, beside: Callable[[], object]) -> None:
         """Play to the end, or until a key ends it; `beside` is called some 20 times a second."""
@@ -124,6 +128,7 @@ class _Flight:
                 playback.poll()
                 if self._killer is None and playback.begin_ns is not None:
                     self._begin(playback.begin_ns)
+                self._follow()
                 observer.caption = keys.caption(playback.position, length_s)
                 observer.poll(50)
                 self._supervisor.check()
@@ -131,19 +136,34 @@ class _Flight:
                     self._killer.check()
                 keys.look()
                 beside()
+        observer.end()
 
     def _begin(self, begin_ns: int) -> None:
         """Let faults that are no message's happen, and the flight be judged, from the moment when it began."""
         config, options = self._config, self._options
         rate = options.rate or 1.0
+        self._told.begin(begin_ns)
         self._killer = Killer(options.plan.faults, rate, SystemClock(), self._supervisor.process_ids)
         if options.plan.faults:
             self._observer.judge = judge_of(config.streams, config.pipeline, options.plan, begin_ns, rate)
+            self._observer.before_judging = self._follow
+
+    def _follow(self) -> None:
+        """Let faults and judging be later where the player has put the flight off; it says so before it sends on."""
+        self._playback.poll()
+        if self._killer is None:
+            return
+        for put_off in self._playback.take_put_offs():
+            self._killer.put_off(put_off.since_ns, put_off.by_ns)
+            if self._observer.judge is not None:
+                self._observer.judge.put_off(put_off.since_ns, put_off.by_ns)
 
 
 def _check(recording: Recording, options: LiveOptions) -> None:
     sensors = [name for name, stream in recording.streams.items() if stream.modality]
     check_faults(options.plan.faults, sensors, is_live=True)
+    if options.plan.faults:
+        check_links(options.mavlink, is_vehicle_safe=options.is_vehicle_safe)
     if options.plan.faults and not options.rate > 0:
         raise ConfigError("faults have times, and rate 0 has none: fly them at another rate, or --exact")
     if options.autopilot is not None:

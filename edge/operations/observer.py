@@ -3,9 +3,12 @@
 import collections
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 
+from edge.clock import SystemClock
 from edge.judging.judge import Judge
+from edge.judging.verdict import Judgement
 from edge.operations.flown import Flown, LoadChange, sum_ledgers
 from edge.operations.live_view import LiveView
 from edge.transport.messages import Classification, Kind, Load, PipelineStatus, unpack
@@ -42,9 +45,13 @@ class Observer:
         """Tell it the truth where there is one: it scores at the end, so order does not matter."""
         self.judge: Judge | None = None
         """Told every answer and status from now on, where there is one."""
+        self.before_judging: Callable[[], object] = lambda: None
+        """Called before the judge is told anything: what it must know first is told there."""
         self.caption = ""
         """Shown below the live view."""
         self._subscriber = Subscriber(results, high_water_mark=10_000)
+        self._clock = SystemClock()
+        self._end_ns: int | None = None
         self._view = LiveView() if show else None
 
     def __enter__(self) -> "Observer":
@@ -58,6 +65,19 @@ class Observer:
         if self._view is not None:
             self._view.stop()
         self._subscriber.close()
+
+    def end(self) -> None:
+        """Take note that the flight is over: from now on nobody need say anything, as the processes are stopped."""
+        self._end_ns = self._clock.now_ns()
+
+    @property
+    def end_ns(self) -> int:
+        """When the flight ended; now, while it has not."""
+        return self._end_ns if self._end_ns is not None else self._clock.now_ns()
+
+    def judgement(self) -> Judgement | None:
+        """Return what is found of what came so far; None where nobody judges."""
+        return self.judge.judgement(self.end_ns) if self.judge is not None else None
 
     def poll(self, timeout_ms: int) -> bool:
         """Wait for the next message and take what is there, but for at most TAKEN_AT_ONCE; say whether it was any."""
@@ -96,7 +116,7 @@ class Observer:
             backend=status.backend if status is not None else "",
             backend_reason=status.backend_reason if status is not None else "",
             loads=tuple(self._loads),
-            judgement=self.judge.judgement() if self.judge is not None else None,
+            judgement=self.judgement(),
             restarts=max(len(ledgers) - 1, 0),
             lost_in_restarts=sum(stream.in_flight for ledger in ledgers[:-1] for stream in ledger.values()),
         )
@@ -113,6 +133,7 @@ class Observer:
                 self.status = self._last_words[header.epoch] = unpack(payload, PipelineStatus)
                 self._note_load(self.status)
                 if self.judge is not None:
+                    self.before_judging()
                     self.judge.note_status(self.status)
         except InputError as error:
             log.debug("results: %s", error)
@@ -128,6 +149,7 @@ class Observer:
     def _note_answer(self, answer: Classification) -> None:
         self.answers.append(answer)
         if self.judge is not None:
+            self.before_judging()
             self.judge.note_answer(answer)
         if self._view is not None:
             self._view.note(answer)

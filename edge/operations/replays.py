@@ -8,8 +8,8 @@ from edge.backends.select import PrecisionChoice
 from edge.config import PipelineConfig, StreamConfig
 from edge.faults.fault import check_faults
 from edge.faults.injector import NO_FAULTS, FaultPlan
-from edge.judging.judge import Judge, Terms, quiet_ns
-from edge.judging.trouble import troubles_of
+from edge.judging.judge import Judge, Terms, kills_of, quiet_ns
+from edge.judging.trouble import PERIODIC_LATE_NS, STATUS_LATE_NS, troubles_of
 from edge.operations.flown import Flown
 from edge.operations.kept_answers import KeptAnswers
 from edge.recording.deployed import deployment_of, limits_of, rates_of
@@ -86,14 +86,18 @@ def fly_exact(
         truths=truths,
         streams=replay.accounting(),
         precisions=replay.precisions,
-        judgement=judge.judgement(),
+        judgement=judge.judgement(replay.status().time_ns),
         inferred=replay.inferred,
         as_in_flight=replay.as_in_flight,
     )
 
 
 def judge_of(
-    streams: Mapping[str, StreamConfig], config: PipelineConfig, plan: FaultPlan, begin_ns: int, rate: float = 1.0
+    streams: Mapping[str, StreamConfig],
+    config: PipelineConfig,
+    plan: FaultPlan,
+    begin_ns: int,
+    rate: float | None = None,
 ) -> Judge:
     """Return who judges a flight that faults befall.
 
@@ -102,16 +106,19 @@ def judge_of(
         config: of the pipeline.
         plan: the faults.
         begin_ns: of the flight, in the time of its answers.
-        rate: times real time.
+        rate: times real time; None: on a virtual clock, where statuses come once a second alone.
     """
-    slowest_hz = min(stream.rate_hz for stream in streams.values()) * rate
+    speed = rate or 1.0
+    slowest_hz = min(stream.rate_hz for stream in streams.values()) * speed
     terms = Terms(
         begin_ns=begin_ns,
         max_age_ms=config.max_age_ms,
         quiet_ns=quiet_ns(slowest_hz, config.silent_after_periods),
+        status_late_ns=PERIODIC_LATE_NS if rate is None else STATUS_LATE_NS,
+        kills_ns=kills_of(plan.faults, begin_ns, speed),
     )
     modalities = {name: stream.modality for name, stream in streams.items()}
-    return Judge(terms, troubles_of(plan.faults, modalities, begin_ns, rate))
+    return Judge(terms, troubles_of(plan.faults, modalities, begin_ns, speed))
 
 
 def _noting(events: Iterable[Event], truths: TruthTimeline, watch: Callable[[int], None]) -> Iterator[Event]:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.recording.feeding import fed_modalities
-from edge.recording.flight_facts import INJECTED
+from edge.recording.injected import injected_into
 from edge.recording.reader import Recording, open_recording
 from edge.transport.sensors import decode_frame
 from edge.transport.wire import Header, Reason, as_array
@@ -248,10 +248,9 @@ def read_flight(
     recording = open_recording(path)
     if recording.damage.is_damaged:
         log.warning("%s: damaged (%s): the rest is used", path, recording.damage)
-    if INJECTED in recording.metadata:
-        log.warning(
-            "%s: a test, faults were injected into what its sensors sent: %s", path, recording.metadata[INJECTED]
-        )
+    injected = injected_into([recording])
+    if injected is not None:
+        log.warning("%s: a test, faults were injected into what its sensors sent: %s", path, " ".join(injected.faults))
     flight = cut_flight(
         recording,
         _streams(recording, config, modalities),

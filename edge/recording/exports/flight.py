@@ -5,12 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from edge.recording.disk import new_folder
 from edge.recording.exports.images import write_images
 from edge.recording.exports.radio import write_radio
 from edge.recording.exports.tables import write_table
 from edge.recording.exports.task import TableFormat, Task
 from edge.recording.exports.video import write_video
+from edge.recording.flight_facts import FAULTS_FILE
+from edge.recording.injected import injected_into
 from edge.recording.reader import Recording
 from edge.transport.messages import Kind
 from models.errors import ConfigError
@@ -42,7 +46,7 @@ class Exported:
 def export(
     recording: Recording, folder: Path, wishes: Wishes, watch: Callable[[int], None] = lambda _: None
 ) -> Exported:
-    """Fill a new folder; return what was written.
+    """Fill a new folder; return what was written. Injected faults are named in it, in FAULTS_FILE.
 
     Args:
         recording: the flight.
@@ -56,12 +60,16 @@ def export(
     """
     chosen = _chosen(recording, wishes)
     done = Exported()
+    injected = injected_into([recording])
     with new_folder(folder) as temporary:
+        if injected is not None:
+            (temporary / FAULTS_FILE).write_bytes(msgspec.json.encode(injected))
         for stream in chosen:
             task = Task(
                 recording=recording,
                 stream=stream,
                 folder=temporary,
+                injected=injected.faults if injected is not None else (),
                 table_format=wishes.table_format,
                 note=_noting(done, stream, watch),
             )

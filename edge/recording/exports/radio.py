@@ -87,10 +87,18 @@ class _SigmfFile:
                 "core:description": f"{self._task.recording.path.name}, stream {self._task.stream}",
             },
             "captures": self._captures,
-            "annotations": [],
+            "annotations": self._annotations(),
         }
         with WholePieces(_with_ending(self._path, ".sigmf-meta")) as file:
             file.write(json.dumps(meta, indent=1).encode())
+
+    def _annotations(self) -> list[dict[str, Any]]:
+        """Return that these samples are a test's, where faults were injected."""
+        if not self._task.injected:
+            return []
+        text = f"faults were injected on purpose: {', '.join(self._task.injected)}"
+        count = self._samples
+        return [{"core:sample_start": 0, "core:sample_count": count, "core:label": "TEST", "core:comment": text}]
 
     def _continues(self, header: Header) -> bool:
         if self._expected is None:

@@ -24,6 +24,8 @@ class Task:
     table_format: TableFormat
     note: Callable[[bool], None]
     """Told of every message whether it could be written."""
+    injected: tuple[str, ...] = ()
+    """Faults that were injected into the flight."""
 
     def events(self, *, is_noted: bool = True) -> Iterator[Event]:
         """Yield the stream's events; what is no message of its channel is left out, and noted if asked."""
