@@ -26,7 +26,7 @@ def test_what_is_loaded_at_the_start_is_kept_from_the_garbage_collector(tmp_path
     flight.write_bytes(dump_yaml(config))
     before = gc.get_freeze_count()
     try:
-        assert command.run(argparse.Namespace(config=flight, without_gpu=False)) == 0
+        assert command.run(argparse.Namespace(config=flight, without_gpu=False, faults=None)) == 0
         assert gc.get_freeze_count() > before + 10_000
     finally:
         gc.unfreeze()
@@ -63,10 +63,10 @@ def at_once(monkeypatch) -> Iterator[None]:
 def test_options_of_plans_that_are_none_stop_the_start(tmp_path: Path) -> None:
     flight = deployment_with_options(tmp_path)
     with pytest.raises(ConfigError, match=r"plan\.yaml:1: builder\.fp16: unknown key"):
-        command.run(argparse.Namespace(config=flight, without_gpu=False))
+        command.run(argparse.Namespace(config=flight, without_gpu=False, faults=None))
 
 
 @pytest.mark.usefixtures("at_once")
 def test_after_a_crash_they_stop_nothing(tmp_path: Path) -> None:
     flight = deployment_with_options(tmp_path)
-    assert command.run(argparse.Namespace(config=flight, without_gpu=True)) == 0
+    assert command.run(argparse.Namespace(config=flight, without_gpu=True, faults=None)) == 0
