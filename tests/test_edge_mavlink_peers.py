@@ -23,6 +23,7 @@ from edge.mavlink.ground import GroundStation
 from edge.transport.sockets import BlockingPublisher
 
 ANSWERS = 200
+MAX_RATE_HZ = 1000
 PATIENCE_S = 30
 CONFIG = """
 bundle: none.uavb
@@ -30,7 +31,7 @@ results: {results}
 streams:
   radio: {{modality: iq, endpoint: "ipc:///tmp/unused-radio", rate_hz: 100}}
   camera: {{modality: image, endpoint: "ipc:///tmp/unused-camera", rate_hz: 30}}
-mavlink: {{links: {links}, max_rate_hz: 1000}}
+mavlink: {{links: {links}, max_rate_hz: {rate_hz}}}
 """
 
 
@@ -45,7 +46,7 @@ def results(tmp_path: Path) -> Iterator[BlockingPublisher]:
 def publishing(folder: Path, results: BlockingPublisher, *links: str) -> Iterator[subprocess.Popen]:
     """Run `uav-edge mavlink`, listening to the pipeline."""
     config = folder / "flight.yaml"
-    config.write_text(CONFIG.format(results=results.endpoint, links=list(links)))
+    config.write_text(CONFIG.format(results=results.endpoint, links=list(links), rate_hz=MAX_RATE_HZ))
     command = [sys.executable, "-m", "edge.cli", "mavlink", "--config", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -57,10 +58,11 @@ def publishing(folder: Path, results: BlockingPublisher, *links: str) -> Iterato
 
 
 def fly(results: BlockingPublisher) -> None:
-    """Publish a status and many answers, the last of another class."""
+    """Publish a status and many answers, below the highest rate that may be sent; the last is of another class."""
     results.send(samples.on_wire(samples.status()))
     for sequence in range(ANSWERS - 1):
         results.send(samples.on_wire(samples.answer(sequence=sequence)))
+        time.sleep(2 / MAX_RATE_HZ)
     results.send(samples.on_wire(samples.answer(sequence=ANSWERS - 1, class_id=2, label="bird")))
 
 
