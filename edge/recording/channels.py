@@ -139,6 +139,8 @@ def encode_message(message: Message, utc_offset_ns: int) -> bytes:
     """Return the JSON that a message of the pipeline is stored as."""
     if isinstance(message, Classification) and message.pose is None:
         return _ENCODER.encode(msgspec.structs.replace(message, pose=msgspec.UNSET))  # null is no pose by its schema
+    if isinstance(message, PipelineStatus) and message.is_last is None:
+        return _ENCODER.encode(msgspec.structs.replace(message, is_last=msgspec.UNSET))
     if not isinstance(message, Pose):
         return _ENCODER.encode(message)
     fix = _LocationFix(
