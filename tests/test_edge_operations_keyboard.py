@@ -132,8 +132,9 @@ class Terminal:
 
 
 _ON_A_TERMINAL = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a build in the background has switched off
 """
 _UAV_EDGE = """
 from edge.cli import main
