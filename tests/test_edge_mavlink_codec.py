@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 import struct
@@ -6,6 +5,7 @@ import subprocess
 import sys
 
 import mavlink_samples as samples
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,7 +162,7 @@ def test_a_thing_whose_place_is_known_is_said_to_be_there() -> None:
 def test_an_accuracy_that_does_not_fit_is_the_greatest_and_one_that_is_none_unknown(
     metres: float | None, field: int
 ) -> None:
-    message = codec.classification_message(dataclasses.replace(report(placed()), h_acc_m=metres))
+    message = codec.classification_message(msgspec.structs.replace(report(placed()), h_acc_m=metres))
 
     assert struct.unpack(samples.CLASSIFICATION, payload_of(message))[24] == field
 

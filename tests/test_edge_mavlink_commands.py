@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import socket
 import threading
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mavlink_samples as samples
+import msgspec
 import pytest
 from pymavlink.dialects.v20 import common
 
@@ -134,7 +134,7 @@ def test_the_ground_shows_where_a_thing_is_and_how_surely(
     text: str,
 ) -> None:
     report = codec.report_of(samples.answer(), model_id=1, now_ns=905_000_000, max_age_ms=300.0, is_replay=False)
-    there = dataclasses.replace(report, position=codec.Position(47.4, 8.55, 400.0), h_acc_m=h_acc_m)
+    there = msgspec.structs.replace(report, position=codec.Position(47.4, 8.55, 400.0), h_acc_m=h_acc_m)
     arriving(monkeypatch, stop, codec.classification_message(there))
 
     assert main(["ground"]) == 0

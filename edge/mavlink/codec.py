@@ -7,12 +7,13 @@ Position: lat, lon and alt are those of the vehicle at capture time, when its po
 the thing itself only where `placed` says so.
 """
 
-import dataclasses
 import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from edge.mavlink import dialect
 from edge.transport.messages import Classification, ModalityAnswer, Pose
@@ -28,7 +29,7 @@ RANKS = 4
 """Classes in a message, and modalities with entropy and weight."""
 MASK_BITS = 8
 HIGHEST_M = 1_000_000
-NS_PER_US = 1_000
+NS_PER_US, NS_PER_MS = 1_000, 1_000_000
 
 
 class Flag(enum.IntFlag):
@@ -62,9 +63,8 @@ class Position(NamedTuple):
     """Above mean sea level; None where unknown."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassificationReport:
-    """A classification as far as FUSION_CLASSIFICATION carries it."""
+class ClassificationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A classification as far as FUSION_CLASSIFICATION carries it; no dataclass, as each answer makes several."""
 
     time_us: int
     """Capture time of the newest input; by the onboard computer's clock where TIME_UNSYNCED is set."""
@@ -86,9 +86,9 @@ class ClassificationReport:
     """Bit n: the model has a modality n."""
     position: Position | None
     """Of the thing where GEO_VALID is set, else of the vehicle."""
+    label: str
     h_acc_m: float | None = None
     """Radius about the position within which the thing is, in 68 % of all cases; None where unknown."""
-    label: str
 
     @property
     def class_id(self) -> int:
@@ -125,6 +125,11 @@ def model_id_of(bundle_sha256: str) -> int:
         return 0
 
 
+def present_of(answer: Classification) -> int:
+    """Return which modalities took part: bit n for modality n."""
+    return sum([1 << n for n, modality in enumerate(answer.modalities[:MASK_BITS]) if modality.mask > 0])
+
+
 def entropy_of(probs: Sequence[float]) -> float | None:
     """Return the entropy of a distribution over log(classes), None where it has none."""
     if len(probs) < 2 or not all(0 <= prob <= 1 for prob in probs):
@@ -144,30 +149,29 @@ def report_of(
         max_age_ms: an input older than this sets STALE_INPUT.
         is_replay: whether the inputs come from a recording.
     """
-    modalities = answer.modalities[:MASK_BITS]
-    present = sum(1 << n for n, modality in enumerate(modalities) if modality.mask > 0)
-    expected = (1 << len(modalities)) - 1
-    oldest_ns = min((modality.capture_ns for modality in answer.modalities if modality.mask > 0), default=now_ns)
+    named = answer.modalities[:RANKS]
+    captured_ns = [modality.capture_ns for modality in answer.modalities if modality.mask > 0]
     flags = Flag.TIME_UNSYNCED
-    for flag, is_set in (
-        (Flag.MODALITY_MISSING, any(not modality.mask > 0 for modality in answer.modalities)),
-        (Flag.ABSTAIN, not answer.has_answer),
-        (Flag.STALE_INPUT, now_ns - oldest_ns > max_age_ms * 1_000_000),
-        (Flag.REPLAY, is_replay),
-    ):
-        flags |= flag if is_set else Flag(0)
+    if len(captured_ns) < len(answer.modalities):
+        flags |= Flag.MODALITY_MISSING
+    if not answer.has_answer:
+        flags |= Flag.ABSTAIN
+    if now_ns - min(captured_ns, default=now_ns) > max_age_ms * NS_PER_MS:
+        flags |= Flag.STALE_INPUT
+    if is_replay:
+        flags |= Flag.REPLAY
     return ClassificationReport(
         time_us=answer.capture_ns // NS_PER_US,
         sequence=answer.sequence,
         model_id=model_id,
         latency_us=(now_ns - answer.capture_ns) // NS_PER_US,
         classes=_ranked(answer),
-        entropies=tuple(modality.entropy if modality.mask > 0 else None for modality in modalities[:RANKS]),
-        weights=_weights(modalities[:RANKS]),
+        entropies=tuple([modality.entropy if modality.mask > 0 else None for modality in named]),
+        weights=_weights(named),
         entropy_fused=entropy_of(answer.probs),
         flags=flags,
-        present=present,
-        expected=expected,
+        present=present_of(answer),
+        expected=(1 << min(len(answer.modalities), MASK_BITS)) - 1,
         position=_position(answer.pose),
         label=answer.label,
     )
@@ -175,12 +179,12 @@ def report_of(
 
 def placed(report: ClassificationReport, position: Position, h_acc_m: float) -> ClassificationReport:
     """Return a report that says where the thing itself is."""
-    return dataclasses.replace(report, position=position, h_acc_m=h_acc_m, flags=report.flags | Flag.GEO_VALID)
+    flags = report.flags | Flag.GEO_VALID
+    return msgspec.structs.replace(report, position=position, h_acc_m=h_acc_m, flags=flags)
 
 
 def classification_message(report: ClassificationReport) -> dialect.MAVLink_fusion_classification_message:
     """Return FUSION_CLASSIFICATION."""
-    classes = [(_unsigned(rank.class_id, UINT16_MAX), _share(rank.confidence)) for rank in report.classes]
     latitude, longitude, altitude = _coordinates(report.position)
     return dialect.MAVLink_fusion_classification_message(
         time_usec=_unsigned(report.time_us, UINT64_MAX),
@@ -190,8 +194,8 @@ def classification_message(report: ClassificationReport) -> dialect.MAVLink_fusi
         lon=longitude,
         alt=altitude,
         latency=_unsigned(report.latency_us, UINT32_MAX),
-        class_id=_four([class_id for class_id, _ in classes], UINT16_MAX),
-        confidence=_four([confidence for _, confidence in classes], UINT16_MAX),
+        class_id=_four([_unsigned(class_id, UINT16_MAX) for class_id, _ in report.classes], UINT16_MAX),
+        confidence=_four([_share(confidence) for _, confidence in report.classes], UINT16_MAX),
         entropy=_four([_share(entropy) for entropy in report.entropies], UINT16_MAX),
         weight=_four([_share(weight, unknown=0) for weight in report.weights], 0),
         entropy_fused=_share(report.entropy_fused),
@@ -269,10 +273,10 @@ def status_message(report: StatusReport) -> dialect.MAVLink_fusion_status_messag
 def _ranked(answer: Classification) -> tuple[RankedClass, ...]:
     if not answer.has_answer:
         return ()
-    others = [class_id for class_id in range(len(answer.probs)) if class_id != answer.class_id]
-    others.sort(key=lambda class_id: -answer.probs[class_id] if math.isfinite(answer.probs[class_id]) else math.inf)
-    runners_up = (RankedClass(class_id, answer.probs[class_id]) for class_id in others[: RANKS - 1])
-    return (RankedClass(answer.class_id, answer.confidence), *runners_up)
+    comparable = [prob if math.isfinite(prob) else -math.inf for prob in answer.probs]
+    best = sorted(range(len(comparable)), key=comparable.__getitem__, reverse=True)[:RANKS]
+    runners_up = [RankedClass(class_id, answer.probs[class_id]) for class_id in best if class_id != answer.class_id]
+    return (RankedClass(answer.class_id, answer.confidence), *runners_up[: RANKS - 1])
 
 
 def _weights(modalities: Sequence[ModalityAnswer]) -> tuple[float, ...]:
@@ -281,7 +285,7 @@ def _weights(modalities: Sequence[ModalityAnswer]) -> tuple[float, ...]:
     lost = SHARES - sum(steps)
     if steps and abs(lost) < len(steps):
         steps[steps.index(max(steps))] += lost
-    return tuple(step / SHARES for step in steps)
+    return tuple([step / SHARES for step in steps])
 
 
 def _position(pose: Pose | None) -> Position | None:
@@ -305,13 +309,15 @@ def _place(latitude: int, longitude: int, altitude: int) -> Position | None:
 
 
 def _unsigned(value: int, maximum: int) -> int:
-    return min(max(value, 0), maximum)
+    return value if 0 <= value <= maximum else maximum if value > maximum else 0
 
 
 def _share(value: float | None, unknown: int = UINT16_MAX) -> int:
+    if value is not None and 0.0 <= value <= 1.0:
+        return round(value * SHARES)
     if value is None or not math.isfinite(value):
         return unknown
-    return round(min(max(value, 0.0), 1.0) * SHARES)
+    return SHARES if value > 1.0 else 0
 
 
 def _decimetres(metres: float | None) -> int:
@@ -329,8 +335,8 @@ def _centihertz(rate_hz: float) -> int:
     return round(min(max(rate_hz, 0.0), 655.35) * 100) if math.isfinite(rate_hz) else 0
 
 
-def _four(values: Sequence[int], filler: int) -> list[int]:
-    return [*values, *[filler] * RANKS][:RANKS]
+def _four(values: list[int], filler: int) -> list[int]:
+    return values[:RANKS] + [filler] * (RANKS - len(values))
 
 
 def _text(text: str, size: int) -> bytes:

@@ -8,13 +8,13 @@ The HEARTBEAT goes on while the pipeline is gone, because this process lives and
     EMERGENCY  nothing heard of the pipeline for more than 2 s, or FUS_HB_TMO
 """
 
-import dataclasses
 import logging
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from pymavlink.dialects.v20 import common
 
 from edge.mavlink import codec, standard
@@ -122,13 +122,13 @@ class Publisher:
             answer, model_id=self._model_id, now_ns=now_ns, max_age_ms=self._max_age_ms, is_replay=is_replay
         )
         if self._status is not None and self._status.injected.faults:
-            report = dataclasses.replace(report, flags=report.flags | codec.Flag.TEST)
+            report = msgspec.structs.replace(report, flags=report.flags | codec.Flag.TEST)
         message = codec.classification_message(self.whereabouts.complete(report, answer, now_ns))
         self._records.append(message)
         if self._publishing != Publishing.ON:
             return
         self._telling.on_class(answer, now_ns)
-        key = (answer.class_id, _present(answer))
+        key = (answer.class_id, report.present)
         if key != self._sent or self._allowance.take(now_ns):
             self._sent = key
             self._outbox.append(message)
@@ -237,7 +237,7 @@ class Publisher:
             input_rates_hz=self._input_rates(),
             output_rate_hz=self._output_hz,
             state=self.state(now_ns),
-            present=_present(self._answer) if self._answer is not None else 0,
+            present=codec.present_of(self._answer) if self._answer is not None else 0,
             clock_offset_us=self.whereabouts.clock_offset_us(now_ns),
         )
 
@@ -284,10 +284,6 @@ class Publisher:
         class_ids = [self._classes_to_name.popleft() for _ in range(count)]
         labels = self._status.labels
         return [codec.class_info_message(self._model_id, n, labels) for n in class_ids if n < len(labels)]
-
-
-def _present(answer: Classification) -> int:
-    return sum(1 << n for n, modality in enumerate(answer.modalities[: codec.MASK_BITS]) if modality.mask > 0)
 
 
 def _rate(before: PipelineStatus, after: PipelineStatus, count_before: int, count_after: int) -> float:

@@ -1,7 +1,8 @@
 """When and where an answer was made: completes reports with the time of the vehicle and the place of the thing."""
 
-import dataclasses
 from collections.abc import Sequence
+
+import msgspec
 
 from edge.mavlink import codec
 from edge.mavlink.autopilots import Autopilots, CaptureTime
@@ -62,7 +63,7 @@ class Whereabouts:
         """Return a report with the time and the place that are known."""
         told = self.time_of(answer.capture_ns, now_ns)
         flags = report.flags & ~Flag.TIME_UNSYNCED if told.is_synced else report.flags
-        report = dataclasses.replace(report, time_us=told.time_us, flags=flags)
+        report = msgspec.structs.replace(report, time_us=told.time_us, flags=flags)
         point = self._point(answer, now_ns)
         if point is not None:
             place = Position(point.latitude_deg, point.longitude_deg, point.altitude_m)
@@ -70,7 +71,7 @@ class Whereabouts:
         position = report.position or self._vehicle(answer.capture_ns, now_ns)
         is_radio_alone = [modality.name for modality in answer.modalities if modality.mask > 0] == [RADIO]
         radius_m = self._radio_radius_m if is_radio_alone and position is not None else None
-        return dataclasses.replace(report, position=position, h_acc_m=radius_m)
+        return msgspec.structs.replace(report, position=position, h_acc_m=radius_m)
 
     def _point(self, answer: Classification, now_ns: int) -> GroundPoint | None:
         """Return where the camera looked when it took the frame of an answer, None where it is not known."""
