@@ -87,7 +87,7 @@ def parse(size: int, seed: int = 1) -> dict[str, Any]:
             counted += len(link.receive())
         except Exception:  # noqa: BLE001 - whatever it is, it is what this looks for
             raised += 1
-        held = max(held, *(len(parser._buffer) for parser in link._parsers.values()))
+        held = max([held, *(len(parser._buffer) for parser in link._parsers.values())])
         if number == 100:
             before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb if before_kb else 0

@@ -6,9 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymavlink.dialects.v20 import common
 
+from edge.clock import VirtualClock
 from edge.mavlink import codec, standard
-from edge.mavlink.frames import MAX_FRAME_BYTES, MESSAGES, FrameCounts, FrameParser
-from edge.mavlink.link import Link
+from edge.mavlink.frames import LONGEST_NS, MAX_FRAME_BYTES, MESSAGES, SILENT_NS, FrameCounts, FrameParser
+from edge.mavlink.link import MAX_PARSERS, Link
+
+HEADER_OF_255_BYTES = bytes([0xFD, 255, 0, 0, 0, 1, 1, 0, 0, 0])
+
+
+def unknown_header(swallowed: int) -> bytes:
+    """Return the forged beginning of a frame with an unknown id that ends so many bytes behind the header."""
+    return bytes([0xFD, swallowed - 2, 0, 0, 0, 1, 1]) + (61_999).to_bytes(3, "little")
 
 
 def frames(count: int, *, system_id: int = 1) -> list[bytes]:
@@ -48,8 +56,7 @@ def test_noise_around_frames_is_skipped_and_counted() -> None:
 
 
 def test_a_false_length_costs_no_frame_behind_it() -> None:
-    header_of_255_bytes = bytes([0xFD, 255, 0, 0, 0, 1, 1, 0, 0, 0])
-    stream = header_of_255_bytes + b"".join(frames(30))
+    stream = HEADER_OF_255_BYTES + b"".join(frames(30))
 
     found, counts = parse(stream)
 
@@ -94,6 +101,91 @@ def test_an_unknown_id_with_a_false_length_costs_no_frame_behind_it() -> None:
 
     assert len(found) == 10
     assert counts.bad == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 12])
+def test_an_unknown_id_that_ends_where_a_frame_does_costs_no_frame_either(count: int) -> None:
+    heartbeats = [frames(1)[0]] * 12
+    forged = unknown_header(sum(map(len, heartbeats[:count])))
+
+    found, counts = parse(forged + b"".join(heartbeats))
+
+    assert len(found) == 12
+    assert (counts.bad, counts.unknown, counts.skipped_bytes) == (1, 0, len(forged))
+
+
+def test_many_forged_beginnings_in_a_row_are_one_step_each() -> None:
+    forged = unknown_header(200) * 20
+    heartbeats = b"".join([frames(1)[0]] * 12)
+
+    assert len(parse((forged + heartbeats) * 2)[0]) == 24
+
+
+def test_frames_behind_a_false_beginning_come_out_when_its_rest_does_not() -> None:
+    counts = FrameCounts()
+    parser = FrameParser(counts)
+
+    assert parser.feed(HEADER_OF_255_BYTES * 3 + frames(1)[0], 0) == []
+    assert parser.give_up(SILENT_NS - 1) == []
+    assert [message.get_type() for message in parser.give_up(SILENT_NS)] == ["HEARTBEAT"]
+    assert not parser.is_holding
+    assert counts.bad == 3
+
+
+def test_a_false_beginning_in_a_slow_stream_is_given_up_too() -> None:
+    parser = FrameParser(FrameCounts())
+    found = parser.feed(HEADER_OF_255_BYTES, 0)
+    for n in range(1, 8):
+        found += parser.feed(frames(1)[0], n * 400_000_000)
+        found += parser.give_up(n * 400_000_000)
+
+    assert len(found) == 7
+    assert not parser.is_holding
+
+
+def test_a_frame_that_comes_in_pieces_is_not_given_up() -> None:
+    frame = frames(2)[1]
+    parser = FrameParser(FrameCounts())
+    found = []
+    for n, byte in enumerate(frame):
+        now_ns = n * LONGEST_NS // (len(frame) + 1)
+        found += parser.feed(bytes([byte]), now_ns) + parser.give_up(now_ns)
+
+    assert [message.get_type() for message in found] == ["FUSION_CLASSIFICATION"]
+
+
+def test_a_link_that_hears_nothing_more_gives_a_false_beginning_up() -> None:
+    transport, clock = samples.FakeTransport(), VirtualClock(1)
+    link = Link(transport, 1, 191, clock)
+    transport.incoming = [("peer", HEADER_OF_255_BYTES + frames(1, system_id=7)[0])]
+
+    assert link.receive() == []
+    transport.incoming = []
+    clock.advance_to(1 + SILENT_NS)
+
+    assert [(item.name, item.system_id) for item in link.receive()] == [("HEARTBEAT", 7)]
+    assert link.receive() == []
+
+
+def test_whole_frames_of_many_peers_cost_nobody_an_unfinished_one() -> None:
+    transport = samples.FakeTransport()
+    link = Link(transport, 1, 191, VirtualClock(1))
+    frame = frames(1, system_id=7)[0]
+    transport.incoming = [("split", frame[:9]), *((f"peer {n}", frame) for n in range(3 * MAX_PARSERS))]
+    link.receive()
+    transport.incoming = [(f"noise {n}", HEADER_OF_255_BYTES) for n in range(MAX_PARSERS - 1)]
+    link.receive()
+    transport.incoming = [("split", frame[9:])]
+
+    assert len(link.receive()) == 1
+
+
+@pytest.mark.parametrize(("payload_bytes", "found"), [(9, ["HEARTBEAT"]), (10, [])])
+def test_a_version_1_frame_longer_than_its_message_is_none(payload_bytes: int, found: list[str]) -> None:
+    body = bytes([payload_bytes, 0, 1, 1, 0]) + bytes(payload_bytes)
+    crc = common.x25crc(body + bytes([MESSAGES[0].crc_extra])).crc
+
+    assert parse(b"\xfe" + body + crc.to_bytes(2, "little"))[0] == found
 
 
 def test_flags_that_change_the_format_are_refused() -> None:

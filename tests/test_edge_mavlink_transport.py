@@ -17,7 +17,7 @@ from edge.mavlink.security import Security
 from edge.mavlink.tlog import read_tlog
 from edge.mavlink.tlog_file import TlogFile
 from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
-from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, UdpClient, UdpServer
+from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, MAX_READ_BYTES, READ_BYTES, UdpClient, UdpServer
 from models.errors import ConfigError, LinkError
 
 FRAME = b"\xfd" + bytes(19)
@@ -200,6 +200,17 @@ def test_who_has_proven_itself_takes_the_place_of_one_who_has_not(server: UdpSer
         assert server.clients == MAX_CLIENTS
         assert sockets[MAX_CLIENTS].recv(100) == FRAME
         assert server.counts.refused == 1
+
+
+def test_a_flood_of_long_datagrams_holds_nobody_up(server: UdpServer, peer: socket.socket) -> None:
+    for _ in range(20):
+        peer.sendto(b"\xfe" * READ_BYTES, ("127.0.0.1", server.port))
+    server.wait(5)
+    first = server.receive()
+    rest = server.receive()
+
+    assert sum(len(data) for _, data in first) == MAX_READ_BYTES
+    assert len(first) + len(rest) == 20
 
 
 @pytest.mark.parametrize(("required", "clients"), [("none", 2), ("all", 1)])

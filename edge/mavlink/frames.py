@@ -2,9 +2,11 @@
 
 pymavlink's own parser believes any length byte and loses the frames behind a false one, hands out unknown ids without
 a look at their CRC, and can be told by an environment variable to ignore all CRCs. Here a frame counts only when its
-CRC is right, and a false start costs one byte.
+CRC is right, and a false start costs one byte: at once where the bytes of the frame are there that it claims, else
+when they have not come for a while.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +21,14 @@ CRC_BYTES = 2
 SIGNED = 1
 SIGNATURE_BYTES = 13
 MAX_FRAME_BYTES = HEADER_V2_BYTES + 255 + CRC_BYTES + SIGNATURE_BYTES
+SILENT_NS = 500_000_000
+"""The bytes of one frame follow each other faster, even through a radio or a stalled connection."""
+LONGEST_NS = 2_500_000_000
+"""A frame of the greatest length takes so long at 1200 baud."""
 MESSAGES: dict[int, Any] = {**common.mavlink_map, **dialect.mavlink_map}
 """Message id -> pymavlink's class of it, of common.xml and fusion.xml."""
 
+_MARKER = re.compile(rb"[\xfd\xfe]")
 _DECODERS = {False: common.MAVLink(None), True: dialect.MAVLink(None)}
 
 
@@ -45,48 +52,89 @@ class FrameParser:
     def __init__(self, counts: FrameCounts) -> None:
         self._counts = counts
         self._buffer = bytearray()
+        self._begun_ns = 0
+        self._fed_ns = 0
 
-    def feed(self, data: bytes) -> list[Any]:
+    @property
+    def is_holding(self) -> bool:
+        """Whether the beginning of a frame is held back."""
+        return bool(self._buffer)
+
+    def feed(self, data: bytes, now_ns: int = 0) -> list[Any]:
         """Return pymavlink's messages of the frames that are complete now."""
+        if not self._buffer:
+            self._begun_ns = now_ns
         self._buffer += data
+        self._fed_ns = now_ns
+        return self._cut(now_ns)
+
+    def give_up(self, now_ns: int) -> list[Any]:
+        """Return what lies behind the beginning of a frame whose rest does not come; call it while nothing does."""
+        is_silent = now_ns - self._fed_ns >= SILENT_NS
+        if not self._buffer or not (is_silent or now_ns - self._begun_ns >= LONGEST_NS):
+            return []
+        self._note_false_start()
+        del self._buffer[0]
+        return self._cut(now_ns, is_over=is_silent)
+
+    def _cut(self, now_ns: int, *, is_over: bool = False) -> list[Any]:
+        """Take all whole frames; the rest is kept, unless it `is_over` and nothing more comes."""
         buffer, at, messages = bytes(self._buffer), 0, []
         while True:
-            start = _next_marker(buffer, at)
+            start = next_marker(buffer, at)
             self._counts.skipped_bytes += start - at
             at = start
             size = frame_bytes(buffer, at)
             if size is None or at + size > len(buffer):
-                break
-            frame = buffer[at : at + size]
-            if message_id(frame) not in MESSAGES:
+                if not is_over or at == len(buffer):
+                    break
+                self._note_false_start()
+                at += 1
+                continue
+            if message_id(buffer, at) not in MESSAGES:
                 at += self._pass_unknown(buffer, at, size)
                 continue
-            message = decoded(frame)
+            message = decoded(buffer[at : at + size])
             if message is None:
-                self._counts.bad += 1
-                self._counts.skipped_bytes += 1
+                self._note_false_start()
                 at += 1
                 continue
             self._counts.messages[message.get_type()] += 1
             messages.append(message)
             at += size
         self._buffer = bytearray(buffer[at:])
+        self._begun_ns = now_ns if at else self._begun_ns
         return messages
 
     def _pass_unknown(self, buffer: bytes, at: int, size: int) -> int:
-        """Return how far to go on: past the frame if another one or nothing follows it, else one byte."""
+        """Return how far to go on: past the frame if another one or nothing follows it, else one byte.
+
+        Its CRC cannot be checked. Where a frame that is known lies inside, a forged beginning would swallow it.
+        """
         end = at + size
-        if end == len(buffer) or buffer[end] in (MARKER_V1, MARKER_V2):
-            self._counts.unknown += 1
-            return size
+        if end < len(buffer) and buffer[end] not in (MARKER_V1, MARKER_V2):
+            self._note_false_start()
+            return 1
+        inside = next_marker(buffer, at + 1)
+        while inside < end:
+            length = frame_bytes(buffer, inside) or len(buffer)
+            is_whole = inside + length <= len(buffer) and message_id(buffer, inside) in MESSAGES
+            if is_whole and decoded(buffer[inside : inside + length]) is not None:
+                self._counts.bad += 1
+                self._counts.skipped_bytes += inside - at
+                return inside - at
+            inside = next_marker(buffer, inside + 1)
+        self._counts.unknown += 1
+        return size
+
+    def _note_false_start(self) -> None:
         self._counts.bad += 1
         self._counts.skipped_bytes += 1
-        return 1
 
 
-def message_id(frame: bytes) -> int:
+def message_id(frame: bytes, at: int = 0) -> int:
     """Return the message id of a frame of either version of MAVLink."""
-    return int.from_bytes(frame[7:10], "little") if frame[0] == MARKER_V2 else frame[5]
+    return int.from_bytes(frame[at + 7 : at + 10], "little") if frame[at] == MARKER_V2 else frame[at + 5]
 
 
 def has_right_crc(frame: bytes, crc_extra: int) -> bool:
@@ -97,9 +145,10 @@ def has_right_crc(frame: bytes, crc_extra: int) -> bool:
     return bool(crc == int.from_bytes(frame[end : end + CRC_BYTES], "little"))
 
 
-def _next_marker(buffer: bytes, at: int) -> int:
-    found = [index for marker in (MARKER_V1, MARKER_V2) if (index := buffer.find(marker, at)) >= 0]
-    return min(found, default=len(buffer))
+def next_marker(buffer: bytes, at: int) -> int:
+    """Return where the next frame may begin, the length of the buffer where none does."""
+    found = _MARKER.search(buffer, at)
+    return found.start() if found is not None else len(buffer)
 
 
 def frame_bytes(buffer: bytes, at: int) -> int | None:
@@ -114,10 +163,11 @@ def frame_bytes(buffer: bytes, at: int) -> int | None:
 
 def decoded(frame: bytes) -> Any | None:
     """Return pymavlink's message of a whole frame with a known id, or None where it is damaged."""
-    is_v2 = frame[0] == MARKER_V2
+    number, is_v2 = message_id(frame), frame[0] == MARKER_V2
     if is_v2 and frame[2] & ~SIGNED:
         return None
-    number = message_id(frame)
+    if not is_v2 and frame[1] > MESSAGES[number].unpacker.size:  # what cannot be costs no CRC
+        return None
     if not has_right_crc(frame, MESSAGES[number].crc_extra):
         return None
     try:

@@ -23,7 +23,7 @@ from edge.mavlink.udp import UdpClient, UdpServer
 log = logging.getLogger(__name__)
 
 MAX_PARSERS = 32
-"""More peers than any transport keeps: beyond, unfinished frames of all are forgotten."""
+"""More peers than any transport keeps: beyond, the unfinished frame that was begun first is forgotten."""
 WELCOME = (None, Refusal.REPLAYED, Refusal.TOO_OLD, Refusal.NOT_SAVED)
 """Whose frames count, or who has the key and must hear us so that its clock follows: one that was started again."""
 
@@ -95,13 +95,10 @@ class Link:
 
     def receive(self) -> list[Received]:
         """Return the messages that arrived since the last call and count; what is none is counted."""
-        arrived: list[tuple[str, Any]] = []
-        for peer, data in self.transport.receive():
-            if peer not in self._parsers and len(self._parsers) >= MAX_PARSERS:
-                self._parsers.clear()
-            parser = self._parsers.setdefault(peer, FrameParser(self.counts))
-            arrived += [(peer, message) for message in parser.feed(data)]
-        now_ns = self._clock.now_ns()
+        pieces, now_ns = self.transport.receive(), self._clock.now_ns()
+        arrived = [(peer, message) for peer, data in pieces for message in self._cut(peer, data, now_ns)]
+        for peer, parser in self._parsers.items():
+            arrived += [(peer, message) for message in parser.give_up(now_ns)]
         self._state.note_port(is_open=self.transport.is_open)
         received: list[Received] = []
         welcome: dict[str, bool] = {}
@@ -124,6 +121,16 @@ class Link:
     def close(self) -> None:
         """Give the port back."""
         self.transport.close()
+
+    def _cut(self, peer: str, data: bytes, now_ns: int) -> list[Any]:
+        """Return the messages that are whole with these bytes; of a peer without a begun frame nothing is kept."""
+        parser = self._parsers.pop(peer, None) or FrameParser(self.counts)
+        messages = parser.feed(data, now_ns)
+        if parser.is_holding:
+            if len(self._parsers) >= MAX_PARSERS:
+                del self._parsers[next(iter(self._parsers))]
+            self._parsers[peer] = parser
+        return messages
 
     def _judge(self, message: Any, now_ns: int) -> Refusal | None:
         """Return why a message does not count, None where it does, and take notice of its sender."""

@@ -18,6 +18,8 @@ CLIENT_EXPIRY_NS = 10_000_000_000
 MAX_READS = 256
 """Datagrams taken in one call, so that a flood cannot hold up the caller."""
 READ_BYTES = 4096
+MAX_READ_BYTES = 65_536
+"""Of one call: noise of the worst sort costs 2 us a byte."""
 
 SocketAddress = tuple[Any, ...]
 """As the socket module has it: host and port first, two more for IPv6."""
@@ -61,7 +63,8 @@ class _Udp:
 
     def _datagrams(self) -> list[tuple[SocketAddress, bytes]]:
         found: list[tuple[SocketAddress, bytes]] = []
-        while len(found) < MAX_READS:
+        left = MAX_READ_BYTES
+        while len(found) < MAX_READS and left > 0:
             try:
                 data, address = self._socket.recvfrom(READ_BYTES)
             except BlockingIOError:
@@ -70,6 +73,7 @@ class _Udp:
                 log.debug("link %s: not received: %s", self._link, error)
                 break
             found.append((address, data))
+            left -= len(data)
         return found
 
 
