@@ -10,6 +10,7 @@ from edge.mavlink.rotation import STILL, Rotation, Vector
 from edge.transport.messages import Pose
 
 MS = 1_000_000
+NOT_AT_ALL = (0.0, 0.0, 0.0)
 NOWHERE = (math.nan, math.inf, 91.0, -90.5)
 
 
@@ -41,7 +42,7 @@ def test_between_two_readings_the_motion_is_interpolated() -> None:
 
     assert view.place == pytest.approx((47.0, 8.000015, 501.5, 101.5))
     assert math.degrees(view.rotation.yaw_rad) == pytest.approx(15.0)
-    assert math.degrees(view.turn_rad_s) == pytest.approx(100.0)
+    assert view.turn_rad_s == pytest.approx((0.0, 0.0, math.radians(100.0)))
     assert view.north_m_s == pytest.approx(0.0)
     assert view.east_m_s == pytest.approx(1e-5 * 111_320 * math.cos(math.radians(47)) / 0.1)
 
@@ -70,13 +71,13 @@ def test_between_readings_that_are_far_apart_only_what_is_near_one_is_known() ->
 def test_readings_that_are_far_apart_tell_nothing_of_the_motion_behind_them() -> None:
     view = at(track(period_ms=1000), 4050)
 
-    assert (view.place.altitude_m, view.turn_rad_s, view.east_m_s) == (504.0, 0.0, 0.0)
+    assert (view.place.altitude_m, view.turn_rad_s, view.east_m_s) == (504.0, NOT_AT_ALL, 0.0)
 
 
 def test_a_single_reading_stands_for_its_surroundings() -> None:
     view = at(track(readings=1), 50)
 
-    assert (view.place, view.turn_rad_s) == (place(), 0.0)
+    assert (view.place, view.turn_rad_s) == (place(), NOT_AT_ALL)
 
 
 def test_the_shorter_way_is_taken_over_south_and_over_the_date_line() -> None:
@@ -88,7 +89,7 @@ def test_the_shorter_way_is_taken_over_south_and_over_the_date_line() -> None:
 
     assert abs(math.degrees(view.rotation.yaw_rad)) == pytest.approx(180.0)
     assert abs(view.place.longitude_deg) == pytest.approx(180.0)
-    assert view.turn_rad_s == pytest.approx(math.radians(20.0))
+    assert view.turn_rad_s == pytest.approx((0.0, 0.0, math.radians(20.0)))
     assert view.east_m_s == pytest.approx(0.0002 * 111_320 * math.cos(math.radians(47)) / 0.1)
 
 
@@ -161,6 +162,20 @@ def test_a_gimbal_looks_from_the_vehicles_heading_or_from_north(is_to_vehicle: b
     assert at(flown, 0, has_gimbal=True).rotation.turn(Vector(1.0, 0.0, 0.0)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("is_to_vehicle", "expected_deg_s"), [(True, (-50.0, 0.0, 100.0)), (False, (0.0, 50.0, 0.0))])
+def test_a_gimbal_turns_by_itself_and_with_the_vehicles_heading(
+    is_to_vehicle: bool, expected_deg_s: tuple[float, float, float]
+) -> None:
+    flown = Track()
+    for n in range(2):
+        flown.add_place(n * 100 * MS, place())
+        flown.add_angles(n * 100 * MS, 0.3 * n, 0.2 * n, math.radians(80 + 10 * n))
+        flown.gimbal.add(n * 100 * MS, Direction(turned(pitch_deg=-60 + 5 * n), is_to_vehicle))
+
+    turns = at(flown, 100, has_gimbal=True).turn_rad_s
+    assert [math.degrees(part) for part in turns] == pytest.approx(expected_deg_s, abs=0.1)
+
+
 def test_without_a_reading_of_the_gimbal_nothing_is_known_of_its_camera() -> None:
     flown = track()
 
@@ -179,6 +194,13 @@ def test_turning_there_and_back_changes_nothing(first: Rotation, second: Rotatio
 
     assert first.inverse().turn(first.turn(vector)) == pytest.approx(vector)
     assert second.after(first).turn(vector) == pytest.approx(second.turn(first.turn(vector)))
+
+
+@given(rotations)
+def test_a_rotation_is_the_turn_that_it_says(turned: Rotation) -> None:
+    vector = Vector(0.3, -2.0, 5.0)
+
+    assert rotation.of_turn(turned.turn_rad).turn(vector) == pytest.approx(turned.turn(vector), abs=1e-6)
 
 
 @given(rotations, rotations)

@@ -148,23 +148,29 @@ def _height_m(camera: Camera, view: View) -> float | None:
 def _covariance(ray: Vector, range_m: float, view: View, errors: Errors) -> tuple[float, float, float]:
     """Return the variance to the north, the covariance, and the variance to the east, in m^2.
 
-    A small turn about an axis moves the ray by axis x ray; what that has of down moves the point along the ray's way.
+    A clock that is off moves the vehicle along its way and turns the ray as the vehicle turned, both at once.
     """
-    along_north, along_east = ray.x / ray.z, ray.y / ray.z
-    turn_rad = math.sqrt(errors.attitude_rad**2 + errors.aim_rad**2 + (view.turn_rad_s * errors.time_s) ** 2)
+    turn_rad = math.hypot(errors.attitude_rad, errors.aim_rad)
+    turned_m = _shift_m(ray, range_m, view.turn_rad_s)
     moves = (
         (errors.position_m, 0.0),
         (0.0, errors.position_m),
-        (errors.height_m * along_north, errors.height_m * along_east),
-        (errors.time_s * view.north_m_s, errors.time_s * view.east_m_s),
-        # about north: ray moves by (0, -z, y); about east: by (z, 0, -x); about down: by (-y, x, 0)
-        (-turn_rad * range_m * ray.y * along_north, -turn_rad * range_m * (ray.z + ray.y * along_east)),
-        (turn_rad * range_m * (ray.z + ray.x * along_north), turn_rad * range_m * ray.x * along_east),
-        (-math.hypot(turn_rad, errors.heading_rad) * range_m * ray.y,
-         math.hypot(turn_rad, errors.heading_rad) * range_m * ray.x),
-    )  # fmt: skip
+        (errors.height_m * ray.x / ray.z, errors.height_m * ray.y / ray.z),
+        (errors.time_s * (view.north_m_s + turned_m[0]), errors.time_s * (view.east_m_s + turned_m[1])),
+        _shift_m(ray, range_m, Vector(turn_rad, 0.0, 0.0)),
+        _shift_m(ray, range_m, Vector(0.0, turn_rad, 0.0)),
+        _shift_m(ray, range_m, Vector(0.0, 0.0, math.hypot(turn_rad, errors.heading_rad))),
+    )
     return (
         sum(north * north for north, _ in moves),
         sum(north * east for north, east in moves),
         sum(east * east for _, east in moves),
     )
+
+
+def _shift_m(ray: Vector, range_m: float, turn: Vector) -> tuple[float, float]:
+    """Return how far north and east a ray's end moves where a small turn about an axis moves the ray by turn x ray."""
+    down = turn.x * ray.y - turn.y * ray.x
+    north = turn.y * ray.z - turn.z * ray.y - down * ray.x / ray.z
+    east = turn.z * ray.x - turn.x * ray.z - down * ray.y / ray.z
+    return range_m * north, range_m * east

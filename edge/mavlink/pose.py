@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from edge.mavlink import rotation
-from edge.mavlink.rotation import STILL, Rotation
+from edge.mavlink.rotation import Rotation, Vector
 from edge.transport.messages import Pose
 
 NS_PER_MS = 1_000_000
@@ -113,8 +113,8 @@ class View:
     """Of the vehicle, or of its gimbal."""
     north_m_s: float
     east_m_s: float
-    turn_rad_s: float
-    """How fast that rotation changed."""
+    turn_rad_s: Vector
+    """How fast that rotation changed: the axis, in north, east and down, as long as the speed."""
 
 
 def _blend_places(start: Place, end: Place, share: float) -> Place:
@@ -175,14 +175,23 @@ class Track:
         north_m_s, east_m_s = _speed(place)
         if math.hypot(north_m_s, east_m_s) > MAX_SPEED_M_S:
             return None
-        turns = _turn_rad_s(attitude.earlier, attitude.later, attitude.apart_s)
-        turned = attitude.value
-        if gimbal is not None:
-            yaw = rotation.of_angles(0.0, 0.0, turned.yaw_rad) if gimbal.value.is_to_vehicle else STILL
-            turned = yaw.after(gimbal.value.rotation)
-            own = _turn_rad_s(gimbal.earlier.rotation, gimbal.later.rotation, gimbal.apart_s)
-            turns = own + (turns if gimbal.value.is_to_vehicle else 0.0)
+        if gimbal is None:
+            turned, turns = attitude.value, _turn_rad_s(attitude.earlier, attitude.later, attitude.apart_s)
+        else:
+            turned, turns = _held(gimbal, attitude)
         return View(place=place.value, rotation=turned, north_m_s=north_m_s, east_m_s=east_m_s, turn_rad_s=turns)
+
+
+def _held(gimbal: Moving[Direction], attitude: Moving[Rotation]) -> tuple[Rotation, Vector]:
+    """Return which way a gimbal looks, and how fast that changes: of the vehicle it has the heading, at most."""
+    own = _turn_rad_s(gimbal.earlier.rotation, gimbal.later.rotation, gimbal.apart_s)
+    if not gimbal.value.is_to_vehicle:
+        return gimbal.value.rotation, own
+    yaw, earlier, later = (
+        rotation.of_angles(0.0, 0.0, one.yaw_rad) for one in (attitude.value, attitude.earlier, attitude.later)
+    )
+    turns = zip(yaw.turn(own), _turn_rad_s(earlier, later, attitude.apart_s), strict=True)
+    return yaw.after(gimbal.value.rotation), Vector(*(mine + heading for mine, heading in turns))
 
 
 def _speed(place: Moving[Place]) -> tuple[float, float]:
@@ -195,5 +204,7 @@ def _speed(place: Moving[Place]) -> tuple[float, float]:
     return north_deg * m_per_deg / place.apart_s, east_m / place.apart_s
 
 
-def _turn_rad_s(earlier: Rotation, later: Rotation, apart_s: float) -> float:
-    return later.after(earlier.inverse()).angle_rad / apart_s if apart_s else 0.0
+def _turn_rad_s(earlier: Rotation, later: Rotation, apart_s: float) -> Vector:
+    if not apart_s:
+        return Vector(0.0, 0.0, 0.0)
+    return Vector(*(part / apart_s for part in later.after(earlier.inverse()).turn_rad))

@@ -56,6 +56,13 @@ class Rotation(NamedTuple):
         """How far it turns, 0 to pi."""
         return 2 * math.atan2(math.sqrt(self.x**2 + self.y**2 + self.z**2), abs(self.w))
 
+    @property
+    def turn_rad(self) -> Vector:
+        """The axis that it turns about, as long as the angle."""
+        sine = math.sqrt(self.x**2 + self.y**2 + self.z**2)
+        factor = math.copysign(self.angle_rad / sine if sine else 2.0, self.w)
+        return Vector(factor * self.x, factor * self.y, factor * self.z)
+
 
 STILL = Rotation(1.0, 0.0, 0.0, 0.0)
 
@@ -71,6 +78,13 @@ def of_angles(roll_rad: float, pitch_rad: float, yaw_rad: float) -> Rotation:
         cr * sp * cy + sr * cp * sy,
         cr * cp * sy - sr * sp * cy,
     )
+
+
+def of_turn(turn_rad: Vector) -> Rotation:
+    """Return the rotation about an axis that is as long as the angle: what `Rotation.turn_rad` says."""
+    angle = math.sqrt(sum(part * part for part in turn_rad))
+    factor = math.sin(angle / 2) / angle if angle else 0.5
+    return Rotation(math.cos(angle / 2), factor * turn_rad.x, factor * turn_rad.y, factor * turn_rad.z)
 
 
 def normalised(w: float, x: float, y: float, z: float) -> Rotation | None:
