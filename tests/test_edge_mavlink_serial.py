@@ -1,23 +1,29 @@
 """Serial links: whole frames, unplugged and back, and what is refused, on a pseudo-terminal."""
 
+import errno
 import os
 import pty
 import sys
+import threading
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from edge.clock import VirtualClock
+from edge.mavlink import serial_port
 from edge.mavlink.link import open_link
 from edge.mavlink.link_state import BACKOFF_NS, JITTER
-from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, SerialPort
+from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, STUCK_NS, SerialPort
 from edge.mavlink.transport import SerialAddress
 from models.errors import LinkError
 
 FRAME = b"\xfd" + bytes(19)
 LONGEST_PAUSE_NS = round(BACKOFF_NS[-1] * (1 + JITTER))
+PATIENCE_S = 30
 
 
 @pytest.fixture
@@ -63,9 +69,9 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 @pytest.fixture
 def port(terminal: Terminal, clock: VirtualClock) -> Iterator[SerialPort]:
-    serial_port = SerialPort("serial", SerialAddress(device=str(terminal.path), baud=115_200), clock)
-    yield serial_port
-    serial_port.close()
+    opened = SerialPort("serial", SerialAddress(device=str(terminal.path), baud=115_200), clock)
+    yield opened
+    opened.close()
 
 
 def test_a_serial_port_sends_and_receives(terminal: Terminal, port: SerialPort) -> None:
@@ -93,45 +99,139 @@ def test_a_slow_serial_port_drops_whole_frames_and_never_a_part(terminal: Termin
     assert len(received) > MAX_BACKLOG_BYTES
 
 
+def until_open(port: SerialPort, clock: VirtualClock) -> None:
+    """Let the pause pass, and wait for the port, which is opened in a thread."""
+    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not port.is_open:
+        assert time.monotonic() < deadline_s, "waited too long"
+        port.receive()
+        port._opening.wait(0.05)
+
+
+def until_tried(port: SerialPort, clock: VirtualClock) -> None:
+    """Let the pause pass, and an attempt to open the port fail."""
+    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    port.receive()
+    port._opening.wait(PATIENCE_S)
+    port.receive()
+
+
 def test_an_unplugged_serial_port_is_opened_again_when_it_is_back(
     terminal: Terminal, port: SerialPort, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     terminal.unplug()
     port.send(FRAME)
     assert port.receive() == []
-    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    until_tried(port, clock)
     port.send(FRAME)
     terminal.connect()
     port.send(FRAME)
     while_waiting = terminal.read()
-    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    until_open(port, clock)
     port.send(FRAME)
 
     assert while_waiting == b""
     assert terminal.read() == FRAME
     assert [record.message.split(":")[0] for record in caplog.records] == ["link serial", "link serial"]
     assert "lost" in caplog.records[0].message
-    assert "open again" in caplog.records[1].message
+    assert "open now" in caplog.records[1].message
 
 
-def test_an_absent_serial_device_is_refused_with_the_remedy(tmp_path: Path, clock: VirtualClock) -> None:
-    pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
-    with pytest.raises(LinkError, match="plug it in"):
-        open_link(f"serial:{tmp_path}/ttyUSB0:57600", 1, 191, clock)
+def test_a_serial_port_that_comes_late_is_told_of_with_the_remedy_and_waited_for(
+    terminal: Terminal, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal.unplug()
+    link = open_link(f"serial:{terminal.path}:57600", 1, 191, clock)
+    port = cast(SerialPort, link.transport)
+    for _ in range(3):
+        until_tried(port, clock)
+    told = [record.message for record in caplog.records]
+    terminal.connect()
+    until_open(port, clock)
+    port.send(FRAME)
+
+    assert len(told) == 1
+    assert "plug it in" in told[0]
+    assert terminal.read() == FRAME
+    assert "open now" in caplog.records[-1].message
+    link.close()
 
 
-def test_a_serial_port_in_use_is_refused_with_the_remedy(
+def test_a_serial_port_in_use_is_told_of_with_the_remedy_and_taken_when_it_is_free(
+    terminal: Terminal, port: SerialPort, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = SerialPort("other", SerialAddress(device=str(terminal.path), baud=57_600), clock)
+    until_tried(other, clock)
+    assert not other.is_open
+    port.close()
+    until_open(other, clock)
+
+    assert ["another program uses it" in record.message for record in caplog.records] == [True, False]
+    other.close()
+
+
+def test_a_serial_port_that_may_not_be_opened_is_told_of_with_the_remedy(
+    terminal: Terminal, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("serial.serialposix.os.open", refuse)
+    port = SerialPort("serial", SerialAddress(device=str(terminal.path), baud=57_600), clock)
+    monkeypatch.undo()
+
+    assert not port.is_open
+    assert ["usermod -aG dialout" in record.message for record in caplog.records] == [True]
+    until_open(port, clock)
+    port.close()
+
+
+def test_what_waited_for_a_reader_that_hung_is_thrown_away(
     terminal: Terminal, port: SerialPort, clock: VirtualClock
 ) -> None:
-    with pytest.raises(LinkError, match="another program uses it"):
-        open_link(f"serial:{terminal.path}:57600", 1, 191, clock)
+    frames = [number.to_bytes(2, "big") * 100 for number in range(1000)]
+    for frame in frames:
+        port.send(frame)
+    clock.advance_to(clock.now_ns() + STUCK_NS + 1)
+    port.receive()
+    received = b""
+    while piece := terminal.read():
+        received += piece
+        port.receive()
+    port.send(b"new")
+
+    assert len(received) < 200 * port.counts.frames_sent - MAX_BACKLOG_BYTES
+    assert terminal.read() == b"new"
+
+
+def test_a_port_that_hangs_while_it_is_opened_holds_nobody_up(
+    terminal: Terminal, port: SerialPort, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    wait_and_open = serial_port._open
+
+    def hang(device: str, baud: int) -> Any:
+        hangs.set()
+        assert goes_on.wait(PATIENCE_S)
+        return wait_and_open(device, baud)
+
+    monkeypatch.setattr(serial_port, "_open", hang)
+    port.reopen()
+    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    assert port.receive() == []
+    assert hangs.wait(PATIENCE_S)
+    port.send(FRAME)
+    assert not port.is_open
+    goes_on.set()
+    until_open(port, clock)
 
 
 def test_what_is_no_serial_device_is_refused(tmp_path: Path, clock: VirtualClock) -> None:
     pytest.importorskip("serial", reason="needs pyserial, the extra [serial]")
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(LinkError, match="name a serial device"):
+    with pytest.raises(LinkError, match="is no serial device"):
         open_link(f"serial:{tmp_path}/file:57600", 1, 191, clock)
 
 
@@ -160,7 +260,7 @@ def test_an_adapter_that_comes_back_as_another_device_is_found_by_its_own_name(
     terminal.connect()
     (names / "usb-autopilot").unlink()
     (names / "usb-autopilot").symlink_to(os.ttyname(terminal.slave))
-    clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+    until_open(port, clock)
     port.send(FRAME)
 
     assert os.ttyname(terminal.slave) != before
