@@ -12,7 +12,7 @@ from edge.mavlink.frames import FrameCounts, FrameParser
 from edge.mavlink.link_state import LOST_NS, LinkState, State
 from edge.mavlink.pace import NS_PER_S
 from edge.mavlink.peers import News, Peers
-from edge.mavlink.security import Security
+from edge.mavlink.security import Security, Verdict
 from edge.mavlink.serial_port import SerialPort
 from edge.mavlink.signing import Refusal
 from edge.mavlink.tcp import TcpClient, TcpServer
@@ -41,6 +41,8 @@ class Received:
     """As pymavlink decodes it."""
     is_inside: bool = False
     """Whether it came inside a TUNNEL, whose numbers it has."""
+    is_proven: bool = True
+    """Whether it shows who sent it, see `Verdict`; what does not may be forged."""
 
 
 class Link:
@@ -103,11 +105,11 @@ class Link:
         received: list[Received] = []
         welcome: dict[str, bool] = {}
         for peer, message in arrived:
-            refusal = self._judge(message, now_ns)
-            if refusal is None:
-                received.append(_received(message))
-            if refusal in WELCOME and _sender(message) != self._ours:
-                welcome[peer] = refusal is None or welcome.get(peer, False)
+            verdict = self._judge(message, now_ns)
+            if verdict.refusal is None:
+                received.append(_received(message, is_proven=verdict.is_proven))
+            if verdict.refusal in WELCOME and _sender(message) != self._ours:
+                welcome[peer] = self._goes_first(verdict) or welcome.get(peer, False)
         for peer, is_proven in welcome.items():
             self.transport.welcome(peer, is_proven=is_proven)
         self._follow_state(now_ns)
@@ -132,23 +134,27 @@ class Link:
             self._parsers[peer] = parser
         return messages
 
-    def _judge(self, message: Any, now_ns: int) -> Refusal | None:
-        """Return why a message does not count, None where it does, and take notice of its sender."""
+    def _goes_first(self, verdict: Verdict) -> bool:
+        """Say whether its sender hears us before others: who has the key, where there is one."""
+        return verdict.refusal is None and (verdict.is_proven or self._security.signing is None)
+
+    def _judge(self, message: Any, now_ns: int) -> Verdict:
+        """Return what becomes of a message, and take notice of its sender."""
         ours, sender = self._ours, _sender(message)
         is_heartbeat = message.get_type() == "HEARTBEAT"
         if is_heartbeat and sender == ours:
             self._tell(self.peers.on_double())
-        refusal = self._security.refusal(message, ours)
-        if refusal is not None:
-            self.refused[refusal.value] += 1
-            self._tell(self.peers.on_refusal(refusal, sender, message.get_type()))
-            return refusal
+        verdict = self._security.judge(message, ours)
+        if verdict.refusal is not None:
+            self.refused[verdict.refusal.value] += 1
+            self._tell(self.peers.on_refusal(verdict.refusal, sender, message.get_type()))
+            return verdict
         if sender != ours:
             self._state.note_frame()
             if is_heartbeat:
                 self._state.note_heartbeat(now_ns)
                 self._tell(self.peers.on_heartbeat(message, now_ns))
-        return None
+        return verdict
 
     def _tell(self, news: list[News]) -> None:
         for item in news:
@@ -196,11 +202,12 @@ def _sender(message: Any) -> tuple[int, int]:
     return message.get_srcSystem(), message.get_srcComponent()
 
 
-def _received(message: Any) -> Received:
+def _received(message: Any, *, is_proven: bool) -> Received:
     return Received(
         system_id=message.get_srcSystem(),
         component_id=message.get_srcComponent(),
         sequence=message.get_seq(),
         name=message.get_type(),
         message=message,
+        is_proven=is_proven,
     )

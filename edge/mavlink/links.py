@@ -10,7 +10,7 @@ from edge.mavlink.deployment import LinkConfig, MavlinkConfig
 from edge.mavlink.keys import KeyRing
 from edge.mavlink.link import Link, open_link
 from edge.mavlink.security import Security
-from edge.mavlink.transport import NetworkAddress, parse_link
+from edge.mavlink.transport import NetworkAddress, SerialAddress, parse_link
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,11 @@ def open_links(
         links = []
         for number, one in enumerate(config.link_configs):
             security = Security(
-                require_signed=one.demand, allow=one.senders, signing=keys.signing(one.key), link_id=number % 256
+                require_signed=one.demand,
+                allow=one.senders,
+                signing=keys.signing(one.key),
+                link_id=number % 256,
+                is_serial=isinstance(parse_link(one.link), SerialAddress),
             )
             links.append(open_link(one.link, config.system_id, config.component_id, clock, security))
             stack.callback(links[-1].close)

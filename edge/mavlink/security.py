@@ -1,7 +1,7 @@
 """Who may say what on a link: signatures where they are asked for, and whose commands count."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge.mavlink.deployment import Required
 from edge.mavlink.signing import Refusal, Signing, is_signed
@@ -29,6 +29,19 @@ REMEDIES = {
 }
 
 
+RADIO_STATUS = "RADIO_STATUS"
+"""What a radio says of itself. No radio signs; the worst that a false one does is that answers are summed up."""
+
+
+class Verdict(NamedTuple):
+    """What a link makes of a message."""
+
+    refusal: Refusal | None
+    """Why it does not count; None where it does."""
+    is_proven: bool
+    """Whether it counts, and a signature, or a wire that nobody else is on, shows who sent it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Security:
     """What a link demands of those on it, and how it signs."""
@@ -40,33 +53,48 @@ class Security:
     """Signs what is sent, and checks what comes."""
     link_id: int = 0
     """Of ours in signatures, a different one for each link."""
+    is_serial: bool = False
+    """Whether it is a port of this computer, and no network."""
+
+    @property
+    def is_wire(self) -> bool:
+        """Whether who is there needs no proof: a serial port of which nothing is demanded."""
+        return self.is_serial and self.signing is None and self.require_signed == "none"
 
     def sign(self, frame: bytes, crc_extra: int) -> bytes:
         """Return the frame as it goes out."""
         return frame if self.signing is None else self.signing.sign(frame, crc_extra, self.link_id)
 
-    def refusal(self, message: Any, ours: tuple[int, int]) -> Refusal | None:
-        """Return why a message with a right CRC does not count, None where it does.
+    def judge(self, message: Any, ours: tuple[int, int]) -> Verdict:
+        """Return what becomes of a message with a right CRC.
 
         Args:
             message: as pymavlink decodes it, with its frame.
             ours: system and component that we are.
         """
-        sender, is_command = (message.get_srcSystem(), message.get_srcComponent()), message.get_type() in COMMANDS
-        if message.get_type() == "SETUP_SIGNING":
-            return Refusal.SETUP_SIGNING
-        if sender == ours and (is_command or is_signed(message.get_msgbuf())):
-            return Refusal.OURS
-        refusal = self._unproven(bytes(message.get_msgbuf()), is_command=is_command)
-        if refusal is None and is_command and self.allow and sender not in self.allow:
-            return Refusal.NOT_ALLOWED
-        return refusal
+        name, frame = message.get_type(), bytes(message.get_msgbuf())
+        sender, is_command = (message.get_srcSystem(), message.get_srcComponent()), name in COMMANDS
+        if name == "SETUP_SIGNING":
+            return Verdict(Refusal.SETUP_SIGNING, False)
+        if sender == ours and (is_command or is_signed(frame)):
+            return Verdict(Refusal.OURS, False)
+        unproven = self._unproven(frame)
+        if self._must_be_signed(name, frame) and unproven is not None:
+            return Verdict(unproven, False)
+        if is_command and self.allow and sender not in self.allow:
+            return Verdict(Refusal.NOT_ALLOWED, False)
+        return Verdict(None, unproven is None or self.is_wire)
 
-    def _unproven(self, frame: bytes, *, is_command: bool) -> Refusal | None:
-        must_be_signed = self.require_signed == "all" or (is_command and self.require_signed == "commands")
-        if self.signing is None:
-            return Refusal.NO_KEY if must_be_signed else None
-        if not must_be_signed and not is_signed(frame):
-            return None
-        refusal = self.signing.check(frame)  # also sets our time on to theirs, where nothing is demanded, too
-        return None if self.require_signed == "none" else refusal
+    def _must_be_signed(self, name: str, frame: bytes) -> bool:
+        """Say whether a message counts only with a right signature; a wrong one is worse than none."""
+        if self.require_signed == "none":
+            return False
+        if self.signing is not None and is_signed(frame):
+            return True
+        if self.require_signed == "commands":
+            return name in COMMANDS
+        return not (name == RADIO_STATUS and self.is_serial)
+
+    def _unproven(self, frame: bytes) -> Refusal | None:
+        """Return why a frame does not show who sent it; one that does sets our time on to its own."""
+        return Refusal.NO_KEY if self.signing is None else self.signing.check(frame)
