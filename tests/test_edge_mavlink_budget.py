@@ -60,8 +60,8 @@ def test_time_that_goes_back_earns_nothing() -> None:
     assert not budget.has_room(10, Priority.URGENT, 0)
 
 
-def told(free_percents: list[int], period_ns: int = S) -> list[float]:
-    budget = Budget(1_000, 0)
+def told(free_percents: list[int], period_ns: int = S, bytes_s: float = 1_000) -> list[float]:
+    budget = Budget(bytes_s, 0)
     rates = []
     for number, free_percent in enumerate(free_percents):
         budget.on_radio(free_percent, (number + 1) * period_ns)
@@ -78,7 +78,8 @@ def test_what_a_radio_says_every_moment_counts_twice_a_second() -> None:
 
 
 def test_a_radio_that_stays_choked_keeps_the_least_share_and_one_that_is_free_gets_no_more_than_all() -> None:
-    assert told([0] * 20)[-1] == 1_000 * LEAST_SHARE
+    assert told([0] * 20, bytes_s=10_000)[-1] == 10_000 * LEAST_SHARE
+    assert told([0] * 20, bytes_s=600)[-1] == LEAST_BYTES_S
     assert told([100] * 20)[-1] == 1_000
 
 

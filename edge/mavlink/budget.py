@@ -66,8 +66,8 @@ class Budget:
 
     @property
     def bytes_s(self) -> float:
-        """The rate now."""
-        return self._bytes_s * self._share
+        """The rate now; whatever a radio says, the largest frame still fits."""
+        return max(self._bytes_s * self._share, min(self._bytes_s, LEAST_BYTES_S))
 
     def change(self, bytes_s: float, now_ns: int) -> None:
         """Set another rate."""
