@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import select
 import socket
 import time
@@ -9,7 +10,7 @@ import pytest
 from edge.clock import SystemClock, VirtualClock
 from edge.mavlink.link import open_link
 from edge.mavlink.link_state import BACKOFF_NS, JITTER
-from edge.mavlink.tcp import MAX_BACKLOG_BYTES, MAX_CLIENTS, TcpClient, TcpServer
+from edge.mavlink.tcp import MAX_BACKLOG_BYTES, MAX_CLIENTS, READ_BYTES, TcpClient, TcpServer
 from edge.mavlink.transport import NetworkAddress
 from models.errors import LinkError
 
@@ -181,11 +182,62 @@ def test_a_port_in_use_is_refused_with_the_remedy(server: TcpServer, clock: Virt
         open_link(f"tcpin:{server.port}", 1, 191, clock)
 
 
-def test_a_host_that_does_not_exist_is_refused(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def know_nobody(*args: object, **kwargs: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+def test_a_server_that_hangs_up_at_once_is_told_of_once_and_tried_with_longer_pauses(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listener() as server:
+        client = client_of(server.getsockname()[1], clock)
+        began_ns, pauses_ns = clock.now_ns(), []
+        for _ in range(4):
+            until(client, lambda _: client.is_open)
+            server.accept()[0].close()
+            until(client, lambda _: not client.is_open)
+            while not client.is_open and client._attempt is None:
+                clock.advance_to(clock.now_ns() + BACKOFF_NS[0] // 10)
+                client.receive()
+            pauses_ns.append(clock.now_ns() - began_ns)
+            began_ns = clock.now_ns()
+        client.close()
 
-    monkeypatch.setattr(socket, "getaddrinfo", know_nobody)
+    assert pauses_ns[-1] >= BACKOFF_NS[-1] * (1 - JITTER)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
-    with pytest.raises(LinkError, match="check the name"):
-        open_link("tcpout:nowhere:5760", 1, 191, clock)
+
+def test_a_network_that_swallows_what_is_sent_is_tried_again_and_holds_nobody_up(clock: VirtualClock) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        full.settimeout(PATIENCE_S)
+        stack.enter_context(socket.create_connection(full.getsockname(), timeout=PATIENCE_S))
+        client = client_of(full.getsockname()[1], clock)
+        for _ in range(5):
+            client.send(FRAME)
+            clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+        assert not client.is_open
+        full.accept()[0].close()
+        while not client.is_open:
+            client.wait(0.05)
+            client.receive()
+            clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS // 50)
+        client.close()
+
+
+def test_a_connection_to_itself_is_no_connection(clock: VirtualClock) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        client = client_of(1, clock)
+        client.close()
+        client._attempt = sock
+        client._finish(0)
+
+        assert not client.is_open
+
+
+def test_a_flood_is_read_a_little_at_a_time(server: TcpServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as peer:
+        peer.sendall(bytes(100_000))
+        pieces: list[int] = []
+        until(server, lambda received: bool(pieces.append(len(received)) or len(received) == 100_000))
+
+    assert max(after - before for before, after in itertools.pairwise(pieces)) <= READ_BYTES

@@ -4,7 +4,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import signatures
@@ -14,13 +14,15 @@ from edge.mavlink import standard
 from edge.mavlink.link import Link, open_link
 from edge.mavlink.link_state import BACKOFF_NS, JITTER
 from edge.mavlink.security import Security
+from edge.mavlink.tcp import TcpClient
 from edge.mavlink.tlog import read_tlog
 from edge.mavlink.tlog_file import TlogFile
-from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
-from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, MAX_READ_BYTES, READ_BYTES, UdpClient, UdpServer
+from edge.mavlink.transport import READ_AT_ONCE_BYTES, FileAddress, NetworkAddress, SerialAddress, parse_link
+from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, READ_BYTES, UdpClient, UdpServer
 from models.errors import ConfigError, LinkError
 
 FRAME = b"\xfd" + bytes(19)
+PATIENCE_S = 30
 LONGEST_PAUSE_NS = round(BACKOFF_NS[-1] * (1 + JITTER))
 
 
@@ -91,18 +93,85 @@ def test_an_address_of_another_machine_cannot_be_listened_on(clock: VirtualClock
         open_link("udpin:192.0.2.1:14550", 1, 191, clock)
 
 
-def test_a_host_that_does_not_exist_is_refused(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def know_nobody(*args: object, **kwargs: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+class NameServer:
+    """Knows one name, as soon as it is told where that is."""
 
-    monkeypatch.setattr(socket, "getaddrinfo", know_nobody)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.port: int | None = None
+        self.asked = 0
+        self._find = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.find)
+
+    def find(self, host: str, port: int, **kwargs: Any) -> Any:
+        if host != "ground" or kwargs.get("flags"):
+            return self._find(host, port, **kwargs)
+        self.asked += 1
+        if self.port is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return self._find("127.0.0.1", self.port, **kwargs)
+
+
+@pytest.mark.parametrize("kind", ["udpout", "tcpout"])
+def test_a_host_that_nobody_knows_is_told_of_once_and_found_later(
+    kind: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = NameServer(monkeypatch)
+    link = open_link(f"{kind}:ground:14550", 1, 191, clock)
+    host = cast(UdpClient | TcpClient, link.transport)._host
+    for attempt in range(3):
+        host.wait(PATIENCE_S)
+        link.send(standard.heartbeat(4))
+        clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+        link.send(standard.heartbeat(4))
+        assert names.asked == attempt + 2
+    told = [record.message for record in caplog.records]
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        names.port = found.getsockname()[1]
+        while not link.transport.is_open:
+            host.wait(PATIENCE_S)
+            clock.advance_to(clock.now_ns() + LONGEST_PAUSE_NS)
+            link.receive()
+
+    assert [text.split(": ")[1:3] for text in told] == [
+        ["host ground not found (Name or service not known)", "check the name, and the network; asking again"]
+    ]
+    assert link.transport.counts.frames_dropped == 6
+    link.close()
+
+
+def test_an_address_to_listen_at_that_does_not_exist_is_refused(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NameServer(monkeypatch)
 
     with pytest.raises(LinkError, match=r"host ground not found.*check the name"):
-        open_link("udpout:ground:14550", 1, 191, clock)
+        open_link("udpin:ground:14550", 1, 191, clock)
 
 
-def test_a_client_sends_to_its_peer_and_hears_only_that_one(peer: socket.socket, server: UdpServer) -> None:
-    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=peer.getsockname()[1]))
+def test_a_peer_that_moves_is_found_where_it_is_now_after_it_was_not_heard(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = NameServer(monkeypatch)
+    with contextlib.ExitStack() as stack:
+        before, after = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        for sock in (before, after):
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(PATIENCE_S)
+        names.port = before.getsockname()[1]
+        client = UdpClient("udpout", NetworkAddress(kind="udpout", host="ground", port=14550), clock)
+        client._host.wait(PATIENCE_S)
+        client.send(b"before")
+        names.port = after.getsockname()[1]
+        client.reopen()
+        client._host.wait(PATIENCE_S)
+        client.send(b"after")
+        client.close()
+
+        assert (before.recv(100), after.recv(100)) == (b"before", b"after")
+
+
+def test_a_client_sends_to_its_peer_and_hears_only_that_one(peer: socket.socket, clock: VirtualClock) -> None:
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=peer.getsockname()[1]), clock)
     client.send(FRAME)
     data, address = peer.recvfrom(100)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -118,11 +187,11 @@ def test_a_client_sends_to_its_peer_and_hears_only_that_one(peer: socket.socket,
     client.close()
 
 
-def test_a_dead_peer_is_no_error() -> None:
+def test_a_dead_peer_is_no_error(clock: VirtualClock) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=port))
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=port), clock)
 
     for _ in range(3):
         client.send(FRAME)
@@ -131,12 +200,18 @@ def test_a_dead_peer_is_no_error() -> None:
     client.close()
 
 
-def test_a_frame_that_the_system_refuses_is_counted() -> None:
-    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="255.255.255.255", port=9))
+def test_a_frame_that_the_system_refuses_is_counted_and_told_of_once(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="255.255.255.255", port=9), clock)
 
-    client.send(FRAME)
+    for _ in range(3):
+        client.send(FRAME)
 
-    assert (client.counts.frames_sent, client.counts.frames_dropped) == (0, 1)
+    assert (client.counts.frames_sent, client.counts.frames_dropped) == (0, 3)
+    assert [record.message for record in caplog.records] == [
+        "link udpout: not sent (permission denied): look at the network; trying on"
+    ]
     client.close()
 
 
@@ -203,14 +278,14 @@ def test_who_has_proven_itself_takes_the_place_of_one_who_has_not(server: UdpSer
 
 
 def test_a_flood_of_long_datagrams_holds_nobody_up(server: UdpServer, peer: socket.socket) -> None:
-    for _ in range(20):
+    for _ in range(12):
         peer.sendto(b"\xfe" * READ_BYTES, ("127.0.0.1", server.port))
     server.wait(5)
     first = server.receive()
     rest = server.receive()
 
-    assert sum(len(data) for _, data in first) == MAX_READ_BYTES
-    assert len(first) + len(rest) == 20
+    assert sum(len(data) for _, data in first) == READ_AT_ONCE_BYTES
+    assert len(first) + len(rest) == 12
 
 
 @pytest.mark.parametrize(("required", "clients"), [("none", 2), ("all", 1)])

@@ -195,7 +195,7 @@ def open_transport(link: str, clock: Clock) -> Transport:
         return TcpServer(link, address)
     if address.kind == "tcpout":
         return TcpClient(link, address, clock)
-    return UdpServer(link, address, clock) if address.kind == "udpin" else UdpClient(link, address)
+    return UdpServer(link, address, clock) if address.kind == "udpin" else UdpClient(link, address, clock)
 
 
 def _sender(message: Any) -> tuple[int, int]:

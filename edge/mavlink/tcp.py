@@ -13,10 +13,10 @@ import select
 import socket
 
 from edge.clock import Clock
+from edge.mavlink.hosts import Host, Place, listening_socket
 from edge.mavlink.link_state import Backoff
-from edge.mavlink.transport import NetworkAddress, TransportCounts
-from edge.mavlink.udp import peer_name, resolve
-from models.errors import LinkError
+from edge.mavlink.transport import READ_AT_ONCE_BYTES, NetworkAddress, TransportCounts
+from edge.mavlink.udp import peer_name
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class _Connection:
         with contextlib.suppress(BlockingIOError):
             self._backlog = self._backlog[self.socket.send(self._backlog) :]
 
-    def read(self) -> bytes:
+    def read(self, most_bytes: int) -> bytes:
         """Return what arrived; nothing where nothing did. Raises as `send`."""
         try:
-            data = self.socket.recv(READ_BYTES)
+            data = self.socket.recv(most_bytes)
         except BlockingIOError:
             return b""
         if not data:
@@ -75,19 +75,8 @@ class TcpServer:
     def __init__(self, link: str, address: NetworkAddress) -> None:
         self.counts = TransportCounts()
         self._link = link
-        family, place = resolve(link, address, socket.SOCK_STREAM)
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.setblocking(False)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener = listening_socket(link, address, socket.SOCK_STREAM)
         self._clients: list[_Connection] = []
-        try:
-            self._listener.bind(place)
-            self._listener.listen(2 * MAX_CLIENTS)
-        except OSError as error:
-            self._listener.close()
-            remedy = "name another port" if error.errno == errno.EADDRINUSE else "name an address of this machine"
-            why = error.strerror or str(error)
-            raise LinkError(f"link {link}: cannot listen there ({why}): {remedy}, or stop what uses it") from error
 
     @property
     def name(self) -> str:
@@ -117,7 +106,7 @@ class TcpServer:
         for client in tuple(self._clients):
             try:
                 client.flush()
-                if data := client.read():
+                if data := client.read(READ_BYTES):
                     received.append((client.peer, data))
             except OSError as error:
                 self._lose(client, error)
@@ -153,7 +142,12 @@ class TcpServer:
                 self.counts.refused += 1
                 sock.close()
                 continue
-            _set_up(sock)
+            try:
+                _set_up(sock)
+            except OSError as error:  # gone already
+                log.debug("link %s: not accepted: %s", self._link, error)
+                sock.close()
+                continue
             self._clients.append(_Connection(sock, peer_name(address)))
             log.info("link %s: %s is here", self._link, self._clients[-1].peer)
 
@@ -169,7 +163,7 @@ class TcpClient:
     def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
         self.counts = TransportCounts()
         self._link = link
-        self._family, self._place = resolve(link, address, socket.SOCK_STREAM)
+        self._host = Host(link, address, socket.SOCK_STREAM, clock)
         self._clock = clock
         self._backoff = Backoff(random.Random(f"{link} {os.getpid()}"))
         self._attempt: socket.socket | None = None
@@ -205,10 +199,13 @@ class TcpClient:
             return []
         try:
             self._connection.flush()
-            data = self._connection.read()
+            data = self._connection.read(READ_AT_ONCE_BYTES)
         except OSError as error:
             self._lose(error)
             return []
+        if data:
+            self._backoff.succeed()
+            self._is_absence_told = False
         return [(self._link, data)] if data else []
 
     def welcome(self, peer: str, *, is_proven: bool) -> None:
@@ -237,30 +234,36 @@ class TcpClient:
         """Go on with connecting, as far as that goes without waiting."""
         if self._connection is not None:
             return
-        now_ns = self._clock.now_ns()
-        if self._attempt is None and self._backoff.is_due(now_ns):
-            self._attempt = socket.socket(self._family, socket.SOCK_STREAM)
-            _set_up(self._attempt)
+        now_ns, place = self._clock.now_ns(), self._host.poll()
+        if self._attempt is None and place is not None and self._backoff.is_due(now_ns):
             self._backoff.begin(now_ns)
-            self._finish(self._attempt.connect_ex(self._place))
+            self._begin(place)
         elif self._attempt is not None and _is_decided(self._attempt):
             self._finish(self._attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         elif self._attempt is not None and self._backoff.is_due(now_ns):  # nobody says even no
             self._finish(errno.ETIMEDOUT)
 
+    def _begin(self, place: Place) -> None:
+        try:
+            self._attempt = socket.socket(place[0], socket.SOCK_STREAM)
+            _set_up(self._attempt)
+            number = self._attempt.connect_ex(place[1])
+        except OSError as error:  # no IPv6 here, or no descriptors left
+            number = error.errno or errno.EIO
+        self._finish(number)
+
     def _finish(self, number: int) -> None:
         """Take what became of the attempt: an errno."""
-        if number == errno.EINPROGRESS or self._attempt is None:
+        if number == errno.EINPROGRESS:
             return
-        if number:
+        if not number and self._attempt is not None and _is_to_itself(self._attempt):
+            number = errno.ECONNREFUSED
+        if number or self._attempt is None:
             self._give_up()
-            if not self._is_absence_told:
-                self._is_absence_told = True
-                log.warning("link %s: %s: trying again for ever", self._link, os.strerror(number).lower())
+            self._host.ask()
+            self._tell(f"{os.strerror(number).lower()}: trying again for ever")
             return
-        self._connection, self._attempt = _Connection(self._attempt, peer_name(self._place)), None
-        self._backoff.succeed()
-        self._is_absence_told = False
+        self._connection, self._attempt = _Connection(self._attempt, self._link), None
         log.info("link %s: connected", self._link)
 
     def _give_up(self) -> None:
@@ -269,9 +272,16 @@ class TcpClient:
             self._attempt = None
 
     def _lose(self, error: OSError) -> None:
-        log.warning("link %s: lost (%s): connecting again", self._link, error.strerror or error)
+        self._tell(f"lost ({error.strerror or error}): connecting again, for ever")
         self.close()
+        self._host.ask()
         self._backoff.begin(self._clock.now_ns())
+
+    def _tell(self, text: str) -> None:
+        """Warn once, until the server has said something again."""
+        if not self._is_absence_told:
+            self._is_absence_told = True
+            log.warning("link %s: %s", self._link, text)
 
 
 def _set_up(sock: socket.socket) -> None:
@@ -283,3 +293,14 @@ def _set_up(sock: socket.socket) -> None:
 
 def _is_decided(attempt: socket.socket) -> bool:
     return bool(select.select([], [attempt], [], 0)[1])
+
+
+def _is_to_itself(sock: socket.socket) -> bool:
+    """Say whether the kernel chose the server's port for our end, and so connected us to ourselves.
+
+    On one machine it does so where nobody listens, and who would listen there finds the port taken.
+    """
+    try:
+        return bool(sock.getsockname() == sock.getpeername())
+    except OSError:
+        return False

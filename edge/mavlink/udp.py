@@ -1,70 +1,75 @@
 """MAVLink over UDP: to one peer (`udpout`), or to whoever sent us frames lately (`udpin`)."""
 
-import errno
 import logging
 import select
 import socket
-from typing import Any
 
 from edge.clock import Clock
-from edge.mavlink.transport import NetworkAddress, TransportCounts
-from models.errors import LinkError
+from edge.mavlink.hosts import Host, SocketAddress, listening_socket
+from edge.mavlink.transport import READ_AT_ONCE_BYTES, NetworkAddress, TransportCounts
 
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 8
 CLIENT_EXPIRY_NS = 10_000_000_000
 """A ground station sends a heartbeat a second; one that was silent for longer than this is gone."""
-MAX_READS = 256
-"""Datagrams taken in one call, so that a flood cannot hold up the caller."""
 READ_BYTES = 4096
-MAX_READ_BYTES = 65_536
-"""Of one call: noise of the worst sort costs 2 us a byte."""
-
-SocketAddress = tuple[Any, ...]
-"""As the socket module has it: host and port first, two more for IPv6."""
 
 
 class _Udp:
-    """A non-blocking UDP socket that counts."""
+    """A non-blocking UDP socket that counts; absent while nobody knows where the peer is."""
 
-    is_open = True
-
-    def __init__(self, link: str, address: NetworkAddress) -> None:
+    def __init__(self, link: str, sock: socket.socket | None = None) -> None:
         self.counts = TransportCounts()
         self._link = link
-        family, self._address = resolve(link, address, socket.SOCK_DGRAM)
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket = sock
+        self._told = ""
+        """Why nothing could be sent, as far as people know."""
 
     @property
     def name(self) -> str:
         """The link as a configuration writes it."""
         return self._link
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket."""
+        return self._socket is not None
+
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
-        select.select([self._socket], [], [], timeout_s)
-
-    def reopen(self) -> None:
-        """Do nothing: a UDP socket is never lost."""
+        select.select([] if self._socket is None else [self._socket], [], [], timeout_s)
 
     def close(self) -> None:
         """Give the port back."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _send_to(self, frame: bytes, address: SocketAddress) -> None:
+        if self._socket is None:
+            self.counts.frames_dropped += 1
+            return
         try:
             self._socket.sendto(frame, address)
             self.counts.frames_sent += 1
+        except BlockingIOError:
+            self.counts.frames_dropped += 1
         except OSError as error:
             self.counts.frames_dropped += 1
-            log.debug("link %s: not sent: %s", self._link, error)
+            self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        """Say why nothing can be sent, each time that it is for another reason."""
+        why = (error.strerror or str(error)).lower()
+        if why != self._told:
+            self._told = why
+            log.warning("link %s: not sent (%s): look at the network; trying on", self._link, why)
 
     def _datagrams(self) -> list[tuple[SocketAddress, bytes]]:
         found: list[tuple[SocketAddress, bytes]] = []
-        left = MAX_READ_BYTES
-        while len(found) < MAX_READS and left > 0:
+        size = 0
+        while self._socket is not None and size < READ_AT_ONCE_BYTES:
             try:
                 data, address = self._socket.recvfrom(READ_BYTES)
             except BlockingIOError:
@@ -72,27 +77,51 @@ class _Udp:
             except OSError as error:
                 log.debug("link %s: not received: %s", self._link, error)
                 break
+            size += max(len(data), 1)
             found.append((address, data))
-            left -= len(data)
         return found
 
 
 class UdpClient(_Udp):
     """`udpout`: sends to one address and hears only that one."""
 
+    def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
+        super().__init__(link)
+        self._host = Host(link, address, socket.SOCK_DGRAM, clock)
+        self._peer()
+
     def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Do nothing: the one peer hears everything."""
 
+    def reopen(self) -> None:
+        """Ask anew where the peer is, where it has a name."""
+        self._host.ask()
+
     def send(self, frame: bytes) -> None:
         """Send one frame, or count it as dropped."""
-        self._send_to(frame, self._address)
+        self._send_to(frame, self._peer())
 
     def receive(self) -> list[tuple[str, bytes]]:
         """Return the datagrams of the one peer that arrived since the last call."""
+        peer = self._peer()
         found = self._datagrams()
-        ours = [(peer_name(address), data) for address, data in found if address[:2] == self._address[:2]]
+        ours = [(peer_name(address), data) for address, data in found if address[:2] == peer[:2]]
         self.counts.refused += len(found) - len(ours)
         return ours
+
+    def _peer(self) -> SocketAddress:
+        """Return where the peer is now, with a socket for it; nothing while that is not known."""
+        place = self._host.poll()
+        if place is None:
+            return ()
+        if self._socket is None or self._socket.family != place[0]:
+            self.close()
+            try:
+                self._socket = socket.socket(place[0], socket.SOCK_DGRAM)
+                self._socket.setblocking(False)
+            except OSError as error:  # no IPv6 here, or no descriptors left
+                self._tell(error)
+        return place[1]
 
 
 class UdpServer(_Udp):
@@ -103,29 +132,23 @@ class UdpServer(_Udp):
     """
 
     def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
-        super().__init__(link, address)
+        sock = listening_socket(link, address, socket.SOCK_DGRAM)
+        super().__init__(link, sock)
+        self.port = int(sock.getsockname()[1])
+        """Where it listens: tells the port that `udpin:HOST:0` was given."""
         self._clock = clock
         self._heard_ns: dict[SocketAddress, int] = {}
         self._unproven: set[SocketAddress] = set()
         self._senders: dict[str, SocketAddress] = {}
-        try:
-            self._socket.bind(self._address)
-        except OSError as error:
-            self._socket.close()
-            remedy = "name another port" if error.errno == errno.EADDRINUSE else "name an address of this machine"
-            why = error.strerror or str(error)
-            raise LinkError(f"link {link}: cannot listen there ({why}): {remedy}, or stop what uses it") from error
-
-    @property
-    def port(self) -> int:
-        """Where it listens: tells the port that `udpin:HOST:0` was given."""
-        return int(self._socket.getsockname()[1])
 
     @property
     def clients(self) -> int:
         """How many peers hear us."""
         self._expire()
         return len(self._heard_ns)
+
+    def reopen(self) -> None:
+        """Do nothing: peers come by themselves."""
 
     def send(self, frame: bytes) -> None:
         """Send one frame to each client; without any it is not counted."""
@@ -164,20 +187,6 @@ class UdpServer(_Udp):
     def _forget(self, address: SocketAddress) -> None:
         del self._heard_ns[address]
         self._unproven.discard(address)
-
-
-def resolve(link: str, address: NetworkAddress, kind: socket.SocketKind) -> tuple[int, SocketAddress]:
-    """Return the family and the socket address of a host, IPv4 where it has both.
-
-    Raises:
-        LinkError: no such host.
-    """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=kind)
-    except (OSError, UnicodeError) as error:
-        raise LinkError(f"link {link}: host {address.host} not found ({error}): check the name") from error
-    family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return family, place
 
 
 def peer_name(address: SocketAddress) -> str:
