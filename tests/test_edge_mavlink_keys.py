@@ -68,6 +68,13 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(path: Path, mode:
         OpenKey(path)
 
 
+def test_a_key_of_another_user_is_refused_with_the_remedy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+
+    with pytest.raises(ConfigError, match=f"another user .*: sudo chown 12345 {path}"):
+        OpenKey(path)
+
+
 @pytest.mark.parametrize("content", [b"", KEY[:31], KEY + b"\n", KEY.hex().encode()])
 def test_what_is_not_32_bytes_is_no_key(path: Path, content: bytes) -> None:
     path.write_bytes(content)
@@ -134,7 +141,7 @@ def test_the_time_is_saved_every_ten_seconds(path: Path) -> None:
     key.poll(SAVE_NS)
     finish_saving(key, SAVE_NS)
 
-    assert path.with_name("key.time").read_text() == f"mavlink-signing-time 1 {NOW + SECOND} running\n"
+    assert path.with_name("key.time").read_text() == f"mavlink-signing-time 1 {NOW + SECOND:015d} running\n"
     key.close()
 
 
@@ -190,6 +197,34 @@ def test_a_full_disk_is_told_once_and_commands_go_on(
     assert [record.message.split(": ", 1)[1] for record in caplog.records] == [
         "cannot be written (No space left on device): make room; until then a restart forgets which frames are old"
     ]
+
+
+@pytest.mark.parametrize("saved", [1, NOW])
+def test_a_full_disk_still_holds_the_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, saved: int
+) -> None:
+    key = OpenKey(path, Calendar())
+    path.with_name("key.time").write_text(f"mavlink-signing-time 1 {saved} running\n")
+
+    def write_nothing(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keys, "replace_file", write_nothing)
+    frame = signed(command(), NOW + 86_400 * SECOND)
+    key.signing.check(frame)
+    key.poll(0)
+    finish_saving(key, 0)
+    assert key.signing.check(frame) is None
+    text = path.with_name("key.time").read_text()
+    key.close()
+    monkeypatch.undo()
+
+    assert text == f"mavlink-signing-time 1 {NOW + 86_400 * SECOND:015d} running\n"
+    assert path.with_name("key.time").read_text().endswith(" ended\n")
+    assert caplog.records == []
+    after = OpenKey(path, Calendar())
+    assert after.signing.check(frame) == Refusal.TOO_OLD
+    after.close()
 
 
 def test_a_damaged_time_is_refused_with_what_it_costs(path: Path) -> None:

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -46,7 +47,7 @@ def read_key(path: Path) -> tuple[bytes, int]:
     """Return the 32 bytes of a key file, and the descriptor that keeps other processes from using the same one.
 
     Raises:
-        ConfigError: absent, not a file of 32 bytes, readable by others, or in use.
+        ConfigError: absent, not a file of 32 bytes, another user's, readable by others, or in use.
     """
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -64,6 +65,8 @@ def _checked(path: Path, opened: int) -> bytes:
     data = os.read(opened, KEY_BYTES + 1) if stat.S_ISREG(status.st_mode) else b""
     if len(data) != KEY_BYTES:
         raise ConfigError(f"{path}: expected a key file of {KEY_BYTES} bytes: make one with {_MAKE}")
+    if status.st_uid != os.geteuid():
+        raise ConfigError(f"{path}: a key of another user (uid {status.st_uid}): sudo chown {os.geteuid()} {path}")
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         raise ConfigError(f"{path}: a key that others can read (mode {mode:o}): chmod 600 {path}")
@@ -184,4 +187,26 @@ def _read_time(place: Path) -> tuple[int | None, bool]:
 
 
 def _write_time(place: Path, newest: int, *, is_clean: bool) -> None:
-    replace_file(place, [b"mavlink-signing-time 1 %d %b\n" % (newest, b"ended" if is_clean else b"running")])
+    """Write the time, whole or not at all; on a full disk over the old one, which needs no room.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    line = b"mavlink-signing-time 1 %015d %b\n" % (newest, b"ended" if is_clean else b"running")
+    try:
+        replace_file(place, [line])
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _overwrite(place, line)
+
+
+def _overwrite(place: Path, line: bytes) -> None:
+    """Write less than a sector over the beginning of a file that is there."""
+    opened = os.open(place, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.pwrite(opened, line, 0)
+        os.ftruncate(opened, len(line))
+        os.fsync(opened)
+    finally:
+        os.close(opened)
