@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import signatures
 from logs import UTC_S, TelemetryLog, telemetry
 
 from edge.mavlink.flight_log import read_flight_log
@@ -11,6 +12,7 @@ from edge.mavlink.tlog import read_tlog
 from models.errors import RecordingError
 
 NS = 1_000_000_000
+KEY_ON_AIR = signatures.common.MAVLink_setup_signing_message(1, 191, list(signatures.KEY), signatures.NOW)
 
 
 def _read(tmp_path: Path, data: bytes) -> LoggedFlight:
@@ -29,6 +31,18 @@ def test_every_frame_comes_out_with_its_time_of_arrival(tmp_path: Path) -> None:
     flight = _read(tmp_path, log.data)
     assert _packets(flight) == [(UTC_S * NS + n * NS // 4, frame) for n, frame in enumerate(frames)]
     assert (flight.messages, flight.poses, flight.damage) == (8, (), {})
+
+
+@pytest.mark.parametrize("frame", [signatures.plain(KEY_ON_AIR), signatures.signed(KEY_ON_AIR, signatures.NOW)])
+def test_a_key_that_was_sent_over_the_air_is_left_out(tmp_path: Path, frame: bytes) -> None:
+    log = TelemetryLog()
+    log.add_heartbeat(0)
+    log.data += log.data[:8] + frame
+    log.add_heartbeat(0.5)
+    flight = _read(tmp_path, log.data)
+    assert flight.messages == 2
+    assert flight.damage == {"keys left out": 1}
+    assert not any(signatures.KEY in packet for _, packet in _packets(flight))
 
 
 def test_positions_become_poses_with_the_attitude_nearest_in_time(tmp_path: Path) -> None:
