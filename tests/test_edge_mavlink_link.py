@@ -12,7 +12,7 @@ from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import MAX_PARSERS, Link
 from edge.mavlink.link_state import State
 from edge.mavlink.pace import NS_PER_S
-from edge.mavlink.peers import MAX_PEERS
+from edge.mavlink.peers import GONE_NS, MAX_AUTOPILOTS
 
 
 def frame(message: Any, system_id: int, component_id: int) -> bytes:
@@ -59,49 +59,77 @@ def test_a_crowd_of_peers_does_not_pile_up_unfinished_frames() -> None:
     assert len(link._parsers) <= MAX_PARSERS
 
 
-def test_a_double_of_ours_is_warned_of_once_on_board_and_on_the_ground_and_we_go_on(
+def hear(link: Link, clock: VirtualClock, seconds: float, *systems: int) -> list[str]:
+    """Let autopilots speak once a second each, one after the other; return what the ground is told."""
+    told = []
+    for _ in range(round(seconds)):
+        for system in systems or (0,):
+            if system:
+                transport_of(link).incoming = [("peer", frame(autopilot_heartbeat(), system, 1))]
+            link.receive()
+            told += [item.status_text for item in link.take_news()]
+            clock.advance_to(clock.now_ns() + NS_PER_S // max(len(systems), 1))
+    return told
+
+
+def transport_of(link: Link) -> samples.FakeTransport:
+    assert isinstance(link.transport, samples.FakeTransport)
+    return link.transport
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings since the last call."""
+    found = [record.message.removeprefix("link fake: ") for record in caplog.records if record.levelname == "WARNING"]
+    caplog.clear()
+    return found
+
+
+def test_a_double_of_ours_is_told_of_once_each_time_that_it_comes_and_we_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    transport = samples.FakeTransport()
-    link = Link(transport, 1, 191)
+    clock, transport = VirtualClock(1), samples.FakeTransport()
+    link = Link(transport, 1, 191, clock)
+    double = [("peer", frame(standard.heartbeat(4), 1, 191))]
     news = []
-    for _ in range(3):
-        transport.incoming = [("peer", frame(standard.heartbeat(4), 1, 191))] * 3
+    for second in [*range(3), *range(20, 23)]:
+        clock.advance_to(second * NS_PER_S)
+        link.receive()  # it is gone
+        transport.incoming = double * 3
         link.receive()
         news += link.take_news()
-    link.send(standard.heartbeat(4))
+        link.send(standard.heartbeat(4))
 
-    assert [item.status_text for item in news] == ["FUSION: another 1/191 is here"]
-    assert len(transport.sent) == 1
-    assert [record.message for record in caplog.records if "calls itself" in record.message] == [
-        "link fake: another sender calls itself system 1 component 191 too: give one of them another id"
-    ]
+    here, gone = "FUSION: another 1/191 is here", "FUSION: the other 1/191 is gone"
+    assert [item.status_text for item in news] == [here, gone, here]
+    assert len(transport.sent) == 6
+    assert (
+        warnings(caplog) == ["another sender calls itself system 1 component 191 too: give one of them another id"] * 2
+    )
 
 
 @pytest.mark.parametrize(
-    ("systems", "warnings"),
+    ("systems", "told", "ground"),
     [
-        ([1, 1], []),
-        ([5, 5], ["the autopilot is system 5, we are 1: set mavlink.system_id to 5 to belong to it"]),
-        ([1, 5], ["autopilots of systems 1 and 5 are here: ours is 1 (mavlink.system_id)"]),
+        ([1, 1], [], []),
+        (
+            [5, 5],
+            ["the autopilot is system 5, we are 1: set mavlink.system_id to 5 to belong to it"],
+            ["FUSION: autopilot is system 5, we are 1"],
+        ),
+        ([1, 5], ["autopilots of systems 1 and 5 are here: ours is 1 (mavlink.system_id)"], []),
     ],
     ids=["ours", "another", "two"],
 )
 def test_autopilots_are_told_of_once_with_what_is_strange(
-    systems: list[int], warnings: list[str], caplog: pytest.LogCaptureFixture
+    systems: list[int], told: list[str], ground: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    transport = samples.FakeTransport()
-    link = Link(transport, 1, 191, VirtualClock(1))
-    for _ in range(3):
-        transport.incoming = [("peer", frame(autopilot_heartbeat(), system, 1)) for system in systems]
-        link.receive()
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
 
-    here = [record.message for record in caplog.records if "is here" in record.message]
-    assert len(here) == len(set(systems))
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        f"link fake: {warning}" for warning in warnings
-    ]
+    assert hear(link, clock, 30, *systems) == ground
+    assert len([record for record in caplog.records if "is here" in record.message]) == len(set(systems))
+    assert warnings(caplog) == told
 
 
 def test_an_autopilot_that_comes_late_brings_the_link_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,25 +143,53 @@ def test_an_autopilot_that_comes_late_brings_the_link_up(caplog: pytest.LogCaptu
     link.receive()
 
     assert link.state == State.UP
-    assert link.peers.present(clock.now_ns()) == ((1, 1),)
     assert not caplog.records
 
 
-def test_an_autopilot_that_changes_its_system_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    clock, transport = VirtualClock(1), samples.FakeTransport()
-    link = Link(transport, 1, 191, clock)
-    transport.incoming = [("peer", frame(autopilot_heartbeat(), 1, 1))]
-    link.receive()
-    clock.advance_to(20 * NS_PER_S)
-    transport.incoming = [("peer", frame(autopilot_heartbeat(), 7, 1))]
-    link.receive()
+def test_an_autopilot_that_changes_its_system_and_back_is_told_of_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
 
-    assert "the autopilot was system 1, and now is system 7" in caplog.text
-    assert "set mavlink.system_id to 7" in caplog.text
-    assert link.peers.present(clock.now_ns()) == ((7, 1),)
+    assert hear(link, clock, 5, 1) == []
+    assert hear(link, clock, 15, 7) == ["FUSION: autopilot is system 7, we are 1"]
+    assert warnings(caplog) == [
+        "the autopilot of system 1 is gone, that of system 7 is here",
+        "the autopilot is system 7, we are 1: set mavlink.system_id to 7 to belong to it",
+    ]
+    assert hear(link, clock, 15, 1) == ["FUSION: the autopilot is system 1, as we are"]
+    assert warnings(caplog) == ["the autopilot of system 7 is gone, that of system 1 is here"]
 
 
-def test_a_link_that_falls_silent_is_opened_anew_once_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_autopilot_is_told_of_each_time_that_it_comes(caplog: pytest.LogCaptureFixture) -> None:
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
+    both = "autopilots of systems 1 and 5 are here: ours is 1 (mavlink.system_id)"
+    alone = "the autopilot of system 5 is gone, that of system 1 is here"
+
+    hear(link, clock, 5, 1, 5)
+    hear(link, clock, 15, 1)
+    hear(link, clock, 5, 1, 5)
+
+    assert warnings(caplog) == [both, alone, both]
+
+
+def test_an_autopilot_that_restarts_is_told_of_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
+    hear(link, clock, 3, 1)
+    hear(link, clock, GONE_NS / NS_PER_S + 1)
+    hear(link, clock, 3, 1)
+
+    assert [record.message.removeprefix("link fake: ") for record in caplog.records] == [
+        "autopilot of system 1 is here", "up", "autopilot of system 1 is gone", "nobody's heartbeat for 10 s",
+        "autopilot of system 1 is here", "up",
+    ]  # fmt: skip
+
+
+def test_a_link_that_falls_silent_is_opened_anew_once_and_told_of_once_as_its_return_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock, transport = VirtualClock(1), samples.FakeTransport()
     link = Link(transport, 1, 191, clock)
     reopened = []
@@ -145,18 +201,20 @@ def test_a_link_that_falls_silent_is_opened_anew_once_and_told_of_once(caplog: p
         link.receive()
 
     assert reopened == [11 * NS_PER_S]
-    assert [record.message for record in caplog.records] == ["link fake: nobody's heartbeat for 10 s"]
-
-
-def test_thousands_of_heartbeats_of_strangers_are_not_all_remembered() -> None:
-    transport = samples.FakeTransport()
-    link = Link(transport, 1, 191, VirtualClock(1))
-    transport.incoming = [
-        ("peer", frame(autopilot_heartbeat(), system, component)) for system in range(2, 40) for component in range(40)
-    ]
+    transport.incoming = [("peer", frame(autopilot_heartbeat(), 1, 1))]
     link.receive()
 
-    assert len(link.peers.present(1)) == MAX_PEERS
+    assert [record.message for record in caplog.records] == ["link fake: nobody's heartbeat for 10 s"]
+    assert [item.status_text for item in link.take_news()] == ["FUSION: lost: fake", "FUSION: back: fake"]
+
+
+def test_hundreds_of_forged_autopilots_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
+
+    hear(link, clock, 3, *range(2, 250))
+
+    assert len(warnings(caplog)) <= MAX_AUTOPILOTS + 1
 
 
 def test_the_ground_counts_lost_frames_and_missing_results() -> None:

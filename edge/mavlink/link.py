@@ -76,6 +76,7 @@ class Link:
         self._parsers: dict[str, FrameParser] = {}
         self._state = LinkState()
         self._told_state = State.CLOSED
+        self._is_loss_told = False
         self._news: list[News] = []
 
     @property
@@ -112,6 +113,7 @@ class Link:
                 welcome[peer] = self._goes_first(verdict) or welcome.get(peer, False)
         for peer, is_proven in welcome.items():
             self.transport.welcome(peer, is_proven=is_proven)
+        self._tell(self.peers.on_time(now_ns))
         self._follow_state(now_ns)
         return received
 
@@ -143,7 +145,7 @@ class Link:
         ours, sender = self._ours, _sender(message)
         is_heartbeat = message.get_type() == "HEARTBEAT"
         if is_heartbeat and sender == ours:
-            self._tell(self.peers.on_double())
+            self._tell(self.peers.on_double(now_ns))
         verdict = self._security.judge(message, ours)
         if verdict.refusal is not None:
             self.refused[verdict.refusal.value] += 1
@@ -167,11 +169,20 @@ class Link:
         if before == self._told_state:
             return
         if self._told_state == State.LOST:
-            log.warning("link %s: nobody's heartbeat for %d s", self.transport.name, LOST_NS // NS_PER_S)
+            self._tell_of_link(logging.WARNING, f"nobody's heartbeat for {LOST_NS // NS_PER_S} s", "lost")
             self.transport.reopen()
             self._parsers.clear()
+        elif self._told_state == State.CLOSED and before in (State.UP, State.LATE):
+            self._tell_of_link(logging.DEBUG, "the port is gone", "lost")
         elif self._told_state == State.UP and before != State.LATE:
-            log.info("link %s: up", self.transport.name)
+            self._tell_of_link(logging.INFO, "up", "back" if self._is_loss_told else "")
+
+    def _tell_of_link(self, level: int, text: str, status: str) -> None:
+        """Tell the log, and the ground on the other links: what becomes of this one, nothing where that is empty."""
+        name = self.transport.name
+        status_text = f"FUSION: {status}: {name}" if status else ""
+        self._is_loss_told = status == "lost"
+        self._tell([News(level=level, text=text, subject=f"link {name}", status_text=status_text)])
 
 
 def open_link(link: str, system_id: int, component_id: int, clock: Clock, security: Security | None = None) -> Link:

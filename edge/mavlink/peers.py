@@ -11,8 +11,8 @@ from edge.mavlink.signing import Refusal
 
 GONE_NS = 10_000_000_000
 """Heartbeats come once a second."""
-MAX_PEERS = 64
-"""Beyond, the one that was silent for longest is forgotten."""
+MAX_AUTOPILOTS = 8
+"""More than anybody flies on one link: beyond, nothing is told of newcomers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,27 +29,26 @@ class News:
 
 
 class Peers:
-    """Remembers who was heard on one link; says each thing once."""
+    """Remembers who was heard on one link; says each thing once, and again after it was over."""
 
     def __init__(self, system_id: int, component_id: int) -> None:
         self._ours = (system_id, component_id)
-        self._heartbeat_ns: dict[tuple[int, int], int] = {}
         self._autopilots: dict[int, int] = {}
-        """System -> when its autopilot was last heard."""
+        """System -> when its autopilot was heard; those that are gone are forgotten."""
+        self._are_several = False
+        """Whether people know that there is more than one."""
+        self._is_strange = False
+        """Whether people were told last that the autopilot is not of our system."""
+        self._double_ns: int | None = None
         self._told: set[str] = set()
 
-    def present(self, now_ns: int) -> tuple[tuple[int, int], ...]:
-        """Return (system, component) of those whose heartbeat came lately."""
-        return tuple(peer for peer, heard_ns in self._heartbeat_ns.items() if now_ns - heard_ns < GONE_NS)
-
-    def on_double(self) -> list[News]:
+    def on_double(self, now_ns: int) -> list[News]:
         """Take a heartbeat of somebody else with our own system and component."""
+        is_new, self._double_ns = self._double_ns is None, now_ns
         system, component = self._ours
         text = f"another sender calls itself system {system} component {component} too: give one of them another id"
-        return self._once("double", News(
-            level=logging.WARNING, text=text, subject="double",
-            status_text=f"FUSION: another {system}/{component} is here",
-        ))  # fmt: skip
+        status = f"FUSION: another {system}/{component} is here"
+        return [News(level=logging.WARNING, text=text, subject="double", status_text=status)] if is_new else []
 
     def on_refusal(self, refusal: Refusal, sender: tuple[int, int], name: str) -> list[News]:
         """Take a message that does not count."""
@@ -62,33 +61,65 @@ class Peers:
 
     def on_heartbeat(self, heartbeat: Any, now_ns: int) -> list[News]:
         """Take a heartbeat that counts."""
-        peer = (heartbeat.get_srcSystem(), heartbeat.get_srcComponent())
-        if peer not in self._heartbeat_ns and len(self._heartbeat_ns) >= MAX_PEERS:
-            del self._heartbeat_ns[min(self._heartbeat_ns, key=lambda other: self._heartbeat_ns[other])]
-        self._heartbeat_ns[peer] = now_ns
-        if heartbeat.autopilot == common.MAV_AUTOPILOT_INVALID:
+        system = heartbeat.get_srcSystem()
+        before_ns = self._autopilots.get(system)
+        is_crowded = before_ns is None and len(self._autopilots) >= MAX_AUTOPILOTS
+        if heartbeat.autopilot == common.MAV_AUTOPILOT_INVALID or is_crowded:
             return []
-        others = {system for system, heard_ns in self._autopilots.items() if now_ns - heard_ns < GONE_NS} - {peer[0]}
-        before = set(self._autopilots) - {peer[0]}
-        is_new = peer[0] not in self._autopilots
-        self._autopilots[peer[0]] = now_ns
-        return self._on_autopilot(peer[0], before, others) if is_new else []
-
-    def _on_autopilot(self, system: int, before: set[int], others: set[int]) -> list[News]:
-        """Say that an autopilot is here, and what is strange about it."""
-        news = [News(level=logging.INFO, text=f"autopilot of system {system} is here")]
-        ours = self._ours[0]
-        known = ", ".join(map(str, sorted(others)))
-        if others:
-            text = f"autopilots of systems {known} and {system} are here: ours is {ours} (mavlink.system_id)"
-            news.append(News(level=logging.WARNING, text=text))
-        elif before:
-            text = f"the autopilot was system {max(before)}, and now is system {system}"
-            news.append(News(level=logging.WARNING, text=text))
-        if system != ours and ours not in others:
-            text = f"the autopilot is system {system}, we are {ours}: set mavlink.system_id to {system} to belong to it"
-            news.append(News(level=logging.WARNING, text=text))
+        news = self._on_new(system) if before_ns is None else self._on_known(system, before_ns)
+        self._autopilots[system] = now_ns
         return news
+
+    def on_time(self, now_ns: int) -> list[News]:
+        """Take notice of who is gone; call often."""
+        news = []
+        if self._double_ns is not None and now_ns - self._double_ns >= GONE_NS:
+            self._double_ns = None
+            news.append(self._double_gone())
+        for system in [system for system, heard_ns in self._autopilots.items() if now_ns - heard_ns >= GONE_NS]:
+            del self._autopilots[system]
+            self._are_several = self._are_several and len(self._autopilots) > 1
+            news += self._on_gone(system)
+        return news
+
+    def _on_new(self, system: int) -> list[News]:
+        news = [News(level=logging.INFO, text=f"autopilot of system {system} is here")]
+        if system == self._ours[0] and self._is_strange:
+            self._is_strange = False
+            text = f"the autopilot is system {system}, as we are"
+            news.append(News(level=logging.INFO, text=text, subject="system", status_text=f"FUSION: {text}"))
+        return news if self._ours[0] in (system, *self._autopilots) else [*news, self._strange(system)]
+
+    def _on_known(self, system: int, before_ns: int) -> list[News]:
+        """Tell of autopilots that take turns; one that changed its system is not heard again as what it was."""
+        others = [other for other, heard_ns in self._autopilots.items() if other != system and heard_ns >= before_ns]
+        if self._are_several or not others:
+            return []
+        self._are_several = True
+        known = " and ".join(map(str, sorted([system, *others])))
+        text = f"autopilots of systems {known} are here: ours is {self._ours[0]} (mavlink.system_id)"
+        return [News(level=logging.WARNING, text=text)]
+
+    def _on_gone(self, system: int) -> list[News]:
+        if not self._autopilots:
+            return [News(level=logging.INFO, text=f"autopilot of system {system} is gone")]
+        now = min(self._autopilots)
+        text = f"the autopilot of system {system} is gone, that of system {now} is here"
+        news = [News(level=logging.WARNING, text=text)]
+        return [*news, self._strange(now)] if system == self._ours[0] else news
+
+    def _double_gone(self) -> News:
+        system, component = self._ours
+        text = "the other sender with our system and component is gone"
+        status = f"FUSION: the other {system}/{component} is gone"
+        return News(level=logging.INFO, text=text, subject="double", status_text=status)
+
+    def _strange(self, system: int) -> News:
+        """Say that an autopilot is not that of our system."""
+        self._is_strange, ours = True, self._ours[0]
+        text = f"the autopilot is system {system}, we are {ours}: set mavlink.system_id to {system} to belong to it"
+        status = f"FUSION: autopilot is system {system}, we are {ours}"
+        return News(level=logging.WARNING, text=text, subject="system", status_text=status)
 
     def _once(self, key: str, news: News) -> list[News]:
         if key in self._told:
