@@ -13,6 +13,8 @@ GONE_NS = 10_000_000_000
 """Heartbeats come once a second."""
 MAX_AUTOPILOTS = 8
 """More than anybody flies on one link: beyond, nothing is told of newcomers."""
+MAX_REFUSED = 8
+"""Senders, of which each reason is told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,8 @@ class Peers:
         self._is_strange = False
         """Whether people were told last that the autopilot is not of our system."""
         self._double_ns: int | None = None
-        self._told: set[str] = set()
+        self._refused: dict[Refusal, set[tuple[int, int]]] = {}
+        """Of whom it was told."""
 
     def on_double(self, now_ns: int) -> list[News]:
         """Take a heartbeat of somebody else with our own system and component."""
@@ -51,13 +54,15 @@ class Peers:
         return [News(level=logging.WARNING, text=text, subject="double", status_text=status)] if is_new else []
 
     def on_refusal(self, refusal: Refusal, sender: tuple[int, int], name: str) -> list[News]:
-        """Take a message that does not count."""
+        """Take a message that does not count: each sender is told of, so that forged ones do not hide a mistake."""
+        told = self._refused.setdefault(refusal, set())
+        if sender in told or len(told) >= MAX_REFUSED:
+            return []
+        told.add(sender)
         system, component = sender
         text = f"{name} of {system}/{component} refused ({refusal.value}): {REMEDIES[refusal]}; the rest is counted"
-        return self._once(f"refused {refusal.value}", News(
-            level=logging.WARNING, text=text, subject=f"refused {refusal.value}",
-            status_text=f"FUSION: refused {system}/{component}: {refusal.value}",
-        ))  # fmt: skip
+        status = f"FUSION: refused {system}/{component}: {refusal.value}"
+        return [News(level=logging.WARNING, text=text, subject=f"refused {refusal.value}", status_text=status)]
 
     def on_heartbeat(self, heartbeat: Any, now_ns: int) -> list[News]:
         """Take a heartbeat that counts."""
@@ -120,9 +125,3 @@ class Peers:
         text = f"the autopilot is system {system}, we are {ours}: set mavlink.system_id to {system} to belong to it"
         status = f"FUSION: autopilot is system {system}, we are {ours}"
         return News(level=logging.WARNING, text=text, subject="system", status_text=status)
-
-    def _once(self, key: str, news: News) -> list[News]:
-        if key in self._told:
-            return []
-        self._told.add(key)
-        return [news]
