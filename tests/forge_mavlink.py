@@ -54,6 +54,8 @@ class Ground:
         """Everything, as whoever listens on the air has it."""
         self.heard: Counter[str] = Counter()
         self.texts: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+        """Whom it waits for."""
         self._signing = Signing(KEY, time.time_ns, is_clean=True)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect(("127.0.0.1", port))
@@ -82,6 +84,8 @@ class Ground:
         """Listen until so many more messages of a name were heard; say whether they were."""
         wanted, deadline_s = self.heard[name] + count, time.monotonic() + PATIENCE_S
         while self.heard[name] < wanted and time.monotonic() < deadline_s:
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"uav-edge mavlink ended: {self.process.communicate()[1]}")
             self.listen(0.01)
         return self.heard[name] >= wanted
 
@@ -147,12 +151,12 @@ def _without_signature(genuine: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def running(config: Path, *, is_killed: bool) -> Iterator[None]:
+def running(config: Path, *, is_killed: bool) -> Iterator[subprocess.Popen[str]]:
     """Run `uav-edge mavlink`; kill it at the end, or stop it."""
     command_line = [sys.executable, "-m", "edge.cli", "--quiet", "mavlink", "--config", str(config)]
     with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
         try:
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGKILL if is_killed else signal.SIGTERM)
             stderr = process.communicate(timeout=PATIENCE_S)[1]
@@ -175,7 +179,7 @@ def attack(folder: Path, starts: int, commands: int, demand: str = "commands") -
         for number in range(starts):
             is_killed = number % 2 == 0
             killed += is_killed
-            with running(config, is_killed=is_killed):
+            with running(config, is_killed=is_killed) as ground.process:
                 old, begun = list(ground.sent), len(ground.sent)
                 if not ground.await_more("HEARTBEAT"):
                     raise TimeoutError("uav-edge mavlink is not heard")
