@@ -36,6 +36,8 @@ class Aggregation:
     def __init__(self, period_ns: int, threshold: float = THRESHOLD) -> None:
         self.period_ns = period_ns
         self.threshold = threshold
+        self.left_out = 0
+        """Answers that were to be summed up when a change came: they are told by none."""
         self._key: tuple[int, int, bool] | None = None
         self._told_ns = 0
         self._waiting: Any | None = None
@@ -46,6 +48,7 @@ class Aggregation:
         key = (message.class_id[0], message.modality_present, self._is_sure(message.confidence[0]))
         if key != self._key:
             self._key, self._told_ns = key, now_ns
+            self.left_out += self._count
             self._waiting, self._count = None, 0
             return Told(message, 1, True)
         self._waiting, self._count = message, self._count + 1

@@ -24,26 +24,22 @@ RADIO_SILENT_NS = 10 * NS_PER_S
 class Priority(enum.IntEnum):
     """Who goes first."""
 
-    URGENT = 0
-    """Heartbeats and answers to commands."""
-    CHANGE = 1
+    HEARTBEAT = 0
+    """That this computer lives."""
+    URGENT = 1
+    """Answers to commands, and about the time."""
+    CHANGE = 2
     """Another class, other modalities, another side of the confidence threshold; warnings."""
-    PERIODIC = 2
+    PERIODIC = 3
     """Answers that say the same as the last one."""
-    STATUS = 3
+    STATUS = 4
     """Status, parameters, names of classes, and what people read."""
-    BACKFILL = 4
+    BACKFILL = 5
     """What was asked for of the past."""
 
 
-RESERVED = {
-    Priority.URGENT: 0.0,
-    Priority.CHANGE: 0.1,
-    Priority.PERIODIC: 0.4,
-    Priority.STATUS: 0.5,
-    Priority.BACKFILL: 0.6,
-}
-"""Share of what can be saved up that is left to those before: so that a change finds room at once."""
+RESERVED = (0.0, 0.1, 0.2, 0.5, 0.6, 0.7)
+"""By priority, the share of what can be saved up that is left to those before: so that a change finds room at once."""
 
 
 class Budget:
