@@ -62,11 +62,16 @@ def test_numbers_for_people_keep_together_when_they_are_wanted_less_often(vehicl
     [
         (61200, 4_999), (61200, -2), (61200, NAN), (61200, math.inf), (61200, 0.5), (61203, 999_999),
         (390, 500_000), (251, 100_000), (0, 1_000_000), (253, 1_000_000), (33, 100_000), (-1, 1_000_000),
-        (NAN, 1_000_000), (61201, 1_000_000),
+        (NAN, 1_000_000), (61201, 1_000_000), (61200, -0.5), (61200, 1e30), (61200, -math.inf), (61200, 2**31),
     ],
 )  # fmt: skip
 def test_more_than_is_sent_and_what_is_not_ours_is_denied(vehicle: Vehicle, number: float, interval_us: float) -> None:
     assert vehicle.ask(SET_INTERVAL, number, interval_us) == DENIED
+
+
+def test_the_interval_of_thirty_a_second_is_no_whole_number_and_accepted(vehicle: Vehicle) -> None:
+    assert vehicle.ask(SET_INTERVAL, 61200, 1e6 / 30) == ACCEPTED
+    assert vehicle.interval_of(61200) == 33_334
 
 
 def test_a_slow_port_denies_more_than_it_carries() -> None:
@@ -96,7 +101,7 @@ def test_where_bytes_are_counted_the_boards_status_comes_every_ten_seconds_unles
     assert vehicle.ask(SET_INTERVAL, 390, 1_000_000) == ACCEPTED
     assert (count(10), vehicle.interval_of(390)) == (10, 1_000_000)
     assert vehicle.ask(REQUEST, 390) == ACCEPTED
-    assert len(vehicle.take("ONBOARD_COMPUTER_STATUS")) == 1
+    assert len(vehicle.wait(1).take("ONBOARD_COMPUTER_STATUS")) == 1
 
 
 def test_an_answer_that_is_asked_for_comes_at_once_where_answers_are_summed_up() -> None:
@@ -123,12 +128,20 @@ def test_how_long_answers_are_summed_up_can_be_set_for_all_links(period_s: float
 def test_the_budget_of_a_limited_link_can_be_set_and_an_unlimited_one_stays_so() -> None:
     limited, unlimited = Vehicle(link="serial:/dev/ttyS{}:9600"), Vehicle()
     for vehicle in (limited, unlimited):
-        vehicle.hear(put("FUS_LINK_BPS", 5000))
+        vehicle.hear(put("FUS_LINK_BPS", 800))
 
     budgets = [vehicle.services.outlets.all[0].budget for vehicle in (limited, unlimited)]
     assert budgets[1] is None
     assert budgets[0] is not None
-    assert budgets[0].bytes_s == 5000
-    assert limited.ask(SET_INTERVAL, 61200, 50_000) == ACCEPTED
+    assert budgets[0].bytes_s == 800
+    assert limited.ask(SET_INTERVAL, 61200, 200_000) == ACCEPTED
     limited.hear(put("FUS_LINK_BPS", -1))
     assert budgets[0].bytes_s == 200
+
+
+def test_a_serial_port_is_never_given_more_than_its_line_carries() -> None:
+    vehicle = Vehicle(link="serial:/dev/ttyS{}:9600").hear(put("FUS_LINK_BPS", 1_000_000))
+
+    budget = vehicle.services.outlets.all[0].budget
+    assert budget is not None
+    assert budget.bytes_s == 960

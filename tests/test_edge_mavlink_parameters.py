@@ -25,7 +25,6 @@ from pymavlink.dialects.v20 import common
 from edge.config import load_flight
 from edge.mavlink import dialect
 from edge.mavlink.parameters import PARAMETERS, read_saved
-from models.errors import ConfigError
 
 NAN = math.nan
 PATIENCE_S = 30
@@ -91,14 +90,38 @@ def test_a_value_out_of_range_is_refused_and_the_one_in_force_is_told(
     assert vehicle.hear(put(name, value)).values() == before
 
 
-def test_many_refused_values_make_one_line_of_the_log_a_second(
+def test_refused_values_are_explained_once_for_each_parameter_and_counted(
     vehicle: Vehicle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(300):
-        vehicle.hear(put("FUS_TEXT", 2))
+    for _ in range(10):
+        vehicle.hear(put("FUS_TEXT", 2), put("FUS_LINK_BPS", NAN))
 
-    refusals = [record for record in caplog.records if "FUS_TEXT: refused 2" in record.message]
-    assert 3 <= len(refusals) <= 4
+    refusals = [record.message for record in caplog.records if "refused" in record.message]
+    assert refusals == [
+        "FUS_TEXT of 255/190: refused 2 of type 9: expected 0 to 1, whole as REAL32 (9); the rest is counted",
+        "FUS_LINK_BPS of 255/190: refused nan of type 9: expected 200 to 1e+06, or -1 as REAL32 (9);"
+        " the rest is counted",
+    ]
+    assert vehicle.services.complaints.counts == {"refused": 20}
+
+
+def test_parameters_that_are_not_there_or_set_for_all_are_explained_once_and_counted(
+    vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        vehicle.hear(put("FUS_NONE", 1), put("FUS_TEXT", 0, target=(1, 0)))
+        vehicle.read("OTHER")
+        vehicle.read(index=99)
+
+    assert vehicle.services.complaints.counts == {"no such parameter": 9, "not for us alone": 3}
+    assert len([record for record in caplog.records if "the rest is counted" in record.message]) == 2
+
+
+def test_a_flood_of_questions_is_counted(vehicle: Vehicle) -> None:
+    for _ in range(500):
+        vehicle.hear(common.MAVLink_param_request_list_message(*OURS), put("FUS_TEXT", 0))
+
+    assert vehicle.services.complaints.counts["too many"] > 800
 
 
 @pytest.mark.parametrize("kind", [common.MAV_PARAM_TYPE_INT32, common.MAV_PARAM_TYPE_UINT8, 0, 255])
@@ -164,13 +187,13 @@ def test_the_age_that_is_stale_and_the_silence_that_is_an_emergency_can_be_set(v
 
 
 def saved_by(vehicle: Vehicle) -> list[int]:
-    """Save, and wait for the end; return all results."""
+    """Save, and wait for the end; return the first result and the last one."""
     vehicle.hear(long(STORAGE, 1))
     results = [result for _, result in vehicle.acks()]
     deadline_s = time.monotonic() + PATIENCE_S
-    while results == [IN_PROGRESS] and time.monotonic() < deadline_s:
+    while results[-1] == IN_PROGRESS and time.monotonic() < deadline_s:
         results += [result for _, result in vehicle.wait(0.01).acks()]
-    return results
+    return [results[0], results[-1]]
 
 
 def test_what_is_saved_counts_after_a_restart_and_what_is_not_does_not(tmp_path: Path) -> None:
@@ -240,19 +263,34 @@ def test_a_disk_that_refuses_is_told_as_a_failure(tmp_path: Path, caplog: pytest
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "no saved parameters"),
-        (b"\xff", "no saved parameters"),
-        (b"[]", "no saved parameters"),
-        (b'{"parameters": {"FUS_TEXT": "1"}}', "no saved parameters"),
-        (b'{"parameters": {}, "x": 1}', "no saved parameters"),
+        (b"", "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"[]", "cannot be read"),
+        (b'{"parameters": {"FUS_RATE_HZ": 5, "FUS_T', "cannot be read"),
+        (b'{"parameters": {"FUS_TEXT": "1"}}', "cannot be read"),
+        (b'{"parameters": {}, "x": 1}', "cannot be read"),
         (b'{"parameters": {"FUS_NONE": 1}}', "FUS_NONE: expected one of FUS_RATE_HZ"),
-        (b'{"parameters": {"FUS_TEXT": 2}}', "FUS_TEXT is 2.0: expected 0 to 1"),
+        (b'{"parameters": {"FUS_TEXT": 2}}', "FUS_TEXT is 2: expected 0 to 1"),
     ],
 )
-def test_a_damaged_file_of_parameters_ends_the_start_with_the_remedy(
-    tmp_path: Path, content: bytes, problem: str
+def test_a_damaged_file_is_told_to_all_and_the_flight_begins_as_deployed(
+    tmp_path: Path, content: bytes, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "p.json").write_bytes(content)
+    vehicle = Vehicle(parameters=str(tmp_path / "p.json"))
+    vehicle.wait(2)
 
-    with pytest.raises(ConfigError, match=problem):
-        read_saved(tmp_path / "p.json")
+    assert problem in caplog.text
+    assert [text.text for text in vehicle.take("STATUSTEXT")] == ["FUSION: saved parameters damaged, as deployed"]
+    assert vehicle.values() | vehicle.read("FUS_TEXT") == {"FUS_TEXT": 1}
+    assert (tmp_path / "p.json").read_bytes() == content
+
+
+def test_of_a_file_with_one_wrong_value_the_others_count(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"parameters": {"FUS_RATE_HZ": 5, "FUS_TEXT": 2, "FUS_OLD": 1}}')
+
+    vehicle = Vehicle(parameters=str(tmp_path / "p.json"))
+    assert vehicle.read("FUS_RATE_HZ") == {"FUS_RATE_HZ": 5}
+    assert vehicle.read("FUS_TEXT") == {"FUS_TEXT": 1}
+    assert saved_by(vehicle) == [IN_PROGRESS, ACCEPTED]
+    assert read_saved(tmp_path / "p.json") == ({"FUS_RATE_HZ": 5}, "")

@@ -31,12 +31,15 @@ from pymavlink.dialects.v20 import common
 from edge.mavlink import dialect
 from edge.mavlink.commands import ACCEPTED as CARRIED_OUT
 from edge.mavlink.commands import COMMANDS_HZ, MAX_REMEMBERED, REPEATED_NS, Command, Commands, Reply
+from edge.mavlink.complaints import MAX_TOLD, Complaints
 from edge.mavlink.component import CAPABILITIES, ProtocolVersion, version_number
 from edge.mavlink.deployment import SpoolConfig
 from edge.mavlink.frames import MESSAGES
 from edge.mavlink.link import Received
 from edge.mavlink.parameters import PARAMETERS
+from edge.mavlink.publishing import Mode
 from edge.mavlink.security import Security
+from edge.transport.messages import Injected, Load
 
 NAN = math.nan
 USER_1, USER_2, USER_3 = common.MAV_CMD_USER_1, common.MAV_CMD_USER_2, common.MAV_CMD_USER_3
@@ -95,7 +98,7 @@ def recorded() -> tuple[Commands, list[Command]]:
         carried_out.append(command)
         return CARRIED_OUT
 
-    return Commands(*OURS, {USER_1: handler}), carried_out
+    return Commands(OURS, {USER_1: handler}, Complaints()), carried_out
 
 
 def hear(commands: Commands, message: Any, now_ns: int = 0, sender: tuple[int, int] = GROUND) -> list[int]:
@@ -148,12 +151,62 @@ def test_a_flood_of_commands_is_answered_at_a_bounded_rate() -> None:
 def test_what_takes_long_is_acknowledged_as_begun_and_then_with_its_end() -> None:
     results: list[int | None] = [None, None, FAILED]
     begun = Reply(result=IN_PROGRESS, later=lambda: results.pop(0))
-    commands = Commands(*OURS, {STORAGE: lambda command, now_ns: begun})
+    commands = Commands(OURS, {STORAGE: lambda command, now_ns: begun}, Complaints())
 
     assert hear(commands, long(STORAGE, 1)) == [IN_PROGRESS]
     assert hear(commands, long(STORAGE, 1, confirmation=1)) == [IN_PROGRESS]
     assert [ack.result for _, ack in commands.take(0)] == [FAILED]
     assert hear(commands, long(STORAGE, 1, confirmation=2)) == [FAILED]
+
+
+def test_what_lasts_is_told_again_every_second_until_it_is_over() -> None:
+    results: list[int] = []
+    begun = Reply(result=IN_PROGRESS, later=lambda: results.pop() if results else None)
+    commands = Commands(OURS, {STORAGE: lambda command, now_ns: begun}, Complaints())
+    told = hear(commands, long(STORAGE, 1))
+
+    for tenth in range(1, 35):
+        told += [ack.result for _, ack in commands.take(tenth * S // 10)]
+    results.append(ACCEPTED)
+    told += [ack.result for _, ack in commands.take(4 * S)]
+
+    assert told == [IN_PROGRESS] * 4 + [ACCEPTED]
+
+
+def test_a_question_that_is_repeated_is_answered_again_as_the_answer_may_have_been_lost(vehicle: Vehicle) -> None:
+    for number in range(3):
+        vehicle.hear(long(REQUEST, 148, confirmation=number))
+
+    assert vehicle.acks() == [(REQUEST, ACCEPTED)] * 3
+    assert len(vehicle.take("AUTOPILOT_VERSION")) == 3
+
+
+def test_what_is_asked_in_vain_is_explained_once_and_counted(
+    vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        vehicle.hear(long(SET_INTERVAL, 61200, NAN), long(400, 1), long(USER_1, 0, target=(1, 0)), long(USER_1, 9))
+
+    explained = [record.message for record in caplog.records if record.name == "edge.mavlink.complaints"]
+    assert [text.partition(":")[0] for text in explained] == [
+        "command 511 of 255/190 (61200, nan, 0, 0, 0, 0, 0)",
+        "command 400 of 255/190 (1, 0, 0, 0, 0, 0, 0)",
+        "command 31010 of 255/190 to all",
+        "command 31010 of 255/190 (9, 0, 0, 0, 0, 0, 0)",
+    ]
+    assert vehicle.services.complaints.counts == {"denied": 6, "unsupported": 3, "not for us alone": 3}
+
+
+def test_a_flood_of_wrong_commands_is_counted_and_explained_only_so_often(
+    vehicle: Vehicle, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(1000):
+        vehicle.hear(long(40_000 + number))
+
+    counts = vehicle.services.complaints.counts
+    assert sum(counts.values()) == 1000
+    assert counts["too many"] > 700
+    assert len(caplog.records) == MAX_TOLD
 
 
 def fly(vehicle: Vehicle) -> dict[str, int]:
@@ -185,6 +238,55 @@ def test_pausing_keeps_answers_back_and_stopping_status_too_while_heartbeats_go_
     assert vehicle.take("FUSION_CLASS_INFO")
     assert fly(vehicle)["FUSION_CLASSIFICATION"] == 20
     assert vehicle.take("HEARTBEAT")[-1].system_status == common.MAV_STATE_ACTIVE
+
+
+def test_nothing_follows_the_acknowledgement_of_a_pause_even_where_answers_are_summed_up() -> None:
+    vehicle = Vehicle(link="serial:/dev/ttyS{}:57600")
+    vehicle.answers(2)
+    vehicle.wait(0.3).answer(sequence=99).wait(0.1).take("TUNNEL")
+    assert vehicle.services.outlets.all[0].aggregation.period_ns == S
+
+    assert vehicle.ask(USER_1, 2) == ACCEPTED
+    assert vehicle.wait(5).take("TUNNEL") == []
+    assert vehicle.services.outlets.all[0].results_dropped > 0
+    assert vehicle.ask(USER_1, 3) == ACCEPTED
+    assert vehicle.wait(5).take("TUNNEL") == []
+
+
+def test_nothing_follows_where_answers_are_switched_off_on_a_link() -> None:
+    vehicle = Vehicle(link="serial:/dev/ttyS{}:57600")
+    vehicle.answers(2)
+    vehicle.wait(0.3).answer(sequence=99).wait(0.1).take("TUNNEL")
+
+    assert vehicle.ask(SET_INTERVAL, 61200, -1) == ACCEPTED
+    assert vehicle.wait(5).take("TUNNEL") == []
+
+
+def test_an_answer_that_came_in_the_same_moment_as_the_pause_does_not_follow_it(vehicle: Vehicle) -> None:
+    vehicle.answer(sequence=1)
+
+    assert vehicle.ask(USER_1, 2) == ACCEPTED
+    assert vehicle.take("FUSION_CLASSIFICATION") == []
+
+
+def modes(vehicle: Vehicle) -> int:
+    """Return custom_mode of the last heartbeat, which must say that it is one."""
+    beat = vehicle.wait(1).take("HEARTBEAT")[-1]
+    assert beat.base_mode == common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
+    return int(beat.custom_mode)
+
+
+def test_the_heartbeats_mode_tells_what_is_published_what_is_shed_and_that_it_is_a_test(vehicle: Vehicle) -> None:
+    told = [modes(vehicle.status())]
+    for order in (2, 0, 1):
+        vehicle.ask(USER_1, order)
+        told.append(modes(vehicle))
+    vehicle.publisher.on_status(samples.status(load=Load(level=1, name="image every 2nd")), vehicle.now_ns)
+    told.append(modes(vehicle))
+    vehicle.publisher.on_status(samples.status(injected=Injected(faults=("camera:stuck",))), vehicle.now_ns)
+    told.append(modes(vehicle))
+
+    assert told == [0, Mode.PAUSED, Mode.STOPPED, 0, Mode.SHEDS, Mode.TEST]
 
 
 def test_a_silent_pipeline_is_told_of_while_nothing_is_published(vehicle: Vehicle) -> None:
@@ -251,6 +353,25 @@ def test_the_newest_answer_status_and_heartbeat_can_be_had_again(vehicle: Vehicl
     assert [message.sequence for message in vehicle.take("FUSION_CLASSIFICATION")] == [42]
     assert len(vehicle.take("FUSION_STATUS")) == 1
     assert len(vehicle.take("HEARTBEAT")) == 1
+
+
+def test_what_is_old_is_not_said_again(vehicle: Vehicle) -> None:
+    vehicle.answer().status().wait(1)
+    vehicle.wait(3)
+
+    assert [vehicle.ask(REQUEST, number) for number in (61200, 61203, 0)] == [NOT_NOW, NOT_NOW, ACCEPTED]
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(520, "AUTOPILOT_VERSION"), (519, "PROTOCOL_VERSION"), (510, "MESSAGE_INTERVAL")]
+)
+def test_the_old_ways_to_ask_are_answered_too(vehicle: Vehicle, number: int, name: str) -> None:
+    ids = {"PROTOCOL_VERSION": 300, "AUTOPILOT_VERSION": 148, "MESSAGE_INTERVAL": 244}
+    vehicle.hear(long(number, 1))
+
+    assert vehicle.acks() == [(number, ACCEPTED)]
+    assert ids[name] in [int.from_bytes(frame[7:10], "little") for frame in vehicle.frames]
+    assert vehicle.ask(number, NAN) == DENIED
 
 
 def test_the_name_of_a_class_can_be_requested(vehicle: Vehicle) -> None:

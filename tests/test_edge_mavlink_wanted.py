@@ -7,7 +7,7 @@ from mavlink_vehicle import AUTOPILOT, S, Vehicle
 from pymavlink.dialects.v20 import common
 
 from edge.mavlink.camera import CameraConfig
-from edge.mavlink.wanted import AGAIN_NS, ATTITUDE, POSITION, SYSTEM_TIME, Want, WantedRates
+from edge.mavlink.wanted import AGAIN_NS, ATTITUDE, CONTESTS, GIMBAL, POSITION, SYSTEM_TIME, Want, WantedRates
 
 SET_INTERVAL, UNSUPPORTED = common.MAV_CMD_SET_MESSAGE_INTERVAL, common.MAV_RESULT_UNSUPPORTED
 CAMERA = CameraConfig(stream="front", size_px=(1280, 720), field_of_view_deg=62, mount_deg=(0, -90, 0), gimbal=True)
@@ -106,6 +106,42 @@ def test_a_stream_that_holds_several_is_asked_for_once() -> None:
     other = Want("EKF", 193, 1, common.MAV_DATA_STREAM_EXTRA3, "EKF", "")
 
     assert Asked(SYSTEM_TIME, other).fly(17).kinds == ["COMMAND_LONG"] * 6 + ["REQUEST_DATA_STREAM"]
+
+
+def test_a_stream_is_asked_for_as_often_as_that_message_of_it_which_is_needed_most_often() -> None:
+    asked = Asked(SYSTEM_TIME, GIMBAL).fly(3)
+    asked.rates.on_acknowledged(SET_INTERVAL, UNSUPPORTED)
+    asked.fly(20)
+
+    streams = [message for _, message in asked.requests if message.get_type() == "REQUEST_DATA_STREAM"]
+    assert {(stream.req_stream_id, stream.req_message_rate) for stream in streams} == {
+        (common.MAV_DATA_STREAM_EXTRA3, GIMBAL.rate_hz)
+    }
+
+
+class Contested(Asked):
+    """An autopilot that obeys, while a ground station sets its own rate again two seconds later, for a while."""
+
+    def fly_beside_another(self, seconds: int) -> "Contested":
+        obeyed = 0
+        for _ in range(seconds * 2):
+            self.fly(0.5)
+            is_asked, obeyed = len(self.requests) > obeyed, len(self.requests)
+            if is_asked:
+                self.rates_hz["ATTITUDE"] = 20.0
+                self.fly(3)
+            self.rates_hz["ATTITUDE"] = 4.0
+        return self
+
+
+def test_who_sets_other_rates_again_and_again_is_left_alone_and_people_are_told_once() -> None:
+    asked = Contested(ATTITUDE, rates_hz={"ATTITUDE": 4.0}).fly_beside_another(60)
+
+    assert [text for _, text in asked.news] == ["FUSION: others slow down ATTITUDE"]
+    assert len(asked.requests) == CONTESTS
+    asked.rates_hz["ATTITUDE"] = 20.0
+    assert [text for _, text in asked.fly(90).news[1:]] == ["FUSION: sends again ATTITUDE"]
+    assert len(asked.requests) == CONTESTS
 
 
 def heartbeat(autopilot: int) -> Any:

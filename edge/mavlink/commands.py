@@ -12,18 +12,25 @@ from typing import Any
 
 from pymavlink.dialects.v20 import common
 
+from edge.mavlink.complaints import Complaints
 from edge.mavlink.link import Received
 from edge.mavlink.pace import NS_PER_S, Allowance
 
 REQUEST_MESSAGE = common.MAV_CMD_REQUEST_MESSAGE
 FOR_ALL = frozenset({REQUEST_MESSAGE})
 """What is also answered when it was sent to all components. Whatever changes something must name us."""
+QUESTIONS = frozenset({
+    REQUEST_MESSAGE, common.MAV_CMD_GET_MESSAGE_INTERVAL, common.MAV_CMD_REQUEST_PROTOCOL_VERSION,
+    common.MAV_CMD_REQUEST_AUTOPILOT_CAPABILITIES,
+})  # fmt: skip
+"""What changes nothing: a repetition is carried out again, as the answer may be what was lost."""
 REPEATED_NS = 10 * NS_PER_S
 """A repetition comes so soon, else it is a new command."""
 MAX_REMEMBERED = 64
 """Senders and commands; beyond, the oldest is forgotten."""
-MAX_PENDING = 8
 PROGRESS_UNKNOWN = 255
+PROGRESS_NS = NS_PER_S
+"""What lasts is told again so often: who asked waits for longer then."""
 COMMANDS_HZ = 20.0
 """On one link; what is beyond is left alone, and its sender tries again."""
 
@@ -52,12 +59,23 @@ class Reply:
     """Sent behind the acknowledgement, on the same link."""
     later: Callable[[], int | None] | None = None
     """Tells the final result once it is there, where `result` is IN_PROGRESS."""
+    why: str = ""
+    """Of a refusal: what was expected."""
 
 
 ACCEPTED = Reply(result=common.MAV_RESULT_ACCEPTED)
-DENIED = Reply(result=common.MAV_RESULT_DENIED)
-NOT_NOW = Reply(result=common.MAV_RESULT_TEMPORARILY_REJECTED)
-UNSUPPORTED = Reply(result=common.MAV_RESULT_UNSUPPORTED)
+NOT_NOW = common.MAV_RESULT_TEMPORARILY_REJECTED
+
+
+def denied(why: str) -> Reply:
+    """Refuse what can never be done as it was asked."""
+    return Reply(result=common.MAV_RESULT_DENIED, why=why)
+
+
+def not_now(why: str) -> Reply:
+    """Refuse what may be done when it is asked again."""
+    return Reply(result=NOT_NOW, why=why)
+
 
 Handler = Callable[[Command, int], Reply]
 """Does what a command asks, now; takes the time in ns."""
@@ -72,24 +90,26 @@ class _Done:
     at_ns: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Pending:
     command: Command
     later: Callable[[], int | None]
+    told_ns: int
 
 
 class Commands:
     """Answers COMMAND_LONG and COMMAND_INT.
 
     Args:
-        system_id: ours.
-        component_id: ours.
+        ours: system and component that we are.
         handlers: by MAV_CMD; whatever is not among them is UNSUPPORTED.
+        complaints: told of what is not done.
     """
 
-    def __init__(self, system_id: int, component_id: int, handlers: Mapping[int, Handler]) -> None:
-        self._ours = (system_id, component_id)
+    def __init__(self, ours: tuple[int, int], handlers: Mapping[int, Handler], complaints: Complaints) -> None:
+        self._ours = ours
         self._handlers = handlers
+        self._complaints = complaints
         self._done: dict[tuple[tuple[int, int], int], _Done] = {}
         self._pending: list[_Pending] = []
         self._outbox: list[tuple[int, Any]] = []
@@ -100,14 +120,16 @@ class Commands:
         if item.name not in ("COMMAND_LONG", "COMMAND_INT"):
             return
         message = item.message
+        sender = (item.system_id, item.component_id)
         is_named = (message.target_system, message.target_component) == self._ours
         if not is_named and not (message.command in FOR_ALL and is_for(message, self._ours)):
+            self._note_unnamed(message, sender)
             return
         if not self._allowances.setdefault(link, Allowance(COMMANDS_HZ, 1.0)).take(now_ns):
+            text = f"link {link + 1}: more than {COMMANDS_HZ:.0f} commands a second: those beyond are not answered"
+            self._complaints.note("too many", link, text)
             return
-        command = Command(
-            link=link, sender=(item.system_id, item.component_id), number=message.command, params=_params(message)
-        )
+        command = Command(link=link, sender=sender, number=message.command, params=_params(message))
         confirmation = message.confirmation if item.name == "COMMAND_LONG" else 0
         done = self._done.get((command.sender, command.number))
         if confirmation and done is not None and self._is_repeated(command, done, now_ns):
@@ -115,6 +137,7 @@ class Commands:
         else:
             reply = self._carry_out(command, now_ns)
         if is_named or reply.result == common.MAV_RESULT_ACCEPTED:
+            self._complain(command, reply)
             self._acknowledge(command, reply.result)
             self._outbox += [(link, message) for message in reply.messages]
 
@@ -126,22 +149,43 @@ class Commands:
                 self._pending.remove(pending)
                 self._remember(pending.command, result, now_ns)
                 self._acknowledge(pending.command, result)
+            elif now_ns - pending.told_ns >= PROGRESS_NS:
+                pending.told_ns = now_ns
+                self._acknowledge(pending.command, common.MAV_RESULT_IN_PROGRESS)
         messages, self._outbox = self._outbox, []
         return messages
 
     def _is_repeated(self, command: Command, done: _Done, now_ns: int) -> bool:
-        return now_ns - done.at_ns <= REPEATED_NS and done.params == _packed(command.params)
+        is_soon = now_ns - done.at_ns <= REPEATED_NS
+        return is_soon and command.number not in QUESTIONS and done.params == _packed(command.params)
 
     def _carry_out(self, command: Command, now_ns: int) -> Reply:
         handler = self._handlers.get(command.number)
-        reply = UNSUPPORTED if handler is None else handler(command, now_ns)
-        if reply.later is not None and len(self._pending) >= MAX_PENDING:
-            reply = NOT_NOW
-        elif reply.later is not None:
-            self._pending.append(_Pending(command=command, later=reply.later))
-        if reply != NOT_NOW:  # it is meant to be tried again
+        reply = self._unsupported() if handler is None else handler(command, now_ns)
+        if reply.later is not None:
+            self._pending.append(_Pending(command=command, later=reply.later, told_ns=now_ns))
+        if reply.result != NOT_NOW:  # it is meant to be tried again
             self._remember(command, reply.result, now_ns)
         return reply
+
+    def _unsupported(self) -> Reply:
+        known = ", ".join(map(str, sorted(self._handlers)))
+        return Reply(result=common.MAV_RESULT_UNSUPPORTED, why=f"expected one of {known}")
+
+    def _note_unnamed(self, message: Any, sender: tuple[int, int]) -> None:
+        """Explain what would change something if it named us, and not others as well."""
+        if message.command in self._handlers and is_for(message, self._ours):
+            (system, component), ours = sender, "/".join(map(str, self._ours))
+            text = f"command {message.command} of {system}/{component} to all: left alone: send it to {ours}"
+            self._complaints.note("not for us alone", message.command, text)
+
+    def _complain(self, command: Command, reply: Reply) -> None:
+        if reply.why:
+            result = common.enums["MAV_RESULT"][reply.result].name.removeprefix("MAV_RESULT_").lower()
+            params = ", ".join(f"{value:g}" for value in command.params)
+            (system, component), number = command.sender, command.number
+            text = f"command {number} of {system}/{component} ({params}): {result}: {reply.why}"
+            self._complaints.note(result, number, text)
 
     def _remember(self, command: Command, result: int, now_ns: int) -> None:
         key = (command.sender, command.number)

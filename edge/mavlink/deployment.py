@@ -1,5 +1,6 @@
 """What a deployment's YAML says under `mavlink`. Each field: unit, meaning, range."""
 
+import math
 import re
 from pathlib import Path
 from typing import Literal
@@ -78,6 +79,12 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if not isinstance(address, SerialAddress):
             return None
         return max(OURS_OF_A_LINE * address.baud / BITS_A_BYTE, LEAST_BYTES_S)
+
+    @property
+    def line_bytes_s(self) -> float:
+        """What the line itself carries; no limit is known of a network's."""
+        address = parse_link(self.link)
+        return max(address.baud / BITS_A_BYTE, LEAST_BYTES_S) if isinstance(address, SerialAddress) else math.inf
 
     @property
     def period_s(self) -> float:

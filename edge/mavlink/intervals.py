@@ -4,6 +4,7 @@ Asking thins out what is sent, down to nothing. It never makes more than the dep
 more than the link can carry. Pure: messages and times in, yes or no out.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,7 +63,7 @@ class Intervals:
 
     def ask(self, message_id: int, interval_us: int) -> bool:
         """Set an interval: -1 not at all, 0 as usual; say whether it can be done."""
-        if message_id not in self._fastest_us or interval_us < DISABLED:
+        if message_id not in self._fastest_us or not DISABLED <= interval_us <= codec.INT32_MAX:
             return False
         if interval_us > DEFAULT and not self._is_affordable(message_id, interval_us):
             return False
@@ -97,6 +98,13 @@ class Intervals:
         wanted_us = {**self._asked_us, message_id: interval_us}
         wanted_bytes_s = sum(bytes_s(number, each_us) for number, each_us in wanted_us.items() if each_us > 0)
         return budget_bytes_s is None or wanted_bytes_s <= budget_bytes_s
+
+
+def interval_of(microseconds: float) -> int | None:
+    """Return an interval that was asked for; a fraction, as of 30 a second, counts as the next longer; None: none."""
+    if not math.isfinite(microseconds) or (microseconds < 0 and microseconds != DISABLED):
+        return None
+    return math.ceil(microseconds)
 
 
 def bytes_s(message_id: int, interval_us: int) -> float:

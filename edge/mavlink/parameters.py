@@ -15,16 +15,18 @@ from pymavlink.dialects.v20 import common
 
 from edge.mavlink.budget import LEAST_BYTES_S
 from edge.mavlink.commands import is_for
+from edge.mavlink.complaints import Complaints
 from edge.mavlink.link import Received
-from edge.mavlink.pace import NS_PER_S, Allowance, Period
+from edge.mavlink.pace import Allowance
 from models.disk import write_whole
-from models.errors import ConfigError, RecordingError
+from models.errors import RecordingError
 
 log = logging.getLogger(__name__)
 
 LISTS_HZ = 1.0
 """Lists of all parameters on one link: a few bytes must not make many, again and again."""
 REQUESTS_HZ = 20.0
+MAX_NAME = 16
 MAX_WAITING = 64
 """Answers that wait to be sent."""
 MAX_FILE_BYTES = 1 << 16
@@ -40,7 +42,7 @@ class Parameter(NamedTuple):
     """What can be set."""
 
     name: str
-    """At most 16 characters."""
+    """At most MAX_NAME characters."""
     low: float
     high: float
     is_whole: bool = False
@@ -51,6 +53,12 @@ class Parameter(NamedTuple):
         """Say whether it may have this value."""
         is_within = math.isfinite(value) and self.low <= value <= self.high
         return value == self.besides or (is_within and not (self.is_whole and value != int(value)))
+
+    @property
+    def range_text(self) -> str:
+        """What it may be, for people."""
+        besides = "" if self.besides is None else f", or {self.besides:g}"
+        return f"{self.low:g} to {self.high:g}{', whole' * self.is_whole}{besides}"
 
 
 PARAMETERS = (
@@ -72,22 +80,26 @@ class Parameters(Mapping[str, float]):
     """The values in force, by name, and what is said of them on the links.
 
     Args:
-        system_id: ours.
-        component_id: ours.
+        ours: system and component that we are.
         deployed: value of each parameter as the deployment has it.
         saved: what was set and saved in an earlier flight.
+        complaints: told of what is not done.
     """
 
     def __init__(
-        self, system_id: int, component_id: int, deployed: Mapping[str, float], saved: Mapping[str, float]
+        self,
+        ours: tuple[int, int],
+        deployed: Mapping[str, float],
+        saved: Mapping[str, float],
+        complaints: Complaints,
     ) -> None:
-        self._ours = (system_id, component_id)
+        self._ours = ours
+        self._complaints = complaints
         self._deployed = {known.name: deployed[known.name] for known in PARAMETERS}
         self._changed = dict(saved)
         self._index = {known.name: index for index, known in enumerate(PARAMETERS)}
         self._outbox: list[tuple[int, Any]] = []
         self._allowances: dict[tuple[int, str], Allowance] = {}
-        self._complaint = Period(NS_PER_S)
 
     def __getitem__(self, name: str) -> float:
         return self._changed[name] if name in self._changed else self._deployed[name]
@@ -111,13 +123,15 @@ class Parameters(Mapping[str, float]):
         """Take a message of a link; say whether it has changed a value."""
         if item.name not in _QUESTIONS or not is_for(item.message, self._ours):
             return False
+        sender = f"{item.system_id}/{item.component_id}"
+        if not self._allows(link, item.name, now_ns):
+            text = f"link {link + 1}: too many {item.name} ({sender}): those beyond are not answered"
+            self._complaints.note("too many", item.name, text)
+            return False
         if item.name == "PARAM_SET":
-            return self._allows(link, item.name, now_ns) and self._set(link, item.message, now_ns)
-        if item.name == "PARAM_REQUEST_READ" and self._allows(link, item.name, now_ns):
-            self._tell(link, self._asked(item.message))
-        elif item.name == "PARAM_REQUEST_LIST" and self._allows(link, item.name, now_ns):
-            for name in self:
-                self._tell(link, name)
+            return self._set(link, item.message, sender)
+        for name in self if item.name == "PARAM_REQUEST_LIST" else self._asked(item.message, sender):
+            self._tell(link, name)
         return False
 
     def take(self) -> list[tuple[int, Any]]:
@@ -135,29 +149,40 @@ class Parameters(Mapping[str, float]):
             param_index=self._index[name],
         )
 
-    def _set(self, link: int, message: Any, now_ns: int) -> bool:
+    def _set(self, link: int, message: Any, sender: str) -> bool:
         """Set a parameter where it names us alone and may have the value; the answer is the value in force."""
-        name = message.param_id
-        if (message.target_system, message.target_component) != self._ours or name not in self:
+        name, kind, value = message.param_id, message.param_type, message.param_value
+        if (message.target_system, message.target_component) != self._ours:
+            text = f"PARAM_SET {name!r} of {sender} to all: left alone: send it to {'/'.join(map(str, self._ours))}"
+            self._complaints.note("not for us alone", "PARAM_SET", text)
+            return False
+        if name not in self:
+            self._note_unknown(name, sender)
             return False
         known, before = PARAMETERS[self._index[name]], self[name]
-        if message.param_type == common.MAV_PARAM_TYPE_REAL32 and known.takes(message.param_value):
-            self._changed[name] = message.param_value
-        elif self._complaint.is_due(now_ns):
-            log.warning(
-                "%s: refused %g of type %d: expected %g to %g as REAL32", name, message.param_value,
-                message.param_type, known.low, known.high,
-            )  # fmt: skip
+        if kind == common.MAV_PARAM_TYPE_REAL32 and known.takes(value):
+            self._changed[name] = value
+        else:
+            text = f"{name} of {sender}: refused {value:g} of type {kind}: expected {known.range_text} as REAL32 (9)"
+            self._complaints.note("refused", name, text)
         self._tell(link, name)
         return self[name] != before
 
-    def _asked(self, message: Any) -> str | None:
-        if message.param_index == BY_NAME:
-            return message.param_id if message.param_id in self else None
-        return PARAMETERS[message.param_index].name if 0 <= message.param_index < len(PARAMETERS) else None
+    def _asked(self, message: Any, sender: str) -> tuple[str, ...]:
+        """Return the parameter that is asked for by index or by name; none where there is none."""
+        if 0 <= message.param_index < len(PARAMETERS):
+            return (PARAMETERS[message.param_index].name,)
+        if message.param_index == BY_NAME and message.param_id in self:
+            return (message.param_id,)
+        self._note_unknown(message.param_id if message.param_index == BY_NAME else message.param_index, sender)
+        return ()
 
-    def _tell(self, link: int, name: str | None) -> None:
-        if name is not None and len(self._outbox) < MAX_WAITING:
+    def _note_unknown(self, what: object, sender: str) -> None:
+        text = f"parameter {what!r} of {sender}: not answered: expected one of {', '.join(self)}, or its index"
+        self._complaints.note("no such parameter", "", text)
+
+    def _tell(self, link: int, name: str) -> None:
+        if len(self._outbox) < MAX_WAITING:
             self._outbox.append((link, self.message(name)))
 
     def _allows(self, link: int, kind: str, now_ns: int) -> bool:
@@ -169,30 +194,29 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     parameters: dict[str, float]
 
 
-def read_saved(path: Path) -> dict[str, float]:
-    """Return what was saved; nothing where nothing was.
+def read_saved(path: Path) -> tuple[dict[str, float], str]:
+    """Return what was saved, and what of it cannot be used, in words.
 
-    Raises:
-        ConfigError: the file is damaged, or holds what cannot be set.
+    A flight begins without that, on the deployment's values: it is no configuration that somebody wrote, but what a
+    flight left behind, perhaps as its power went.
     """
     try:
         with path.open("rb") as file:
             saved = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Saved).parameters
     except FileNotFoundError:
-        return {}
+        return {}, ""
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: no saved parameters ({why}): remove it, the deployment's count then") from error
+        return {}, f"cannot be read ({getattr(error, 'strerror', None) or error})"
     known = {parameter.name: parameter for parameter in PARAMETERS}
-    for name, value in saved.items():
-        if name not in known:
-            raise ConfigError(f"{path}: {name}: expected one of {', '.join(known)}: remove the line")
-        if not known[name].takes(value):
-            low, high = known[name].low, known[name].high
-            raise ConfigError(f"{path}: {name} is {value}: expected {low:g} to {high:g}: correct or remove the line")
-    if saved:
-        log.info("%s: in force instead of the deployment's: %s", path, saved)
-    return saved
+    usable = {name: value for name, value in saved.items() if name in known and known[name].takes(value)}
+    problems = [
+        f"{name} is {value:g}: expected {known[name].range_text}"
+        if name in known
+        else f"{name[:MAX_NAME]}: expected one of {', '.join(known)}"
+        for name, value in saved.items()
+        if name not in usable
+    ]
+    return usable, "; ".join(problems[: len(PARAMETERS)])
 
 
 class Saver:
@@ -200,15 +224,19 @@ class Saver:
 
     Args:
         path: a JSON file; there whole, or as it was before.
-
-    Raises:
-        ConfigError: as `read_saved`.
     """
 
     def __init__(self, path: Path) -> None:
-        self.saved = read_saved(path)
-        """What a start would find."""
+        self.saved, self.problem = read_saved(path)
+        """What a start would find, and what of it is of no use."""
         self._path = path
+        if self.saved:
+            log.info("%s: in force instead of the deployment's: %s", path, self.saved)
+        if self.problem:
+            log.error(
+                "%s: %s: the deployment's values count instead; set them again and save (PREFLIGHT_STORAGE), or remove"
+                " the file", path, self.problem,
+            )  # fmt: skip
         self._thread: threading.Thread | None = None
         self._result = int(common.MAV_RESULT_FAILED)
 

@@ -68,6 +68,7 @@ def run_publisher(
         outlets = Outlets(config.mavlink, links, time.time_ns() // NS_PER_US, clock.now_ns())
         stack.callback(outlets.close)
         services = Services(config.mavlink, deployed(config.mavlink, max_age_ms), publisher, outlets, clock.now_ns())
+        stack.callback(services.complaints.tell_all)
         board = stack.enter_context(contextlib.closing(BoardWatch(clock)))
         subscriber = Subscriber(heard)
         stack.callback(subscriber.close)

@@ -19,9 +19,10 @@ from pymavlink.dialects.v20 import common
 
 from edge.mavlink import codec, standard
 from edge.mavlink.deployment import MavlinkConfig
+from edge.mavlink.outlet import RESULT
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
 from edge.mavlink.peers import News
-from edge.mavlink.publishing import Publishing
+from edge.mavlink.publishing import Publishing, mode_of
 from edge.mavlink.telling import Telling
 from edge.mavlink.whereabouts import Whereabouts
 from edge.transport.messages import Classification, Kind, PipelineStatus, Pose, RecorderStatus, unpack
@@ -165,6 +166,8 @@ class Publisher:
     def publishing(self, publishing: Publishing) -> None:
         if self._publishing == Publishing.STOPPED:
             self._class_infos = Period(CLASS_INFOS_NS)
+        if publishing != Publishing.ON:
+            self._outbox = [message for message in self._outbox if message.get_type() != RESULT]
         self._publishing = publishing
 
     def apply(self, parameters: Mapping[str, float]) -> None:
@@ -190,7 +193,7 @@ class Publisher:
         state = self.state(now_ns)
         self._telling.on_tick(is_silent=state == common.MAV_STATE_EMERGENCY, now_ns=now_ns)
         if self._heartbeat.is_due(now_ns):
-            messages.append(standard.heartbeat(state))
+            messages.append(standard.heartbeat(state, mode_of(self._publishing, self._status)))
         if (text := self._telling.take(now_ns)) is not None:
             messages.append(standard.status_text(*text))
         messages += self._name_values(now_ns)

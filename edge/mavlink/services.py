@@ -5,8 +5,7 @@ messages and times come in, messages with the number of their link go out.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +14,8 @@ from pymavlink.dialects.v20 import common
 from edge.mavlink import intervals, wanted
 from edge.mavlink.aggregation import THRESHOLD
 from edge.mavlink.autopilots import MAX_AUTOPILOTS
-from edge.mavlink.commands import ACCEPTED, DENIED, NOT_NOW, Command, Commands, Handler, Reply, whole
-from edge.mavlink.component import PROTOCOL_VERSION_ID, ProtocolVersion, autopilot_version
+from edge.mavlink.commands import ACCEPTED, Command, Commands, Handler, Reply, denied, not_now, whole
+from edge.mavlink.complaints import Complaints
 from edge.mavlink.deployment import MavlinkConfig
 from edge.mavlink.intervals import US_PER_S, Intervals
 from edge.mavlink.link import Received
@@ -25,6 +24,7 @@ from edge.mavlink.outlets import Outlets
 from edge.mavlink.parameters import AS_DEPLOYED, Parameters, Saver
 from edge.mavlink.peers import News
 from edge.mavlink.publishing import Publishing, after
+from edge.mavlink.requests import Requests
 from edge.mavlink.wanted import Want, WantedRates
 from edge.mavlink.whereabouts import Whereabouts
 
@@ -35,8 +35,6 @@ ONBOARD_SLOW_US = 10 * US_PER_S
 CLASS_INFO_FASTEST_US = 5 * US_PER_S
 READ, WRITE, RESET = range(3)
 """What param1 of MAV_CMD_PREFLIGHT_STORAGE asks for."""
-_REQUESTED = frozenset({intervals.HEARTBEAT, intervals.CLASSIFICATION, intervals.STATUS, intervals.ONBOARD})
-"""Of these the newest can be had again."""
 
 
 class Served(Protocol):
@@ -67,9 +65,6 @@ class Services:
         served: who publishes.
         outlets: what carries it.
         now_ns: the time.
-
-    Raises:
-        ConfigError: saved parameters are damaged.
     """
 
     def __init__(
@@ -78,25 +73,30 @@ class Services:
         self.outlets = outlets
         self._served = served
         self._configs = config.link_configs
+        self.complaints = Complaints()
+        """What was asked of us in vain."""
         self._saver = Saver(Path(config.parameters)) if config.parameters is not None else None
         saved = self._saver.saved if self._saver is not None else {}
-        self.parameters = Parameters(config.system_id, config.component_id, deployed, saved)
+        ours = (config.system_id, config.component_id)
+        self.parameters = Parameters(ours, deployed, saved, self.complaints)
         self._fastest_us: dict[int, int] = {}
         self._usual_us: list[dict[int, int]] = [{} for _ in self._configs]
         self._intervals = [self._of_link(number) for number in range(len(self._configs))]
-        self._newest: dict[int, Any] = {}
-        self._version = _version()
+        self._requests = Requests(served, self._intervals, outlets.all)
         self._wants = _wants(config)
         self._wanted: dict[tuple[int, int, int], WantedRates] = {}
         handlers: dict[int, Handler] = {
-            common.MAV_CMD_REQUEST_MESSAGE: self._request_message,
+            **self._requests.handlers,
             common.MAV_CMD_SET_MESSAGE_INTERVAL: self._set_interval,
             common.MAV_CMD_USER_1: self._order,
             common.MAV_CMD_USER_3: self._recall,
             common.MAV_CMD_PREFLIGHT_STORAGE: self._store,
         }
-        self._commands = Commands(config.system_id, config.component_id, handlers)
+        self._commands = Commands(ours, handlers, self.complaints)
         self._apply(now_ns)
+        if self._saver is not None and self._saver.problem:
+            text = "FUSION: saved parameters damaged, as deployed"
+            served.on_news(News(level=logging.ERROR, text=text, subject="parameters", status_text=text), now_ns)
 
     def on_received(self, link: int, items: Sequence[Received], now_ns: int) -> None:
         """Take what a link received and lets count."""
@@ -122,7 +122,7 @@ class Services:
 
     def offer(self, messages: Sequence[Any], now_ns: int) -> None:
         """Let each link carry what is published, as often as it is wanted there; call often, with none too."""
-        self._newest.update((message.get_msgId(), message) for message in messages if message.get_msgId() in _REQUESTED)
+        self._requests.note(messages, now_ns)
         for number, wanted_here in enumerate(self._intervals):
             self.outlets.offer(number, [one for one in messages if wanted_here.lets(one, now_ns)], now_ns)
 
@@ -156,7 +156,8 @@ class Services:
             self._usual_us[number][intervals.CLASSIFICATION] = round(period_s * US_PER_S)
             if outlet.budget is not None and config.bytes_s is not None:
                 self._usual_us[number][intervals.ONBOARD] = ONBOARD_SLOW_US
-                outlet.budget.change(config.bytes_s if bytes_s == AS_DEPLOYED else bytes_s, now_ns)
+                asked = config.bytes_s if bytes_s == AS_DEPLOYED else min(bytes_s, config.line_bytes_s)
+                outlet.budget.change(asked, now_ns)
             outlet.share_with_past(self.parameters["FUS_BKFL_PCT"] / 100, now_ns)
             outlet.aggregation.threshold = self.parameters["FUS_AGG_CONF"]
             self._sum_up(number)
@@ -167,58 +168,44 @@ class Services:
         is_each = period_us <= self._fastest_us[intervals.CLASSIFICATION]
         self.outlets.all[number].aggregation.period_ns = 0 if is_each else period_us * intervals.NS_PER_US
 
-    def _request_message(self, command: Command, now_ns: int) -> Reply:
-        message_id, index = whole(command.params[0]), whole(command.params[1])
-        makers: dict[int, Callable[[], Any | None]] = {
-            common.MAVLINK_MSG_ID_AUTOPILOT_VERSION: lambda: autopilot_version(self._version),
-            PROTOCOL_VERSION_ID: ProtocolVersion,
-            common.MAVLINK_MSG_ID_MESSAGE_INTERVAL: lambda: self._interval(command.link, index),
-            intervals.CLASS_INFO: lambda: None if index is None else self._served.class_info(index),
-        }
-        if message_id is not None and message_id in _REQUESTED:
-            return self._repeat(command.link, message_id, now_ns)
-        made = makers[message_id]() if message_id in makers else None
-        return DENIED if made is None else Reply(result=ACCEPTED.result, messages=(made,))
-
-    def _repeat(self, link: int, message_id: int, now_ns: int) -> Reply:
-        newest = self._newest.get(message_id)
-        if newest is None:
-            return NOT_NOW
-        if message_id != intervals.CLASSIFICATION:
-            return Reply(result=ACCEPTED.result, messages=(newest,))
-        self.outlets.all[link].repeat(newest, now_ns)
-        return ACCEPTED
-
-    def _interval(self, link: int, message_id: int | None) -> Any | None:
-        if message_id is None or not 0 <= message_id <= intervals.HIGHEST_ID:
-            return None
-        return intervals.interval_message(message_id, self._intervals[link].of(message_id))
-
     def _set_interval(self, command: Command, now_ns: int) -> Reply:
-        message_id, interval_us = whole(command.params[0]), whole(command.params[1])
+        message_id, interval_us = whole(command.params[0]), intervals.interval_of(command.params[1])
         if message_id is None or interval_us is None or not self._intervals[command.link].ask(message_id, interval_us):
-            return DENIED
+            return denied(
+                "expected 61200, 61202, 61203, 251 or 390, and -1, 0, or no more often than it is sent at all (ask with"
+                " REQUEST_MESSAGE 244), within the link's budget"
+            )
+        if self._intervals[command.link].of(message_id) == intervals.DISABLED:
+            self._forget(command.link, message_id, now_ns)
         self._sum_up(command.link)
         return ACCEPTED
+
+    def _forget(self, link: int, message_id: int, now_ns: int) -> None:
+        """Let nothing follow of what was switched off, even what waits."""
+        if message_id == intervals.CLASSIFICATION:
+            self.outlets.all[link].forget_answers()
 
     def _recall(self, command: Command, now_ns: int) -> Reply:
         """Send answers of the past: from so many seconds ago to so many."""
         is_begun = self.outlets.recall(command.link, command.params[0], command.params[1], now_ns)
-        return ACCEPTED if is_begun else DENIED
+        why = "expected a mavlink.spool, and seconds ago: param1 above param2, 0 to 86400"
+        return ACCEPTED if is_begun else denied(why)
 
     def _order(self, command: Command, now_ns: int) -> Reply:
         """Start, stop, pause or resume the publishing of answers."""
         found = after(self._served.publishing, whole(command.params[0]))
         if not isinstance(found, Publishing):
-            return Reply(result=found)
+            why = "expected 0 to 3 in param1; what is stopped can only be started"
+            return Reply(result=found, why=why)
         if found != self._served.publishing:
             self._served.publishing = found
+            for outlet in self.outlets.all if found != Publishing.ON else ():
+                outlet.forget_answers()
             system, component = command.sender
-            text = f"publishing is {found.value}, by {system}/{component}"
-            log.warning("%s", text)
-            self._served.on_news(
-                News(level=logging.WARNING, text=text, subject="publishing", status_text=f"FUSION: {text}"), now_ns
-            )
+            text, level = f"publishing is {found.value}, by {system}/{component}", logging.WARNING
+            log.log(level, "%s", text)
+            news = News(level=level, text=text, subject="publishing", status_text=f"FUSION: {text}")
+            self._served.on_news(news, now_ns)
         return ACCEPTED
 
     def _store(self, command: Command, now_ns: int) -> Reply:
@@ -227,9 +214,9 @@ class Services:
         if action == RESET:
             self.parameters.replace({})
         elif saver is None or action not in (READ, WRITE):
-            return DENIED
+            return denied("expected 0, 1 or 2 in param1; for 0 and 1 the deployment names mavlink.parameters")
         elif saver.is_busy:
-            return NOT_NOW
+            return not_now("the last saving is not over")
         elif action == WRITE:
             saver.begin(self.parameters.changed)
             return Reply(result=common.MAV_RESULT_IN_PROGRESS, later=saver.result)
@@ -273,10 +260,3 @@ def _note(rates: WantedRates, key: tuple[int, int, int], item: Received) -> None
         rates.on_message(item.name)
     if is_own and item.name == "COMMAND_ACK":
         rates.on_acknowledged(item.message.command, item.message.result)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("uav-fusion-edge")
-    except metadata.PackageNotFoundError:  # as where the code runs from a checkout
-        return ""

@@ -12,13 +12,18 @@ NS_PER_MS = 1_000_000
 UINT32_MASK = 0xFFFFFFFF
 
 
-def heartbeat(state: int) -> Any:
-    """Return the HEARTBEAT of an onboard computer in a MAV_STATE."""
+def heartbeat(state: int, mode: int = 0) -> Any:
+    """Return the HEARTBEAT of an onboard computer.
+
+    Args:
+        state: MAV_STATE.
+        mode: of our own, see `publishing.Mode`.
+    """
     return common.MAVLink_heartbeat_message(
         type=common.MAV_TYPE_ONBOARD_CONTROLLER,
         autopilot=common.MAV_AUTOPILOT_INVALID,
-        base_mode=0,
-        custom_mode=0,
+        base_mode=common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED,
+        custom_mode=mode,
         system_status=state,
         mavlink_version=3,
     )

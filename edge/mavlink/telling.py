@@ -1,5 +1,7 @@
 """What people are told in words, and how: STATUSTEXT of the flight's changes."""
 
+import logging
+
 from pymavlink.dialects.v20 import common
 
 from edge.mavlink import codec
@@ -66,7 +68,8 @@ class Telling:
 
     def on_news(self, news: News, now_ns: int) -> None:
         """Take what a link or a command has to tell, once."""
-        self._texts.note(news.subject, news.status_text, common.MAV_SEVERITY_WARNING, news.status_text, now_ns=now_ns)
+        severity = common.MAV_SEVERITY_WARNING if news.level > logging.INFO else common.MAV_SEVERITY_NOTICE
+        self._texts.note(news.subject, news.status_text, severity, news.status_text, now_ns=now_ns)
 
     def on_tick(self, *, is_silent: bool, now_ns: int) -> None:
         """Take notice of who is silent.

@@ -21,6 +21,10 @@ LEAST_WINDOW_S = 2.0
 LEAST_MESSAGES = 4
 AGAIN_NS = 60 * NS_PER_S
 """After all tries."""
+CONTESTED_NS = 20 * NS_PER_S
+"""What came as asked for, and comes too seldom so soon after, somebody else has set."""
+CONTESTS = 3
+"""So often in a row; then it is theirs for as long as after all tries."""
 
 
 class Want(NamedTuple):
@@ -62,6 +66,9 @@ class _Wish:
         self.count = 0
         self.tries = 0
         self.is_missed = False
+        self.contests = 0
+        self.obeyed_ns: int | None = None
+        """When it last came often enough because it was asked for."""
         self.window_ns = round(max(LEAST_WINDOW_S, LEAST_MESSAGES / want.rate_hz) * NS_PER_S)
         self.since_ns = now_ns
         self.rests_until_ns = now_ns
@@ -113,7 +120,9 @@ class WantedRates:
             if is_enough is None:
                 continue
             if is_enough:
-                self._on_enough(wish)
+                self._on_enough(wish, now_ns)
+                continue
+            if self._is_lost(wish, now_ns):
                 continue
             wish.tries += 1
             if wish.tries <= TRIES:
@@ -130,11 +139,34 @@ class WantedRates:
         news, self._news = self._news, []
         return news
 
-    def _on_enough(self, wish: _Wish) -> None:
+    def _on_enough(self, wish: _Wish, now_ns: int) -> None:
+        if wish.tries:
+            wish.obeyed_ns = now_ns
         wish.tries = 0
+        if wish.obeyed_ns is not None and now_ns - wish.obeyed_ns <= CONTESTED_NS:
+            return  # it must last
+        wish.contests = 0
         if wish.is_missed:
             wish.is_missed = False
             self._tell(logging.INFO, wish.want, f"the autopilot sends {wish.want.name} again", "sends again")
+
+    def _is_lost(self, wish: _Wish, now_ns: int) -> bool:
+        """Say whether somebody else insists on another rate: two who set it in turn help nobody."""
+        if wish.tries or wish.obeyed_ns is None or now_ns - wish.obeyed_ns > CONTESTED_NS:
+            return False
+        wish.contests += 1
+        if wish.contests < CONTESTS:
+            return False
+        wish.contests = 0
+        wish.rests_until_ns = now_ns + AGAIN_NS
+        if not wish.is_missed:
+            wish.is_missed = True
+            text = (
+                f"somebody else sets how often the autopilot sends {wish.want.name}, and too seldom: {wish.want.why};"
+                f" let them set {wish.want.rate_hz} Hz, or none on our port"
+            )
+            self._tell(logging.WARNING, wish.want, text, "others slow down")
+        return True
 
     def _on_too_few(self, wish: _Wish, now_ns: int) -> None:
         wish.tries = 0
@@ -157,4 +189,6 @@ class WantedRates:
         )
 
     def _stream(self, want: Want) -> Any:
-        return common.MAVLink_request_data_stream_message(*self._target, want.stream, want.rate_hz, 1)
+        """Ask for a stream, as often as that message of it which is needed most often."""
+        same = [wish.want.rate_hz for wish in self._wishes.values() if wish.want.stream == want.stream]
+        return common.MAVLink_request_data_stream_message(*self._target, want.stream, max(same), 1)
