@@ -1,3 +1,4 @@
+import io
 import json
 import threading
 from typing import Any
@@ -15,7 +16,7 @@ from edge.mavlink.codec import Flag
 from edge.mavlink.frames import MESSAGES
 from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import Link, Received
-from edge.mavlink.monitor import MAX_PEERS, Monitor
+from edge.mavlink.monitor import MAX_LABELS, MAX_PEERS, Monitor
 from edge.operations import mavlink_view, signals
 
 S = 1_000_000_000
@@ -127,6 +128,26 @@ def test_peers_are_bounded_and_the_most_silent_is_forgotten(ether: Ether) -> Non
 
     assert len(ether.monitor.peers) == MAX_PEERS
     assert (1, 1) not in ether.monitor.peers
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]drone[/red]", "[link=file:///etc/passwd]a"])
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(ether: Ether, name: str) -> None:
+    ether.put(codec.class_info_message(1, 0, [name]), lite.lite_of(result(class_id=0)))
+    ether.look()
+    console = Console(width=200, record=True, quiet=False, file=io.StringIO())
+    console.print(mavlink_view.drawn(ether.monitor, "link", 0))
+
+    assert name in console.export_text()
+
+
+def test_names_of_classes_without_end_are_not_all_kept(ether: Ether) -> None:
+    for class_id in range(MAX_LABELS + 5):
+        message = codec.class_info_message(1, 0, ["drone"])
+        message.class_id = class_id
+        ether.put(message)
+    ether.look()
+
+    assert len(ether.monitor.peers[1, 191].labels) == MAX_LABELS
 
 
 def test_an_answer_that_is_none_and_a_class_without_a_name_are_shown_as_such(ether: Ether) -> None:

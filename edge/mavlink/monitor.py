@@ -17,6 +17,8 @@ SPAN_NS = 5 * NS_PER_S
 MAX_SIZES = 20_000
 """Frames of one peer within the span; of a flood the newest."""
 MAX_PEERS = 64
+MAX_LABELS = 1000
+"""Of one peer: whoever sends names of classes without end does not fill the memory."""
 HALF_TURN = 128
 TEXTS = 5
 
@@ -86,7 +88,8 @@ class Monitor:
         elif item.name == "FUSION_STATUS":
             peer.health = message
         elif item.name == "FUSION_CLASS_INFO":
-            peer.labels[message.class_id] = codec.class_label(message)
+            if message.class_id in peer.labels or len(peer.labels) < MAX_LABELS:
+                peer.labels[message.class_id] = codec.class_label(message)
         else:
             _note_result(peer, item, now_ns)
 

@@ -47,7 +47,7 @@ def drawn(monitor: Monitor, title: str, now_ns: int) -> Group:
         frames_s, bytes_s = monitor.rates(peer, now_ns)
         table.add_row(
             f"{system}/{component}", peer.kind, peer.status, peer.link.at(now_ns).value, f"{frames_s:.1f}",
-            f"{bytes_s:.0f}", str(peer.lost), *_last(peer, now_ns), _waiting(peer),
+            f"{bytes_s:.0f}", str(peer.lost), *map(Text, _last(peer, now_ns)), _waiting(peer),
         )  # fmt: skip
     texts = [
         Text(f"{(now_ns - at_ns) / NS_PER_S:6.1f} s ago  {system}/{component}  {printable(text)}", style="dim")
