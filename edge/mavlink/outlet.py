@@ -26,12 +26,15 @@ MAX_WAIT_NS = 2 * NS_PER_S
 BACKFILL_SHARE = 0.2
 BACKFILL_BYTES_S = 20_000.0
 """On a link without a budget."""
+TIME_SHARE = 0.1
+"""Of a budget: who asks us for the time again and again gets no more."""
 FRAME_BYTES = HEADER_V2_BYTES + CRC_BYTES + SIGNATURE_BYTES
 TUNNEL_HEAD_BYTES = 5
 LARGEST_BYTES = FRAME_BYTES + TUNNEL_HEAD_BYTES + bearers.BODY_BYTES
 RESULT = "FUSION_CLASSIFICATION"
 STATUS = "FUSION_STATUS"
-_URGENT = frozenset({"HEARTBEAT", "COMMAND_ACK", "TIMESYNC"})
+TIME = "TIMESYNC"
+_URGENT = {"HEARTBEAT": Priority.HEARTBEAT, "COMMAND_ACK": Priority.URGENT}
 _KEPT = ("HEARTBEAT", STATUS)
 """Never dropped for others: the newest waits."""
 _SUMMARY = frozenset({"NAMED_VALUE_FLOAT", "STATUSTEXT"})
@@ -56,6 +59,15 @@ class _Waiting(NamedTuple):
     since_ns: int
 
 
+class _Lane:
+    """What waits with one priority."""
+
+    def __init__(self, priority: Priority) -> None:
+        self.priority = priority
+        self.others: dict[object, Any] = {}
+        self.results: deque[_Waiting] = deque()
+
+
 class Outlet:
     """The queues of one link.
 
@@ -74,29 +86,39 @@ class Outlet:
         aggregation: Aggregation | None = None,
         now_ns: int = 0,
     ) -> None:
-        self.results_dropped = 0
-        """Answers that this link never carried."""
         self.others_dropped = 0
-        """Other messages."""
+        """Messages that this link never carried, besides answers."""
         self.budget = budget
         """None: no limit."""
-        self._send = send
-        self._bearer = bearer
         self.aggregation = aggregation or Aggregation(0)
-        self._results: dict[Priority, deque[_Waiting]] = {Priority.CHANGE: deque(), Priority.PERIODIC: deque()}
-        self._others: dict[Priority, dict[object, Any]] = {
-            priority: {} for priority in (Priority.URGENT, Priority.CHANGE, Priority.STATUS)
-        }
+        self._send = send
+        self._has_summary = "summary" in bearer
+        self._is_native, self._is_tunnel = "native" in bearer, "tunnel" in bearer
+        self._batch = bearers.BATCH if self._is_tunnel else 1
+        self._lanes = [_Lane(priority) for priority in Priority if priority != Priority.BACKFILL]
+        self._changes, self._periodic = (self._lanes[n].results for n in (Priority.CHANGE, Priority.PERIODIC))
+        self._results_dropped = 0
         self._count = 0
         self._past: Past | None = None
         self._past_records: list[Any] = []
         self._past_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
+        self._time_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
         self.share_with_past(BACKFILL_SHARE, now_ns)
 
     @property
     def queued(self) -> int:
         """Answers that wait."""
-        return sum(map(len, self._results.values()))
+        return len(self._changes) + len(self._periodic)
+
+    @property
+    def results_dropped(self) -> int:
+        """Answers that this link never carried, nor summed up into one that it did."""
+        return self._results_dropped + self.aggregation.left_out
+
+    @property
+    def carries_past(self) -> bool:
+        """Whether answers of the past can travel here at all."""
+        return self._is_native or self._is_tunnel
 
     def offer(self, messages: Iterable[Any], now_ns: int, *, is_open: bool = True) -> None:
         """Take messages that are to be sent, and send what may go now; call often, with none too.
@@ -107,11 +129,15 @@ class Outlet:
             is_open: whether the port is there; else all is dropped: when it is back only what is new counts.
         """
         for message in messages:
-            if is_open and self.queued >= MAX_RESULTS:
-                self._pump(now_ns)
-            if message.get_type() == RESULT:
+            name = message.get_type()
+            if name == RESULT:
+                if is_open and self.queued >= MAX_RESULTS:
+                    self._pump(now_ns)
                 self._keep_result(self.aggregation.take(message, now_ns), now_ns)
-            elif message.get_type() not in _SUMMARY or "summary" in self._bearer:
+            elif name == TIME:
+                if is_open:
+                    self._tell_time(message, now_ns)
+            elif self._has_summary or name not in _SUMMARY:
                 self._keep_other(message)
         self._keep_result(self.aggregation.due(now_ns), now_ns)
         if is_open:
@@ -126,30 +152,29 @@ class Outlet:
     def forget_answers(self) -> None:
         """Drop what waits of the answers: nobody wants them any more."""
         rest = self.aggregation.rest()
-        self.results_dropped += rest.answers if rest is not None else 0
-        self._forget_waiting()
+        self._results_dropped += rest.answers if rest is not None else 0
+        self._drop(self._changes)
+        self._drop(self._periodic)
 
-    def _forget_waiting(self) -> None:
-        self.results_dropped += sum(waiting.told.answers for queue in self._results.values() for waiting in queue)
-        for queue in self._results.values():
-            queue.clear()
-
-    def recall(self, past: Past) -> None:
+    def recall(self, past: Past | None) -> None:
         """Send answers of the past, with what the present leaves; those that were being sent are given up."""
         self._past, self._past_records = past, []
 
     def share_with_past(self, share: float, now_ns: int) -> None:
-        """Set how much of the budget answers of the past may take."""
+        """Set how much of the budget answers of the past may take; call when the budget has changed, too."""
         if self.budget is not None:
             self._past_budget.change(share * self.budget.bytes_s, now_ns)
+            self._time_budget.change(TIME_SHARE * self.budget.bytes_s, now_ns)
 
     def _keep_result(self, told: Told | None, now_ns: int) -> None:
+        """Let an answer wait; before a change the same as ever is history."""
         if told is None:
             return
-        self._results[Priority.CHANGE if told.is_change else Priority.PERIODIC].append(_Waiting(told, now_ns))
+        if told.is_change:
+            self._drop(self._periodic)
+        (self._changes if told.is_change else self._periodic).append(_Waiting(told, now_ns))
         if self.queued > MAX_RESULTS:
-            full = self._results[Priority.PERIODIC] or self._results[Priority.CHANGE]
-            self.results_dropped += full.popleft().told.answers
+            self._results_dropped += (self._periodic or self._changes).popleft().told.answers
 
     def _keep_other(self, message: Any) -> None:
         name = message.get_type()
@@ -157,108 +182,126 @@ class Outlet:
         key: object = name if name in _KEPT else self._count
         if name in _FIELD_THAT_NAMES:
             key = (name, getattr(message, _FIELD_THAT_NAMES[name]))
-        others = self._others[_priority(message)]
+        others = self._lanes[_priority(message)].others
         others[key] = message
         if len(others) > MAX_OTHERS:
             del others[next(key for key in others if key not in _KEPT)]
             self.others_dropped += 1
 
+    def _drop(self, queue: deque[_Waiting]) -> None:
+        if queue:
+            self._results_dropped += sum(waiting.told.answers for waiting in queue)
+            queue.clear()
+
     def _clear(self) -> None:
-        self._forget_waiting()
-        for others in self._others.values():
-            others.clear()
+        for lane in self._lanes:
+            self._drop(lane.results)
+            lane.others.clear()
+
+    def _tell_time(self, message: Any, now_ns: int) -> None:
+        """Send it now or never: later it would tell of another time."""
+        size = self._bytes_of(message)
+        is_answer = message.tc1 != 0
+        if is_answer and self.budget is not None and not self._time_budget.has_room(size, Priority.HEARTBEAT, now_ns):
+            return
+        if self._has_room(size, Priority.URGENT, now_ns):
+            self._send_all([message], now_ns)
+            if is_answer:
+                self._time_budget.spend(size, now_ns)
 
     def _pump(self, now_ns: int) -> None:
         """Send by priority until the budget is spent; what must not go holds back all that comes after it."""
         self._forget_stale(now_ns)
-        for priority in Priority:
-            if self._others.get(priority) and not self._pump_others(priority, now_ns):
+        for lane in self._lanes:
+            if lane.others and not self._pump_others(lane, now_ns):
                 return
-            if self._results.get(priority) and not self._pump_results(priority, now_ns):
+            if lane.results and not self._pump_results(lane, now_ns):
                 return
         if self._past is not None:
-            self._pump_past(now_ns)
+            self._pump_past(self._past, now_ns)
 
-    def _pump_others(self, priority: Priority, now_ns: int) -> bool:
+    def _pump_others(self, lane: _Lane, now_ns: int) -> bool:
         """Send what waits besides answers; say whether all of it went."""
-        others = self._others[priority]
-        while others:
-            key = next(iter(others))
-            message = others[key]
-            if message.get_type() == STATUS:
-                message = self._completed(message)
-            if not self._is_sent(self._carried(message), priority, now_ns):
-                if message.get_type() == "TIMESYNC":  # it would tell of another time
-                    del others[key]
+        while lane.others:
+            key, message = next(iter(lane.others.items()))
+            if not self._has_room(self._bytes_of(message), lane.priority, now_ns):
                 return False
-            del others[key]
+            del lane.others[key]
+            self._send_all(self._carried(self._completed(message) if key == STATUS else message), now_ns)
         return True
 
-    def _pump_results(self, priority: Priority, now_ns: int) -> bool:
-        queue = self._results[priority]
+    def _pump_results(self, lane: _Lane, now_ns: int) -> bool:
+        """Send answers, one as it is and several in short; say whether all of them went.
+
+        A change for which there is no room goes in short, too: it must go at once.
+        """
+        queue = lane.results
         while queue:
-            together = 1 if self.budget is None else min(len(queue), bearers.BATCH)
-            told = [queue[n].told for n in range(together)]
-            if together == 1:
-                carried = self._carried(told[0].message)
-            elif self.budget is not None and not self.budget.has_room(self._lite_bytes(together), priority, now_ns):
+            is_whole = self.budget is None or len(queue) == 1
+            if is_whole and self._has_room(self._bytes_of(queue[0].told.message), lane.priority, now_ns):
+                self._send_all(self._carried(queue.popleft().told.message), now_ns)
+                continue
+            count = min(len(queue), self._batch)
+            is_short = not is_whole or lane.priority == Priority.CHANGE
+            if not is_short or not self._has_room(self._lite_bytes(count), lane.priority, now_ns):
                 return False
-            else:
-                carried = self._carried_lite([lite.lite_of(one.message, one.answers) for one in told])
-            if not self._is_sent(carried, priority, now_ns):
-                return False
-            for _ in told:
-                queue.popleft()
+            together = [queue.popleft().told for _ in range(count)]
+            self._send_all(self._carried_lite([lite.lite_of(one.message, one.answers) for one in together]), now_ns)
         return True
 
-    def _pump_past(self, now_ns: int) -> None:
-        while self._past is not None:
+    def _pump_past(self, past: Past, now_ns: int) -> None:
+        while True:
+            self._past_records = self._past_records or past.batch(self._batch)
             if not self._past_records:
-                self._past_records = self._past.batch(bearers.BATCH)
-            if not self._past_records:
-                self._past = None if self._past.is_done else self._past
+                self._past = None if past.is_done else past
                 return
-            carried = self._carried_lite(self._past_records)
-            size = sum(map(_most_bytes, carried))
-            if not self._past_budget.has_room(size, Priority.URGENT, now_ns):
+            size = self._lite_bytes(len(self._past_records))
+            if not self._past_budget.has_room(size, Priority.HEARTBEAT, now_ns):
                 return
-            if not self._is_sent(carried, Priority.BACKFILL, now_ns):
+            if not self._has_room(size, Priority.BACKFILL, now_ns):
                 return
             self._past_budget.spend(size, now_ns)
+            self._send_all(self._carried_lite(self._past_records), now_ns)
             self._past_records = []
 
     def _forget_stale(self, now_ns: int) -> None:
-        for queue in self._results.values():
+        for queue in (self._changes, self._periodic):
             while queue and now_ns - queue[0].since_ns > MAX_WAIT_NS:
-                self.results_dropped += queue.popleft().told.answers
+                self._results_dropped += queue.popleft().told.answers
 
-    def _is_sent(self, messages: list[Any], priority: Priority, now_ns: int) -> bool:
-        """Send messages that belong together, if there is room for all."""
-        if self.budget is not None and not self.budget.has_room(sum(map(_most_bytes, messages)), priority, now_ns):
-            return False
+    def _has_room(self, size: int, priority: Priority, now_ns: int) -> bool:
+        return self.budget is None or self.budget.has_room(size, priority, now_ns)
+
+    def _send_all(self, messages: Iterable[Any], now_ns: int) -> None:
         for message in messages:
             size = self._send(message)
             if self.budget is not None:
                 self.budget.spend(size, now_ns)
-        return True
 
     def _carried(self, message: Any) -> list[Any]:
         """Return how a message travels here."""
         if message.get_msgId() not in bearers.OURS:
             return [message]
-        ways = [message] if "native" in self._bearer else []
-        return [*ways, bearers.tunnelled(message)] if "tunnel" in self._bearer else ways
+        ways = [message] if self._is_native else []
+        return [*ways, bearers.tunnelled(message)] if self._is_tunnel else ways
 
     def _carried_lite(self, records: list[Any]) -> list[Any]:
-        if "tunnel" in self._bearer:
+        if self._is_tunnel:
             return [bearers.batched(records)]
-        return records if "native" in self._bearer else []
+        return records if self._is_native else []
+
+    def _bytes_of(self, message: Any) -> int:
+        """Return the most bytes that a message takes here, signed."""
+        size = FRAME_BYTES + int(message.unpacker.size)
+        if message.get_msgId() not in bearers.OURS:
+            return size
+        return self._is_native * size + self._is_tunnel * (size + TUNNEL_HEAD_BYTES)
 
     def _lite_bytes(self, count: int) -> int:
         """Return the most bytes that so many LITE records take here."""
-        if "tunnel" in self._bearer:
+        if self._is_tunnel:
             return FRAME_BYTES + TUNNEL_HEAD_BYTES + count * bearers.LITE_BYTES
-        return count * (FRAME_BYTES + bearers.LITE_BYTES) if "native" in self._bearer else 0
+        return count * (FRAME_BYTES + bearers.LITE_BYTES) if self._is_native else 0
 
     def _completed(self, status: Any) -> Any:
         """Return FUSION_STATUS with what waits and was dropped on this link."""
@@ -271,13 +314,6 @@ class Outlet:
 def _priority(message: Any) -> Priority:
     name = message.get_type()
     if name in _URGENT:
-        return Priority.URGENT
+        return _URGENT[name]
     is_warning = name == "STATUSTEXT" and message.severity <= common.MAV_SEVERITY_WARNING
     return Priority.CHANGE if is_warning else Priority.STATUS
-
-
-def _most_bytes(message: Any) -> int:
-    """Return the most bytes that a message's frame can have, signed."""
-    if message.get_type() == "TUNNEL":
-        return FRAME_BYTES + TUNNEL_HEAD_BYTES + int(message.payload_length)
-    return FRAME_BYTES + int(message.unpacker.size)
