@@ -1,11 +1,12 @@
 """ONBOARD_COMPUTER_STATUS, of made-up boards."""
 
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from boards import ORIN_NANO_JETPACK_6, make_board
+from boards import ORIN_NANO_JETPACK_6, THERMAL, make_board
 from pymavlink.dialects.v20 import common
 
 from edge.clock import SystemClock, VirtualClock
@@ -96,6 +97,24 @@ def test_each_look_is_taken_once_and_none_follows_the_end(tmp_path: Path) -> Non
 
     assert [(status.cpu_cores[:2], status.gpu_cores[0]) for status in taken] == [([0, 0], 50)] * 2
     assert "board" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_sensor_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.mavlink.onboard.END_S", 0.05)
+    root = make_board(tmp_path, ORIN_NANO_JETPACK_6)
+    sensor = root / THERMAL / "thermal_zone0/temp"
+    sensor.unlink()
+    os.mkfifo(sensor)
+    watch = BoardWatch(SystemClock(), root, period_s=0.01)
+    release = os.open(sensor, os.O_WRONLY)  # as soon as it is read
+    watch.close()
+    hangs = watch._thread.is_alive()
+    os.write(release, b"49156")
+    os.close(release)
+    watch._thread.join(PATIENCE_S)
+
+    assert hangs
+    assert not watch._thread.is_alive()
 
 
 def test_this_machine_can_be_looked_at() -> None:

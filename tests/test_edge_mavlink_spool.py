@@ -1,4 +1,5 @@
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edge.mavlink.tlog import read_tlog
 MS = 1_000_000
 S = 1_000 * MS
 UTC_US = 1_780_000_000_000_000
+PATIENCE_S = 30
 
 
 def frames_of(*messages: Any, sender: tuple[int, int] = (1, 191)) -> list[bytes]:
@@ -166,6 +168,25 @@ def test_a_disk_that_fails_costs_what_was_not_written_and_is_told_once(
 
     assert (spool.written, spool.dropped) == (0, 10)
     assert caplog.text.count("spool: not written") == 1
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.mavlink.spool.END_S", 0.05)
+    goes_on, files = threading.Event(), ring(tmp_path)
+    monkeypatch.setattr(files, "write", lambda *_: goes_on.wait(PATIENCE_S))
+    spool = Spool(files, UTC_US, 0)
+    for frame in frames_of(*(result(n) for n in range(10))):
+        spool.keep(frame, 0)
+    spool.close()
+    hangs = spool._writer.is_alive()
+    goes_on.set()
+    spool._writer.join(PATIENCE_S)
+
+    assert hangs
+    assert caplog.text.count("the disk hangs") == 1
+    assert spool.written == 10
 
 
 def past(folder: Path, begin_us: int, end_us: int, period_ns: int = 0, sender: tuple[int, int] = (1, 191)) -> list[Any]:

@@ -1,6 +1,9 @@
 """Links over networks and files: who is heard, who hears us, and what is refused."""
 
 import contextlib
+import os
+import queue
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ from edge.mavlink.link_state import BACKOFF_NS, JITTER
 from edge.mavlink.security import Security
 from edge.mavlink.tcp import TcpClient
 from edge.mavlink.tlog import read_tlog
-from edge.mavlink.tlog_file import TlogFile
+from edge.mavlink.tlog_file import MAX_WAITING, TlogFile
 from edge.mavlink.transport import READ_AT_ONCE_BYTES, FileAddress, NetworkAddress, SerialAddress, parse_link
 from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, READ_BYTES, UdpClient, UdpServer
 from models.errors import ConfigError, LinkError
@@ -343,6 +346,28 @@ def test_a_telemetry_log_leaves_the_last_of_the_disk_to_others(
     assert (transport.counts.frames_sent, transport.counts.frames_dropped) == (0, 100)
     assert (tmp_path / "flight.tlog").stat().st_size == 0
     assert ["make room" in record.message for record in caplog.records] == [True]
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.mavlink.tlog_file.END_S", 0.05)
+    place = tmp_path / "flight.tlog"
+    os.mkfifo(place)
+    pipe = os.open(place, os.O_RDWR | os.O_NONBLOCK)
+    transport = TlogFile("file", FileAddress(path=str(place)))
+    for _ in range(MAX_WAITING + 1000):
+        transport.send(bytes(250))
+    transport.close()
+    while transport._writer.is_alive():
+        select.select([pipe], [], [], 0.05)
+        with contextlib.suppress(BlockingIOError):
+            os.read(pipe, 1 << 20)
+        with contextlib.suppress(queue.Full):
+            transport._waiting.put_nowait(None)
+    os.close(pipe)
+
+    assert ["the disk hangs" in record.message for record in caplog.records] == [True]
 
 
 def test_a_telemetry_log_in_a_folder_that_is_not_there_is_refused(tmp_path: Path, clock: VirtualClock) -> None:

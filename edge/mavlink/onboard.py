@@ -13,6 +13,7 @@ from edge.operations.board import Board, read_board, slowed_by
 from edge.operations.board_load import percent_between, read_core_times, read_gpu_percent
 
 PERIOD_S = 1.0
+END_S = 0.5
 _INT8_MAX, _INT16_MAX = 127, 32_767
 _CPU_NAMES = ("cpu", "core", "x86_pkg", "k10temp")
 """In the names of thermal zones that tell of processor cores."""
@@ -89,9 +90,9 @@ class BoardWatch:
         return onboard_status(board, cpu_percent, gpu_percent, self._clock.now_ns())
 
     def close(self) -> None:
-        """End."""
+        """End; a sensor that hangs is not waited for."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(END_S)
 
     def _watch(self) -> None:
         while not self._stop.wait(self._period_s):

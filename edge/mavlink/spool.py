@@ -26,6 +26,8 @@ LOOK_BYTES = 1_000_000
 """Written between two looks at what is free."""
 MAX_WAITING = 4096
 """Frames that wait for a slow disk; beyond, they are left out."""
+END_S = 1.0
+"""The most that each of two steps at the end waits for a slow disk: who is to end has 5 s."""
 NS_PER_US = 1_000
 TIME_BYTES = 8
 _NAME = re.compile(r"(\d{1,20})\.tlog")
@@ -174,9 +176,12 @@ class Spool:
             self._left_out += 1
 
     def close(self) -> None:
-        """Write the rest."""
-        self._waiting.put(None)
-        self._writer.join()
+        """Write the rest, where the disk takes it soon enough."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=END_S)
+        self._writer.join(END_S)
+        if self._writer.is_alive():
+            self._tell(f"the disk hangs: the last {self._waiting.qsize()} frames are lost")
 
     def _write_all(self) -> None:
         """Write until told to end; what is there goes to the system whenever nothing waits."""

@@ -1,5 +1,6 @@
 """`file`: a telemetry log (.tlog) of what is sent, for MAVProxy, Mission Planner, pymavlink and `uav-edge import`."""
 
+import contextlib
 import logging
 import os
 import queue
@@ -19,6 +20,8 @@ LOOK_BYTES = 1_000_000
 """Written between two looks at what is free."""
 MAX_WAITING = 4096
 """Frames that wait for a slow disk; beyond, they are left out."""
+END_S = 1.0
+"""The most that each of two steps at the end waits for a slow disk: who is to end has 5 s."""
 NS_PER_US = 1_000
 
 
@@ -73,9 +76,13 @@ class TlogFile:
         """Do nothing: a file is not lost for being silent."""
 
     def close(self) -> None:
-        """Write the rest."""
-        self._waiting.put(None)
-        self._writer.join()
+        """Write the rest, where the disk takes it soon enough."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=END_S)
+        self._writer.join(END_S)
+        if self._writer.is_alive():
+            left = self._waiting.qsize()
+            log.warning("link %s: the disk hangs: the last %d frames are not written", self._link, left)
 
     def _write_all(self) -> None:
         """Write until told to end; what is there goes to the system whenever nothing waits."""
