@@ -135,7 +135,7 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(ether: Ether, name: str
     ether.put(codec.class_info_message(1, 0, [name]), lite.lite_of(result(class_id=0)))
     ether.look()
     console = Console(width=200, record=True, quiet=False, file=io.StringIO())
-    console.print(mavlink_view.drawn(ether.monitor, "link", 0))
+    console.print(mavlink_view.drawn(ether.monitor, "link", 0, console.width))
 
     assert name in console.export_text()
 
@@ -169,7 +169,28 @@ def test_no_content_of_any_message_breaks_the_monitor_or_its_view(number: int, c
     monitor.take(Received(system_id=1, component_id=1, sequence=0, name=made.msgname, message=message), 0)
 
     json.dumps(monitor.summary(0))
-    Console(quiet=True).print(mavlink_view.drawn(monitor, "link", 0))
+    Console(quiet=True).print(mavlink_view.drawn(monitor, "link", 0, 80))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_each_peer_has_a_line_with_the_answer_however_narrow_the_terminal_is(ether: Ether, width: int) -> None:
+    ether.put(standard.heartbeat(4), status(), result())
+    ether.put(common.MAVLink_heartbeat_message(2, 3, 81, 0, 3, 3), sender=(255, 240))
+    ether.look()
+    console = Console(width=width, file=io.StringIO())
+    console.print(mavlink_view.drawn(ether.monitor, "link", ether.now_ns, console.width))
+    _, headings, ours, other, *rest = console.file.getvalue().splitlines()
+
+    assert (ours.split()[0], other.split()[0], rest) == ("1/191", "255/240", [])
+    assert "drone 75%" in ours
+    assert ("onboard controller" in ours) == (width >= 80)
+    assert ("B/s" in headings) == (width >= 120)
+
+
+def test_a_terminal_shows_that_nothing_came_yet(ether: Ether) -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(mavlink_view.drawn(ether.monitor, "link", 0, console.width))
+    assert console.file.getvalue().split("\n") == ["link", "nothing has come yet", ""]
 
 
 @pytest.fixture

@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
 
     stop, monitor, clock = stop_on_signals(), Monitor(), SystemClock()
     with GroundStation(args.link, key=args.key) as station:
+        print(f"watching {args.link}; Ctrl-C ends", file=sys.stderr)
         _watch(station, monitor, stop, args)
         state, now_ns = station.state.value, clock.now_ns()
     if monitor.peers:
         from rich.console import Console
 
-        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(
-            drawn(monitor, f"{args.link}: {state}", now_ns)
-        )
+        console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        console.print(drawn(monitor, f"{args.link}: {state}", now_ns, console.width))
     else:
         print("nothing came: does the vehicle send to this address, and does no firewall drop it?", file=sys.stderr)
     if args.json:
