@@ -113,7 +113,7 @@ class Commands:
         self._done: dict[tuple[tuple[int, int], int], _Done] = {}
         self._pending: list[_Pending] = []
         self._outbox: list[tuple[int, Any]] = []
-        self._allowances: dict[int, Allowance] = {}
+        self._allowances: dict[tuple[int, bool], Allowance] = {}
 
     def on_received(self, link: int, item: Received, now_ns: int) -> None:
         """Take a message of a link; what is no command for us is left alone."""
@@ -125,7 +125,8 @@ class Commands:
         if not is_named and not (message.command in FOR_ALL and is_for(message, self._ours)):
             self._note_unnamed(message, sender)
             return
-        if not self._allowances.setdefault(link, Allowance(COMMANDS_HZ, 1.0)).take(now_ns):
+        key = (link, item.is_proven)  # who is not proven has commands of its own to use up
+        if not self._allowances.setdefault(key, Allowance(COMMANDS_HZ, 1.0)).take(now_ns):
             text = f"link {link + 1}: more than {COMMANDS_HZ:.0f} commands a second: those beyond are not answered"
             self._complaints.note("too many", link, text)
             return

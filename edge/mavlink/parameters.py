@@ -99,7 +99,8 @@ class Parameters(Mapping[str, float]):
         self._changed = dict(saved)
         self._index = {known.name: index for index, known in enumerate(PARAMETERS)}
         self._outbox: list[tuple[int, Any]] = []
-        self._allowances: dict[tuple[int, str], Allowance] = {}
+        self._allowances: dict[tuple[int, str, bool], Allowance] = {}
+        """By link, kind, and whether the sender is proven: those who are not have answers of their own to use up."""
 
     def __getitem__(self, name: str) -> float:
         return self._changed[name] if name in self._changed else self._deployed[name]
@@ -124,7 +125,7 @@ class Parameters(Mapping[str, float]):
         if item.name not in _QUESTIONS or not is_for(item.message, self._ours):
             return False
         sender = f"{item.system_id}/{item.component_id}"
-        if not self._allows(link, item.name, now_ns):
+        if not self._allows(link, item, now_ns):
             text = f"link {link + 1}: too many {item.name} ({sender}): those beyond are not answered"
             self._complaints.note("too many", item.name, text)
             return False
@@ -185,9 +186,10 @@ class Parameters(Mapping[str, float]):
         if len(self._outbox) < MAX_WAITING:
             self._outbox.append((link, self.message(name)))
 
-    def _allows(self, link: int, kind: str, now_ns: int) -> bool:
-        rate_hz = LISTS_HZ if kind == "PARAM_REQUEST_LIST" else REQUESTS_HZ
-        return self._allowances.setdefault((link, kind), Allowance(rate_hz, 1.0)).take(now_ns)
+    def _allows(self, link: int, item: Received, now_ns: int) -> bool:
+        rate_hz = LISTS_HZ if item.name == "PARAM_REQUEST_LIST" else REQUESTS_HZ
+        key = (link, item.name, item.is_proven)
+        return self._allowances.setdefault(key, Allowance(rate_hz, 1.0)).take(now_ns)
 
 
 class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
