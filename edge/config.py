@@ -146,9 +146,12 @@ class CameraSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="ca
     """0 sends raw BGR frames; 1 to 100 sends JPEG."""
     loop: bool = False
     """Start a file again at its end."""
+    delay_ms: float = 0.0
+    """From the middle of the exposure until a live frame can be read; taken off its capture time."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.jpeg_quality <= 100, f"jpeg_quality is {self.jpeg_quality}: expected 0 to 100")
+        _require(0 <= self.delay_ms <= 1000, f"delay_ms is {self.delay_ms}: expected 0 to 1000")
 
 
 class SdrFileSource(_Config, frozen=True, kw_only=True, tag_field="kind", tag="sdr_file"):

@@ -29,6 +29,7 @@ class FakeAutopilot:
     utc_us: int = UTC_US
     """0: it does not know the date."""
     heading_deg: float = 0.0
+    rtt_ns: int = RTT_NS
 
     def say(self, whereabouts: Whereabouts, now_ns: int, *messages: Any) -> None:
         """Let messages of it arrive."""
@@ -42,7 +43,7 @@ class FakeAutopilot:
         whereabouts.on_received(self.link, items, now_ns)
 
     def boot_ms(self, now_ns: int) -> int:
-        return (now_ns + self.boot_ns) // MS
+        return (now_ns + self.boot_ns) // MS % (1 << 32)
 
     def heartbeat(self) -> Any:
         return common.MAVLink_heartbeat_message(
@@ -68,12 +69,17 @@ class FakeAutopilot:
             0, 0, self.boot_ms(now_ns), flags, list(q), 0.0, 0.0, 0.0, 0
         )
 
+    def fix(self, fix_type: int = common.GPS_FIX_TYPE_3D_FIX, h_acc_m: float = 0.0) -> Any:
+        return common.MAVLink_gps_raw_int_message(
+            0, fix_type, 470_000_000, 80_000_000, 500_000, 0xFFFF, 0xFFFF, 0, 0, 0, 0, round(h_acc_m * 1000)
+        )
+
     def answers(self, whereabouts: Whereabouts, now_ns: int) -> int:
         """Answer what it is asked about the time at once; return how many times it was."""
         asked = [message for link, message in whereabouts.autopilots.take(now_ns) if link == self.link]
         for question in asked:
-            tc1 = now_ns + RTT_NS // 2 + self.boot_ns
-            self.say(whereabouts, now_ns + RTT_NS, common.MAVLink_timesync_message(tc1=tc1, ts1=question.ts1))
+            tc1 = now_ns + self.rtt_ns // 2 + self.boot_ns
+            self.say(whereabouts, now_ns + self.rtt_ns, common.MAVLink_timesync_message(tc1=tc1, ts1=question.ts1))
         return len(asked)
 
     def fly(self, whereabouts: Whereabouts, begin_ns: int, seconds: float, *, telemetry: bool = True) -> int:

@@ -25,6 +25,7 @@ from models.errors import ConfigError
         ({"ground_altitude_m": 10_000.0}, "ground_altitude_m: expected -500 to 9000"),
         ({"target_spread_deg": -1.0}, "target_spread_deg: expected 0 to 90"),
         ({"attitude_error_deg": math.nan}, "errors: expected 0 to 1000"),
+        ({"time_error_ms": -1.0}, "errors: expected 0 to 1000"),
     ],
 )
 def test_a_camera_that_cannot_be_is_refused(changes: dict[str, Any], text: str) -> None:

@@ -1,3 +1,4 @@
+import math
 import sys
 import threading
 from collections.abc import Iterator
@@ -136,17 +137,27 @@ def test_only_the_newest_frame_of_a_live_camera_is_kept() -> None:
     assert newest.is_over
 
 
-def test_a_live_camera_sends_each_frame_once_with_the_time_of_its_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("delay_ms", [0.0, 40.0])
+def test_a_live_camera_sends_each_frame_once_with_the_time_before_its_arrival(
+    monkeypatch: pytest.MonkeyPatch, delay_ms: float
+) -> None:
     capture = FakeCapture(1)
     monkeypatch.setattr(camera, "open_camera", lambda device: capture)
     sender, messages = kept_sender(VirtualClock())
     before_ns = SystemClock().now_ns()
     capture.permits.release(2)
     with pytest.raises(DeviceError, match="delivers no more frames"):
-        play_camera(CameraSource(stream="c", device="0"), Path(), sender, Pacer(threading.Event()))
+        play_camera(CameraSource(stream="c", device="0", delay_ms=delay_ms), Path(), sender, Pacer(threading.Event()))
     assert len(messages) == 1
     assert messages[0][0].flags == FLAG_HOST_TIME
-    assert before_ns <= messages[0][0].capture_ns <= SystemClock().now_ns()
+    arrived_ns = messages[0][0].capture_ns + round(delay_ms * 1e6)
+    assert before_ns <= arrived_ns <= SystemClock().now_ns()
+
+
+@pytest.mark.parametrize("delay_ms", [-1.0, 1001.0, math.nan])
+def test_a_delay_that_no_camera_has_is_refused(delay_ms: float) -> None:
+    with pytest.raises(ValueError, match=r"delay_ms is .*: expected 0 to 1000"):
+        CameraSource(stream="c", device="0", delay_ms=delay_ms)
 
 
 def test_a_camera_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

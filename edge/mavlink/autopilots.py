@@ -1,121 +1,32 @@
 """What autopilots say of the time and of the vehicle's motion, each link and each autopilot by itself.
 
 An autopilot is who sends a HEARTBEAT with an autopilot type. Nothing is asked of anybody else, and what others say of
-time, position and attitude is not heard.
+time, position and attitude is not heard. Where one has proven who it is, by a signature or by being on a wire, what
+is not proven moves nobody any more: neither in its name, nor as another autopilot, even after it has fallen silent.
 """
 
-import logging
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import rotation
+from edge.mavlink.autopilot import Autopilot
 from edge.mavlink.link import Received
+from edge.mavlink.link_state import LATE_NS
 from edge.mavlink.pace import NS_PER_S, Allowance
-from edge.mavlink.pose import Direction, Place, Track
-from edge.mavlink.timesync import TimeSync
 
-log = logging.getLogger(__name__)
-
-NS_PER_MS = 1_000_000
-NS_PER_US = 1_000
 GONE_NS = 10 * NS_PER_S
 MAX_AUTOPILOTS = 8
+"""On one link."""
 ANSWERS_HZ = 20.0
 """Most questions of others for our time that are answered on one link."""
-FIRST_UTC_US, LAST_UTC_US = 1_577_836_800_000_000, 4_102_444_800_000_000
-"""2020 to 2100: outside of these an autopilot does not know the date."""
-UTC_READINGS = 8
-UTC_JUMP_NS = 100 * NS_PER_MS
-EARLIEST_NS, LATEST_NS = NS_PER_S, 5 * NS_PER_MS
-"""A reading's time by the autopilot's clock is believed where it lies so little before, or after, its arrival."""
-_IN_VEHICLE_FRAME = common.GIMBAL_DEVICE_FLAGS_YAW_IN_VEHICLE_FRAME
-_IN_EARTH_FRAME = common.GIMBAL_DEVICE_FLAGS_YAW_IN_EARTH_FRAME
-_YAW_LOCK = common.GIMBAL_DEVICE_FLAGS_YAW_LOCK
+RANKED_NS = NS_PER_S // 10
+"""So long it holds which is the best, unless something is heard that tells."""
+MUCH_FASTER = 2
+"""Of two links to one autopilot the other is taken only where its round trip is so much shorter."""
+_TELLING = frozenset({"HEARTBEAT", "TIMESYNC", "SYSTEM_TIME"})
 
-
-class CaptureTime(NamedTuple):
-    """A moment as it is written into messages."""
-
-    time_us: int
-    is_synced: bool
-    """Whether it is UTC or the autopilot's time; else it counts from the start of this computer."""
-
-
-class Autopilot:
-    """One autopilot on one link: its clock against ours, and the vehicle's motion."""
-
-    def __init__(self, now_ns: int) -> None:
-        self.clock = TimeSync(now_ns)
-        self.track = Track()
-        self.heard_ns = now_ns
-        self._boot_ms = 0
-        self._utc_ns: deque[int] = deque(maxlen=UTC_READINGS)
-        """UTC minus the autopilot's time; each is up to 1 ms too much, because that is told in whole ms."""
-        self._readers: dict[str, Callable[[Any, int], object]] = {
-            "TIMESYNC": self._on_timesync,
-            "SYSTEM_TIME": self._on_system_time,
-            "ATTITUDE": self._on_attitude,
-            "GLOBAL_POSITION_INT": self._on_position,
-        }
-
-    def on_message(self, name: str, message: Any, now_ns: int) -> None:
-        """Take a message of it."""
-        reader = self._readers.get(name)
-        if reader is not None:
-            reader(message, now_ns)
-
-    def on_gimbal(self, message: Any, now_ns: int, *, is_own: bool) -> None:
-        """Take the attitude of the vehicle's gimbal; one that is another component (not own) has another clock."""
-        turned = rotation.normalised(*message.q)
-        if turned is not None:
-            is_to_vehicle = bool(message.flags & _IN_VEHICLE_FRAME)
-            if not message.flags & (_IN_VEHICLE_FRAME | _IN_EARTH_FRAME):  # an older device: it says what it holds
-                is_to_vehicle = not message.flags & _YAW_LOCK
-            read_ns = self._read_ns(message.time_boot_ms, now_ns) if is_own else now_ns
-            self.track.gimbal.add(read_ns, Direction(turned, is_to_vehicle))
-
-    def time_of(self, at_ns: int, now_ns: int) -> CaptureTime | None:
-        """Return a moment of our clock as UTC, or as its own time where it does not know that; None until locked."""
-        offset_ns = self.clock.offset_at(now_ns)
-        if offset_ns is None:
-            return None
-        utc_ns = min(self._utc_ns, default=0)
-        return CaptureTime(max(at_ns + offset_ns + utc_ns, 0) // NS_PER_US, True)
-
-    def _on_timesync(self, message: Any, now_ns: int) -> None:
-        self.clock.on_answer(message.tc1, message.ts1, now_ns)
-
-    def _on_system_time(self, message: Any, now_ns: int) -> None:
-        if message.time_boot_ms < self._boot_ms:
-            log.warning("the autopilot restarted, after %d s: its time is asked for anew", self._boot_ms // 1000)
-            self.clock.restart(now_ns)
-            self.track = Track()
-            self._utc_ns.clear()
-        self._boot_ms = message.time_boot_ms
-        if FIRST_UTC_US <= message.time_unix_usec < LAST_UTC_US:
-            utc_ns = message.time_unix_usec * NS_PER_US - message.time_boot_ms * NS_PER_MS
-            if self._utc_ns and abs(utc_ns - self._utc_ns[-1]) > UTC_JUMP_NS:
-                self._utc_ns.clear()
-            self._utc_ns.append(utc_ns)
-        else:
-            self._utc_ns.clear()
-
-    def _on_attitude(self, message: Any, now_ns: int) -> None:
-        read_ns = self._read_ns(message.time_boot_ms, now_ns)
-        self.track.add_angles(read_ns, message.roll, message.pitch, message.yaw)
-
-    def _on_position(self, message: Any, now_ns: int) -> None:
-        place = Place(message.lat / 1e7, message.lon / 1e7, message.alt / 1e3, message.relative_alt / 1e3)
-        self.track.add_place(self._read_ns(message.time_boot_ms, now_ns), place)
-
-    def _read_ns(self, boot_ms: int, now_ns: int) -> int:
-        """Return when a reading was made, by our clock: its arrival where the autopilot's clock does not tell."""
-        offset_ns = self.clock.offset_at(now_ns)
-        read_ns = now_ns if offset_ns is None else boot_ms * NS_PER_MS - offset_ns
-        return read_ns if now_ns - EARLIEST_NS <= read_ns <= now_ns + LATEST_NS else now_ns
+Key = tuple[int, int, int]
+"""Link, system and component."""
 
 
 class Autopilots:
@@ -127,32 +38,46 @@ class Autopilots:
 
     def __init__(self, system_id: int) -> None:
         self._system_id = system_id
-        self._known: dict[tuple[int, int, int], Autopilot] = {}
-        """By link, system and component."""
+        self._known: dict[Key, Autopilot] = {}
         self._answers: list[tuple[int, Any]] = []
-        self._allowances: dict[int, Allowance] = {}
+        self._allowances: dict[tuple[int, bool], Allowance] = {}
+        self._ranked: list[Key] = []
+        self._ranked_ns: int | None = None
 
     def on_received(self, link: int, item: Received, now_ns: int) -> None:
         """Take a message of a link."""
         key = (link, item.system_id, item.component_id)
+        if item.name in _TELLING:
+            self._ranked_ns = None
         if item.name == "HEARTBEAT" and item.message.autopilot != common.MAV_AUTOPILOT_INVALID:
-            self._note(key, now_ns)
+            self._note(key, now_ns, is_proven=item.is_proven)
         elif item.name == "TIMESYNC" and item.message.tc1 == 0:
-            self._answer(link, item.message.ts1, now_ns)
+            self._answer(link, item, now_ns)
+        elif not self.believes(link, item):
+            return
         elif item.name == "GIMBAL_DEVICE_ATTITUDE_STATUS":
+            source = item.component_id, int(getattr(item.message, "gimbal_device_id", 0))
             for other, autopilot in self._known.items():
                 if other[:2] == key[:2]:
-                    autopilot.on_gimbal(item.message, now_ns, is_own=other == key)
+                    autopilot.on_gimbal(item.message, source, now_ns, is_own=other == key)
         elif key in self._known:
             self._known[key].on_message(item.name, item.message, now_ns)
 
+    def believes(self, link: int, item: Received) -> bool:
+        """Say whether a message may be of its vehicle: it is proven, or its autopilot on that link is not either."""
+        autopilots = (one for key, one in self._known.items() if key[:2] == (link, item.system_id))
+        return item.is_proven or not any(autopilot.is_proven for autopilot in autopilots)
+
     def take(self, now_ns: int) -> list[tuple[int, Any]]:
-        """Return what is to be sent now, each with its link: questions and answers about the time."""
+        """Return what is to be sent now, each with its link: questions and answers about the time.
+
+        Only the vehicle's autopilot is asked, on each link where it is heard.
+        """
         messages, self._answers = self._answers, []
-        for (link, _, _), autopilot in self._present(now_ns):
-            ts1 = autopilot.clock.question(now_ns)
+        for key in self._ranking(now_ns):
+            ts1 = self._known[key].clock.question(now_ns)
             if ts1 is not None:
-                messages.append((link, common.MAVLink_timesync_message(tc1=0, ts1=ts1)))
+                messages.append((key[0], common.MAVLink_timesync_message(tc1=0, ts1=ts1)))
         return messages
 
     def is_waiting_at(self, now_ns: int) -> bool:
@@ -160,30 +85,68 @@ class Autopilots:
         return any(autopilot.clock.is_waiting_at(now_ns) for autopilot in self._known.values())
 
     def ours(self, now_ns: int) -> Autopilot | None:
-        """Return the vehicle's autopilot, by the link that tells its time; None while nobody knows which it is."""
-        key = self.ours_key(now_ns)
-        return self._known[key] if key is not None else None
+        """Return the vehicle's autopilot, by the link that tells its time best; None while nobody knows which it is."""
+        return next(iter(self.all_ours(now_ns)), None)
 
-    def ours_key(self, now_ns: int) -> tuple[int, int, int] | None:
+    def all_ours(self, now_ns: int) -> list[Autopilot]:
+        """Return the vehicle's autopilot by each link where it is heard, the best first."""
+        return [self._known[key] for key in self._ranking(now_ns)]
+
+    def ours_key(self, now_ns: int) -> Key | None:
         """Return the link, system and component of the vehicle's autopilot; None while nobody knows which it is."""
-        present = list(self._present(now_ns))
-        ours = [(key, autopilot) for key, autopilot in present if key[1] == self._system_id]
-        if not ours and len({key[1] for key, _ in present}) == 1:
+        return next(iter(self._ranking(now_ns)), None)
+
+    def _ranking(self, now_ns: int) -> list[Key]:
+        if self._ranked_ns is None or not 0 <= now_ns - self._ranked_ns < RANKED_NS:
+            self._ranked, self._ranked_ns = self._rank(now_ns), now_ns
+        return self._ranked
+
+    def _rank(self, now_ns: int) -> list[Key]:
+        """Return who is the vehicle's autopilot: whose clock is known, who is not late, who answers fast, first."""
+        is_proven = any(autopilot.is_proven for autopilot in self._known.values())
+        present = [
+            key
+            for key, autopilot in self._known.items()
+            if now_ns - autopilot.heard_ns <= GONE_NS and autopilot.is_proven >= is_proven
+        ]
+        ours = [key for key in present if key[1] == self._system_id]
+        if not ours and len({key[1] for key in present}) == 1:
             ours = present
-        ours.sort(key=lambda entry: (not entry[1].clock.is_locked_at(now_ns), entry[0]))
-        return ours[0][0] if ours else None
+        chosen = self._ranked[0] if self._ranked else None
 
-    def _present(self, now_ns: int) -> Iterator[tuple[tuple[int, int, int], Autopilot]]:
-        return (entry for entry in self._known.items() if now_ns - entry[1].heard_ns <= GONE_NS)
+        def rank(key: Key) -> tuple[object, ...]:
+            autopilot = self._known[key]
+            is_late, is_locked = now_ns - autopilot.heard_ns > LATE_NS, autopilot.clock.is_locked_at(now_ns)
+            rtt_ns = autopilot.clock.rtt_ns * (1 if key == chosen else MUCH_FASTER) if is_locked else 0
+            is_other = key[2] != common.MAV_COMP_ID_AUTOPILOT1
+            return not is_locked, is_late, is_other, rtt_ns, key != chosen, key
 
-    def _note(self, key: tuple[int, int, int], now_ns: int) -> None:
-        if key not in self._known and len(self._known) >= MAX_AUTOPILOTS:
-            gone = [other for other, autopilot in self._known.items() if now_ns - autopilot.heard_ns > GONE_NS]
-            if not gone:
-                return
-            del self._known[gone[0]]
-        self._known.setdefault(key, Autopilot(now_ns)).heard_ns = now_ns
+        return sorted(ours, key=rank)
 
-    def _answer(self, link: int, ts1: int, now_ns: int) -> None:
-        if self._allowances.setdefault(link, Allowance(ANSWERS_HZ, 1.0)).take(now_ns):
-            self._answers.append((link, common.MAVLink_timesync_message(tc1=now_ns, ts1=ts1)))
+    def _note(self, key: Key, now_ns: int, *, is_proven: bool) -> None:
+        """Take notice of an autopilot's heartbeat; what one is known by that proves itself now may have been forged."""
+        known = self._known.get(key)
+        if known is not None and known.is_proven and not is_proven:
+            return
+        if known is None and not self._has_room(key, now_ns, is_proven=is_proven):
+            return
+        if known is None or known.is_proven != is_proven:
+            self._known[key] = Autopilot(now_ns, is_proven=is_proven)
+        self._known[key].heard_ns = now_ns
+
+    def _has_room(self, key: Key, now_ns: int, *, is_proven: bool) -> bool:
+        """Say whether one more has room on its link; for it goes who is gone, less proven, or of another system."""
+        here = {other: autopilot for other, autopilot in self._known.items() if other[0] == key[0]}
+        if len(here) < MAX_AUTOPILOTS:
+            return True
+        for other, autopilot in sorted(here.items(), key=lambda entry: entry[1].is_proven):
+            is_gone = now_ns - autopilot.heard_ns > GONE_NS or other[1] != self._system_id == key[1]
+            if autopilot.is_proven < is_proven or (is_gone and autopilot.is_proven == is_proven):
+                del self._known[other]
+                return True
+        return False
+
+    def _answer(self, link: int, item: Received, now_ns: int) -> None:
+        """Answer a question for our time; those that are not proven have answers of their own to use up."""
+        if self._allowances.setdefault((link, item.is_proven), Allowance(ANSWERS_HZ, 1.0)).take(now_ns):
+            self._answers.append((link, common.MAVLink_timesync_message(tc1=now_ns, ts1=item.message.ts1)))

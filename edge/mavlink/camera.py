@@ -40,6 +40,8 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The same about each axis, of vehicle, gimbal and mount together."""
     heading_error_deg: float = 2.0
     """The same about the vertical, in addition: what a compass is off."""
+    time_error_ms: float = 20.0
+    """The same of its frames' capture times against the middle of the exposure, see `delay_ms` of its source."""
 
     def __post_init__(self) -> None:
         _require(min(self.size_px) >= 1, f"size_px is {list(self.size_px)}: expected width and height, at least 1")
@@ -57,7 +59,13 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         _require(ground_m is None or -500 <= ground_m <= 9000, "ground_altitude_m: expected -500 to 9000")
         spread_deg = self.target_spread_deg
         _require(spread_deg is None or 0 <= spread_deg <= 90, "target_spread_deg: expected 0 to 90")
-        errors = (self.position_error_m, self.height_error_m, self.attitude_error_deg, self.heading_error_deg)
+        errors = (
+            self.position_error_m,
+            self.height_error_m,
+            self.attitude_error_deg,
+            self.heading_error_deg,
+            self.time_error_ms,
+        )
         _require(all(0 <= error <= 1000 for error in errors), "errors: expected 0 to 1000")
 
     @property
@@ -82,15 +90,15 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ground_altitude_m=self.ground_altitude_m,
         )
 
-    def errors(self, time_s: float) -> Errors:
-        """Return how far the inputs may be wrong, where the clocks may be off by so much."""
+    def errors(self, time_s: float, position_m: float = 0.0) -> Errors:
+        """Return how far the inputs may be wrong, where clocks and position may be off by so much, or more."""
         spread_deg = self.target_spread_deg
         return Errors(
-            position_m=self.position_error_m,
+            position_m=max(self.position_error_m, position_m),
             height_m=self.height_error_m,
             attitude_rad=math.radians(self.attitude_error_deg),
             heading_rad=math.radians(self.heading_error_deg),
-            time_s=time_s,
+            time_s=math.hypot(time_s, self.time_error_ms / 1000),
             aim_rad=self.horizontal_rad / 4 if spread_deg is None else math.radians(spread_deg),
         )
 

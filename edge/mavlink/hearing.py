@@ -8,6 +8,7 @@ from typing import Any
 from edge.mavlink.autopilots import Autopilots
 from edge.mavlink.link import Received
 from edge.mavlink.pose import Track
+from edge.mavlink.spool import without_signature
 from edge.transport.messages import Pose
 
 MAX_KEPT = 1_000
@@ -19,7 +20,7 @@ class Heard:
     """One frame of the vehicle."""
 
     frame: bytes
-    """As it came."""
+    """As it came, but without its signature: a recording goes to others, who might guess a passphrase from it."""
     heard_ns: int
     pose: Pose | None = None
     """That it tells: an attitude does, where the position at that moment is known."""
@@ -30,22 +31,26 @@ class Hearing:
 
     def __init__(self) -> None:
         self._kept: deque[tuple[Any, int, Pose | None]] = deque(maxlen=MAX_KEPT)
+        self._posed_ns: int | None = None
+        """Time of the last pose: a copy of its attitude by another way tells none."""
 
     def on_received(self, link: int, item: Received, autopilots: Autopilots, now_ns: int) -> None:
         """Take a message of a link, after the autopilots have."""
         key = autopilots.ours_key(now_ns)
-        if key is None or (link, item.system_id) != key[:2] or item.is_inside:
+        is_ours = key is not None and (link, item.system_id) == key[:2] and autopilots.believes(link, item)
+        if key is None or not is_ours or item.is_inside:
             return
         ours = autopilots.ours(now_ns) if item.name == "ATTITUDE" and item.component_id == key[2] else None
-        self._kept.append((item.message, now_ns, _pose(ours.track, item.message) if ours is not None else None))
+        newest_ns = ours.track.attitudes.newest_ns if ours is not None else None
+        pose = _pose(ours.track, item.message) if ours is not None and newest_ns != self._posed_ns else None
+        self._posed_ns = newest_ns if newest_ns is not None else self._posed_ns
+        self._kept.append((item.message, now_ns, pose))
 
     def take(self) -> list[Heard]:
         """Return what was heard since the last call."""
-        heard = [
-            Heard(frame=bytes(message.get_msgbuf()), heard_ns=at_ns, pose=pose) for message, at_ns, pose in self._kept
-        ]
+        kept = [(without_signature(bytes(message.get_msgbuf())), at_ns, pose) for message, at_ns, pose in self._kept]
         self._kept.clear()
-        return heard
+        return [Heard(frame=frame, heard_ns=at_ns, pose=pose) for frame, at_ns, pose in kept if frame is not None]
 
 
 def _pose(track: Track, attitude: Any) -> Pose | None:

@@ -28,6 +28,8 @@ MAX_RTT_RATIO = 3
 AGEING = 50e-6
 """An answer counts as so much slower for each ns of its age: a crystal's drift makes it wrong as delays do."""
 LEAST_SPREAD_NS = 2 * NS_PER_MS
+PATIENCE_SAMPLES = 2 * LOCK_SAMPLES
+"""After so many answers they may lie as far apart as their delays explain: a busy computer delays all but a few."""
 JUMP_NS = 10 * NS_PER_MS
 """An answer that contradicts the fit by more than this and half its round trip: that clock was set anew."""
 HOLD_NS = 120 * NS_PER_S
@@ -62,6 +64,7 @@ class TimeSync:
         self._fit: _Fit | None = None
         self._is_locked = False
         self._contradictions = 0
+        self._rtt_ns = 0
         self.restart(now_ns)
 
     def restart(self, now_ns: int) -> None:
@@ -71,6 +74,7 @@ class TimeSync:
         self._fit = None
         self._is_locked = False
         self._contradictions = 0
+        self._rtt_ns = 0
         self._burst_end_ns = now_ns + BURST_NS
         self._due_ns = now_ns
 
@@ -93,12 +97,14 @@ class TimeSync:
         if self._contradicts(sample):
             self._contradictions += 1
             if self._contradictions < 2:
+                self._due_ns = min(self._due_ns, now_ns + BURST_PERIOD_NS)
                 return
             self.restart(now_ns)
         self._contradictions = 0
         self._samples.append(sample)
-        self._fit, spread_ns, least_rtt_ns = _fitted(self._samples)
-        is_tight = spread_ns < max(LEAST_SPREAD_NS, least_rtt_ns // 2)
+        self._fit, spread_ns, (least_ns, self._rtt_ns) = _fitted(self._samples)
+        most_ns = least_ns // 2 if len(self._samples) < PATIENCE_SAMPLES else self._rtt_ns
+        is_tight = spread_ns < max(LEAST_SPREAD_NS, most_ns)
         self._is_locked = self._is_locked or (len(self._samples) >= LOCK_SAMPLES and is_tight)
 
     def is_locked_at(self, now_ns: int) -> bool:
@@ -113,14 +119,19 @@ class TimeSync:
         """Return the autopilot's time minus ours, in ns; None while that is not known."""
         return self._fit.offset_at(now_ns) if self._fit is not None and self.is_locked_at(now_ns) else None
 
+    @property
+    def rtt_ns(self) -> int:
+        """The longest round trip of the answers that count, 0 before the first: half of it is the most they are off."""
+        return self._rtt_ns
+
     def _contradicts(self, sample: _Sample) -> bool:
         if self._fit is None or not self._is_locked:
             return False
         return abs(sample.offset_ns - self._fit.offset_at(sample.at_ns)) > sample.rtt_ns // 2 + JUMP_NS
 
 
-def _fitted(samples: Sequence[_Sample]) -> tuple[_Fit, int, int]:
-    """Return a line through the quickest answers, how far they lie from it to both sides, and the least round trip."""
+def _fitted(samples: Sequence[_Sample]) -> tuple[_Fit, int, tuple[int, int]]:
+    """Return a line through the quickest answers, how far they lie apart beside it, and their round trips' range."""
     newest_ns = samples[-1].at_ns
     limit_ns = MAX_RTT_RATIO * sorted(sample.rtt_ns for sample in samples)[len(samples) // 2]
     usable = [sample for sample in samples if sample.rtt_ns <= limit_ns]
@@ -134,4 +145,5 @@ def _fitted(samples: Sequence[_Sample]) -> tuple[_Fit, int, int]:
     slope = products / (sum((x - mean_x) ** 2 for x in x_s) + SLOPE_PRIOR_S2)
     residuals = [y - mean_y - slope * (x - mean_x) for x, y in zip(x_s, y_ns, strict=True)]
     fit = _Fit(first.at_ns + round(mean_x * NS_PER_S), first.offset_ns + round(mean_y), slope / NS_PER_S)
-    return fit, round(max(residuals) - min(residuals)), min(sample.rtt_ns for sample in best)
+    rtts_ns = [sample.rtt_ns for sample in best]
+    return fit, round(max(residuals) - min(residuals)), (min(rtts_ns), max(rtts_ns))

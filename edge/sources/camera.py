@@ -65,7 +65,7 @@ def play_camera(source: CameraSource, folder: Path, sender: StreamSender, pacer:
     send = _Sending(sender, source.jpeg_quality)
     try:
         if live:
-            _play_live(source.device, capture, send, pacer)
+            _play_live(source, capture, send, pacer)
         else:
             _play_file(source, capture, send, pacer)
     finally:
@@ -175,15 +175,16 @@ class NewestFrame:
                 self._changed.notify()
 
 
-def _play_live(device: str, capture: Any, send: _Sending, pacer: Pacer) -> None:
+def _play_live(source: CameraSource, capture: Any, send: _Sending, pacer: Pacer) -> None:
+    device, delay_ns = source.device, round(source.delay_ms * _NS_PER_MS)
     newest = NewestFrame(FrameReader(capture, send.place))
     heard_ns = pacer.now_ns()
     try:
         while not pacer.is_over:
             taken = newest.take(0.1)
             if taken is not None:
-                send(*taken)
-                heard_ns = taken[1]
+                frame, heard_ns = taken
+                send(frame, heard_ns - delay_ns)
             elif newest.is_over:
                 raise DeviceError(f"camera {device!r}: delivers no more frames: was it unplugged?")
             elif pacer.now_ns() - heard_ns > FRAME_TIMEOUT_S * 1e9:
