@@ -282,12 +282,15 @@ def link_down(folder: Path, seconds: float) -> dict[str, Any]:
                     _fly(rig, pipeline, seconds)
                 finally:
                     process.terminate()
+                    ending_s = time.monotonic()
                     stderr = process.communicate(timeout=PATIENCE_S)[1]
+                    ending_s = time.monotonic() - ending_s
     finally:
         rig.close()
     kept = remembered(folder / "memory")
     return _result(rig, seconds, pipeline.sent, kept) | {
         "exit_code": process.returncode,
+        "ending_s": round(ending_s, 3),
         "is_clean": process.returncode == 0 and "Traceback" not in stderr,
         "log": stderr.splitlines(),
     }

@@ -172,7 +172,8 @@ class SerialPort:
         if number != self._told:
             self._told = number
             remedy = _REMEDIES.get(number, "look at the adapter and its cable")
-            log.warning("link %s: cannot open %s (%s): %s; waiting for it", self._link, self._device, error, remedy)
+            why = os.strerror(number).lower() if error.errno else error
+            log.warning("link %s: cannot open %s (%s): %s; waiting for it", self._link, self._device, why, remedy)
 
     def _flush(self) -> None:
         if self._port is None:
