@@ -155,7 +155,7 @@ def requested(vehicle: Vehicle, seconds: int, autopilot: int = 3, link: int = 0)
     return [int(message.param1) for message in vehicle.take("COMMAND_LONG", link) if message.command == SET_INTERVAL]
 
 
-@pytest.mark.parametrize(("camera", "wanted"), [(None, {2, 33}), (CAMERA, {2, 33, 30, 285})])
+@pytest.mark.parametrize(("camera", "wanted"), [(None, {2, 33}), (CAMERA, {2, 33, 30, 24, 285})])
 def test_the_vehicles_autopilot_is_asked_for_what_the_deployment_needs(camera: Any, wanted: set[int]) -> None:
     vehicle = Vehicle(links=2, camera=camera)
 

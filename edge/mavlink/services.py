@@ -251,7 +251,8 @@ def _wants(config: MavlinkConfig) -> tuple[Want, ...]:
     wants = (wanted.SYSTEM_TIME, wanted.POSITION)
     if config.camera is None:
         return wants
-    return (*wants, wanted.ATTITUDE, wanted.GIMBAL) if config.camera.gimbal else (*wants, wanted.ATTITUDE)
+    wants += (wanted.ATTITUDE, wanted.FIX)
+    return (*wants, wanted.GIMBAL) if config.camera.gimbal else wants
 
 
 def _note(rates: WantedRates, key: tuple[int, int, int], item: Received) -> None:

@@ -52,6 +52,10 @@ SYSTEM_TIME = Want(
     "SYSTEM_TIME", common.MAVLINK_MSG_ID_SYSTEM_TIME, 1, common.MAV_DATA_STREAM_EXTRA3, "SYSTEM_TIME",
     "no UTC, no restart is seen",
 )  # fmt: skip
+FIX = Want(
+    "GPS_RAW_INT", common.MAVLINK_MSG_ID_GPS_RAW_INT, 1, common.MAV_DATA_STREAM_EXTENDED_STATUS, "GPS_RAW_INT",
+    "nobody knows how good positions are",
+)  # fmt: skip
 GIMBAL = Want(
     "GIMBAL_DEVICE_ATTITUDE_STATUS", common.MAVLINK_MSG_ID_GIMBAL_DEVICE_ATTITUDE_STATUS, 10,
     common.MAV_DATA_STREAM_EXTRA3, "GIMBAL", "no place of what is seen",
