@@ -248,11 +248,10 @@ def deployed(config: MavlinkConfig, max_age_ms: float) -> dict[str, float]:
 
 
 def _wants(config: MavlinkConfig) -> tuple[Want, ...]:
-    wants = (wanted.SYSTEM_TIME, wanted.POSITION)
+    always, seen = (wanted.SYSTEM_TIME, wanted.POSITION), (wanted.ATTITUDE, wanted.FIX)
     if config.camera is None:
-        return wants
-    wants += (wanted.ATTITUDE, wanted.FIX)
-    return (*wants, wanted.GIMBAL) if config.camera.gimbal else wants
+        return always
+    return (*always, *seen, wanted.GIMBAL) if config.camera.gimbal else (*always, *seen)
 
 
 def _note(rates: WantedRates, key: tuple[int, int, int], item: Received) -> None:
