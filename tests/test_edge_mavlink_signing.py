@@ -128,6 +128,19 @@ def test_more_senders_than_any_network_has_are_refused() -> None:
     assert ours.check(signed(heartbeat(), NOW + 1, sender=(1, 1))) is None
 
 
+def test_a_sender_that_was_silent_for_long_makes_room_and_its_old_frames_still_do_not_count() -> None:
+    ours = signing()
+    old = [signed(heartbeat(), NOW - n, sender=(n + 1, 1)) for n in range(MAX_STREAMS)]
+    assert [ours.check(frame) for frame in old] == [None] * MAX_STREAMS
+    later = NOW + WINDOW
+    ours.note_saved(later)
+
+    assert ours.check(signed(heartbeat(), later, sender=(1, 1))) is None
+    assert ours.check(signed(heartbeat(), later, sender=(201, 1))) is None
+    assert len(ours._streams) == MAX_STREAMS
+    assert set(map(ours.check, old)) == {Refusal.REPLAYED, Refusal.TOO_OLD}
+
+
 def test_our_signature_is_the_one_that_the_standard_asks_for() -> None:
     frame = signing().sign(plain(heartbeat()), heartbeat().crc_extra, 7)
 

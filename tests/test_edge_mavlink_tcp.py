@@ -167,13 +167,36 @@ def test_every_client_gets_every_frame_and_who_left_costs_the_others_nothing(ser
     other.close()
 
 
-def test_more_clients_than_there_is_room_for_are_turned_away(server: TcpServer) -> None:
-    sockets = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) for _ in range(MAX_CLIENTS + 2)]
-    until(server, lambda _: server.counts.refused == 2)
+def connected(server: TcpServer, count: int) -> list[socket.socket]:
+    sockets = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) for _ in range(count)]
+    until(server, lambda _: len(server._clients) + server.counts.refused == count)
+    return sockets
+
+
+def test_more_clients_that_count_than_there_is_room_for_are_turned_away(server: TcpServer) -> None:
+    sockets = connected(server, MAX_CLIENTS)
+    for client in server._clients:
+        server.welcome(client.peer, is_proven=True)
+    more = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    until(server, lambda _: server.counts.refused == 1)
 
     assert len(server._clients) == MAX_CLIENTS
-    assert sockets[-1].recv(1) == b""
-    for sock in sockets:
+    assert more.recv(1) == b""
+    for sock in [*sockets, more]:
+        sock.close()
+
+
+def test_connections_on_which_nothing_came_that_counts_make_room_the_oldest_first(server: TcpServer) -> None:
+    sockets = connected(server, MAX_CLIENTS)
+    server.welcome(server._clients[0].peer, is_proven=True)
+    server.welcome(server._clients[1].peer, is_proven=False)
+    more = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    until(server, lambda _: server.counts.refused == 1)
+    server.send(FRAME)
+
+    assert sockets[1].recv(1) == b""
+    assert [read(sock, len(FRAME)) for sock in (sockets[0], sockets[2], more)] == [FRAME] * 3
+    for sock in [*sockets, more]:
         sock.close()
 
 

@@ -22,7 +22,7 @@ REMEDIES = {
     Refusal.TOO_OLD: "set the sender's clock; it follows ours once it hears us",
     Refusal.TOO_LATE: "the sender's clock is many decades ahead: set it",
     Refusal.NOT_SAVED: "none, if it ends soon; else the disk with the key hangs",
-    Refusal.CROWDED: "too many senders with this key: restart, and give each vehicle a key of its own",
+    Refusal.CROWDED: "too many senders with this key in one minute: give each vehicle a key of its own",
     Refusal.OURS: "another sender uses our system and component, or the link is an echo",
     Refusal.NOT_ALLOWED: "add the sender to the link's allow list, as SYSTEM/COMPONENT",
     Refusal.SETUP_SIGNING: "keys come from files, never over the air",

@@ -29,6 +29,7 @@ MARGIN = 15 * UNITS_PER_S
 LATEST = 2**48 - 1 - 366 * 86_400 * UNITS_PER_S
 """Nobody is followed to where times end: nothing later could be signed any more."""
 MAX_STREAMS = 64
+"""Beyond, one that was silent for longer than WINDOW is forgotten: its old frames do not count as a new one's."""
 
 
 class Refusal(enum.Enum):
@@ -110,9 +111,17 @@ class Signing:
             return Refusal.TOO_OLD
         if time > LATEST:
             return Refusal.TOO_LATE
-        if last is None and len(self._streams) >= MAX_STREAMS:
+        if last is None and len(self._streams) >= MAX_STREAMS and not self._forget_one():
             return Refusal.CROWDED
         return Refusal.NOT_SAVED if time > self._saved + MARGIN else None
+
+    def _forget_one(self) -> bool:
+        """Forget the stream that was silent for longest, if all it ever sent would be too old for a new one."""
+        oldest = min(self._streams, key=self._streams.__getitem__)
+        is_past = self._streams[oldest] < self._newest - WINDOW
+        if is_past:
+            del self._streams[oldest]
+        return is_past
 
     def _tag(self, signed: bytes) -> bytes:
         return hashlib.sha256(self._secret + signed).digest()[:TAG_BYTES]

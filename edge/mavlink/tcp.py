@@ -34,6 +34,8 @@ class _Connection:
     def __init__(self, sock: socket.socket, peer: str) -> None:
         self.socket = sock
         self.peer = peer
+        self.is_proven = False
+        """Whether something came from it that counts."""
         self._backlog = b""
 
     def send(self, frame: bytes) -> bool:
@@ -113,7 +115,9 @@ class TcpServer:
         return received
 
     def welcome(self, peer: str, *, is_proven: bool) -> None:
-        """Do nothing: whoever is connected hears everything."""
+        """Note who may stay when there are too many; whoever is connected hears everything."""
+        for client in self._clients:
+            client.is_proven = client.is_proven or (is_proven and client.peer == peer)
 
     def wait(self, timeout_s: float) -> None:
         """Return when something arrived, or after `timeout_s`."""
@@ -130,7 +134,7 @@ class TcpServer:
         self._listener.close()
 
     def _accept(self) -> None:
-        while True:
+        for _ in range(MAX_CLIENTS):
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
@@ -138,8 +142,9 @@ class TcpServer:
             except OSError as error:  # gone again before it was accepted, or no descriptors left
                 log.debug("link %s: not accepted: %s", self._link, error)
                 return
-            if len(self._clients) >= MAX_CLIENTS:
-                self.counts.refused += 1
+            is_full = len(self._clients) >= MAX_CLIENTS
+            self.counts.refused += is_full
+            if is_full and not self._make_room():
                 sock.close()
                 continue
             try:
@@ -149,7 +154,15 @@ class TcpServer:
                 sock.close()
                 continue
             self._clients.append(_Connection(sock, peer_name(address)))
-            log.info("link %s: %s is here", self._link, self._clients[-1].peer)
+            log.log(logging.DEBUG if is_full else logging.INFO, "link %s: %s is here", self._link, peer_name(address))
+
+    def _make_room(self) -> bool:
+        """End the oldest of the connections on which nothing came that counts; say whether there was one."""
+        silent = next((client for client in self._clients if not client.is_proven), None)
+        if silent is not None:
+            silent.socket.close()
+            self._clients.remove(silent)
+        return silent is not None
 
     def _lose(self, client: _Connection, error: OSError) -> None:
         log.info("link %s: %s is gone (%s)", self._link, client.peer, error.strerror or error)
