@@ -8,6 +8,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
 from edge.config import MavlinkConfig
+from edge.mavlink.deployment import LinkConfig
 from edge.mavlink.frames import FrameCounts, FrameParser
 from edge.mavlink.link import Link
 from edge.mavlink.outlets import Outlets
@@ -47,11 +48,13 @@ class Vehicle:
         *,
         links: int = 1,
         link: str = "udpout:h:{}",
+        link_configs: tuple[LinkConfig, ...] = (),
         security: Security | None = None,
         max_age_ms: float = 300.0,
         **config: Any,
     ) -> None:
-        self.config = MavlinkConfig(links=tuple(link.format(n + 1) for n in range(links)), **config)
+        names = tuple(link.format(n + 1) for n in range(links))
+        self.config = MavlinkConfig(links=link_configs or names, **config)
         self.clock = VirtualClock(S)
         self.publisher = Publisher(self.config, {"radio": "iq", "camera": "image"}, max_age_ms, self.now_ns)
         self.ports = [samples.FakeTransport() for _ in range(links)]

@@ -24,6 +24,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.config import load_flight
 from edge.mavlink import dialect
+from edge.mavlink.deployment import LinkConfig
 from edge.mavlink.parameters import PARAMETERS, read_saved
 
 NAN = math.nan
@@ -115,6 +116,28 @@ def test_parameters_that_are_not_there_or_set_for_all_are_explained_once_and_cou
 
     assert vehicle.services.complaints.counts == {"no such parameter": 9, "not for us alone": 3}
     assert len([record for record in caplog.records if "the rest is counted" in record.message]) == 2
+
+
+def test_what_all_are_asked_for_and_we_do_not_have_is_no_complaint(vehicle: Vehicle) -> None:
+    vehicle.hear(put("SYSID_MYGCS", 1, target=(1, 0)), long(510, 33, target=(1, 0)))
+
+    assert vehicle.read("SYSID_MYGCS", target=(1, 0)) == {}
+    assert vehicle.services.complaints.counts == {}
+
+
+@pytest.mark.parametrize("period_s", [0.0, 1.0])
+def test_parameters_come_one_after_the_other_on_a_link_that_answers_fill(period_s: float) -> None:
+    link = LinkConfig(link="udpout:h:1", budget_bytes_s=200, aggregate_s=period_s, bearer=("tunnel",))
+    vehicle = Vehicle(link_configs=(link,))
+    for number in range(40):
+        vehicle.answer(sequence=number).wait(0.05)
+    vehicle.take("TUNNEL")
+    vehicle.hear(common.MAVLink_param_request_list_message(*OURS))
+    for number in range(300):
+        vehicle.answer(sequence=number).wait(0.05)
+
+    assert [value.param_index for value in vehicle.take("PARAM_VALUE")] == list(range(len(PARAMETERS)))
+    assert vehicle.take("TUNNEL")
 
 
 def test_a_flood_of_questions_is_counted(vehicle: Vehicle) -> None:

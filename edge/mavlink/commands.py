@@ -175,7 +175,7 @@ class Commands:
 
     def _note_unnamed(self, message: Any, sender: tuple[int, int]) -> None:
         """Explain what would change something if it named us, and not others as well."""
-        if message.command in self._handlers and is_for(message, self._ours):
+        if message.command in self._handlers.keys() - QUESTIONS and is_for(message, self._ours):
             (system, component), ours = sender, "/".join(map(str, self._ours))
             text = f"command {message.command} of {system}/{component} to all: left alone: send it to {ours}"
             self._complaints.note("not for us alone", message.command, text)

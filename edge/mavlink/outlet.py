@@ -28,6 +28,8 @@ BACKFILL_BYTES_S = 20_000.0
 """On a link without a budget."""
 TIME_SHARE = 0.1
 """Of a budget: who asks us for the time again and again gets no more."""
+TALK_SHARE = 0.2
+"""Of a budget, before answers that say the same as ever: else nobody could set a parameter on a link that they fill."""
 FRAME_BYTES = HEADER_V2_BYTES + CRC_BYTES + SIGNATURE_BYTES
 TUNNEL_HEAD_BYTES = 5
 LARGEST_BYTES = FRAME_BYTES + TUNNEL_HEAD_BYTES + bearers.BODY_BYTES
@@ -37,6 +39,10 @@ TIME = "TIMESYNC"
 _URGENT = {"HEARTBEAT": Priority.HEARTBEAT, "COMMAND_ACK": Priority.URGENT}
 _KEPT = ("HEARTBEAT", STATUS)
 """Never dropped for others: the newest waits."""
+_TALK = frozenset({
+    "AUTOPILOT_VERSION", "COMMAND_LONG", "MESSAGE_INTERVAL", "PARAM_VALUE", "PROTOCOL_VERSION", "REQUEST_DATA_STREAM",
+})  # fmt: skip
+"""What others have asked us for, and what we ask of the autopilot."""
 _SUMMARY = frozenset({"NAMED_VALUE_FLOAT", "STATUSTEXT"})
 _FIELD_THAT_NAMES = {"NAMED_VALUE_FLOAT": "name", "FUSION_CLASS_INFO": "class_id", "PARAM_VALUE": "param_id"}
 
@@ -102,6 +108,8 @@ class Outlet:
         self._past: Past | None = None
         self._past_records: list[Any] = []
         self._past_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
+        self._talk: dict[object, Any] = {}
+        self._talk_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
         self._time_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
         self.share_with_past(BACKFILL_SHARE, now_ns)
 
@@ -165,6 +173,7 @@ class Outlet:
         if self.budget is not None:
             self._past_budget.change(share * self.budget.bytes_s, now_ns)
             self._time_budget.change(TIME_SHARE * self.budget.bytes_s, now_ns)
+            self._talk_budget.change(TALK_SHARE * self.budget.bytes_s, now_ns)
 
     def _keep_result(self, told: Told | None, now_ns: int) -> None:
         """Let an answer wait; before a change the same as ever is history."""
@@ -182,7 +191,7 @@ class Outlet:
         key: object = name if name in _KEPT else self._count
         if name in _FIELD_THAT_NAMES:
             key = (name, getattr(message, _FIELD_THAT_NAMES[name]))
-        others = self._lanes[_priority(message)].others
+        others = self._talk if name in _TALK else self._lanes[_priority(message)].others
         others[key] = message
         if len(others) > MAX_OTHERS:
             del others[next(key for key in others if key not in _KEPT)]
@@ -197,6 +206,7 @@ class Outlet:
         for lane in self._lanes:
             self._drop(lane.results)
             lane.others.clear()
+        self._talk.clear()
 
     def _tell_time(self, message: Any, now_ns: int) -> None:
         """Send it now or never: later it would tell of another time."""
@@ -213,12 +223,30 @@ class Outlet:
         """Send by priority until the budget is spent; what must not go holds back all that comes after it."""
         self._forget_stale(now_ns)
         for lane in self._lanes:
+            if self._talk and lane.priority >= Priority.PERIODIC and not self._pump_talk(lane.priority, now_ns):
+                return
             if lane.others and not self._pump_others(lane, now_ns):
                 return
             if lane.results and not self._pump_results(lane, now_ns):
                 return
         if self._past is not None:
             self._pump_past(self._past, now_ns)
+
+    def _pump_talk(self, priority: Priority, now_ns: int) -> bool:
+        """Send what others wait for: a share of it before answers, the rest behind; say whether more may go."""
+        is_early = priority == Priority.PERIODIC and self.budget is not None
+        while self._talk:
+            key, message = next(iter(self._talk.items()))
+            size = self._bytes_of(message)
+            if is_early and not self._talk_budget.has_room(size, Priority.HEARTBEAT, now_ns):
+                return True
+            if not self._has_room(size, priority, now_ns):
+                return False
+            del self._talk[key]
+            self._send_all([message], now_ns)
+            if is_early:
+                self._talk_budget.spend(size, now_ns)
+        return True
 
     def _pump_others(self, lane: _Lane, now_ns: int) -> bool:
         """Send what waits besides answers; say whether all of it went."""

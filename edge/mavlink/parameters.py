@@ -153,9 +153,10 @@ class Parameters(Mapping[str, float]):
     def _set(self, link: int, message: Any, sender: str) -> bool:
         """Set a parameter where it names us alone and may have the value; the answer is the value in force."""
         name, kind, value = message.param_id, message.param_type, message.param_value
-        if (message.target_system, message.target_component) != self._ours:
-            text = f"PARAM_SET {name!r} of {sender} to all: left alone: send it to {'/'.join(map(str, self._ours))}"
-            self._complaints.note("not for us alone", "PARAM_SET", text)
+        if not self._is_named(message):
+            if name in self:
+                text = f"PARAM_SET {name!r} of {sender} to all: left alone: send it to {'/'.join(map(str, self._ours))}"
+                self._complaints.note("not for us alone", "PARAM_SET", text)
             return False
         if name not in self:
             self._note_unknown(name, sender)
@@ -175,8 +176,12 @@ class Parameters(Mapping[str, float]):
             return (PARAMETERS[message.param_index].name,)
         if message.param_index == BY_NAME and message.param_id in self:
             return (message.param_id,)
-        self._note_unknown(message.param_id if message.param_index == BY_NAME else message.param_index, sender)
+        if self._is_named(message):  # others may have what all are asked for
+            self._note_unknown(message.param_id if message.param_index == BY_NAME else message.param_index, sender)
         return ()
+
+    def _is_named(self, message: Any) -> bool:
+        return (message.target_system, message.target_component) == self._ours
 
     def _note_unknown(self, what: object, sender: str) -> None:
         text = f"parameter {what!r} of {sender}: not answered: expected one of {', '.join(self)}, or its index"
