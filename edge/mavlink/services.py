@@ -19,6 +19,7 @@ from edge.mavlink.complaints import Complaints
 from edge.mavlink.deployment import MavlinkConfig
 from edge.mavlink.intervals import US_PER_S, Intervals
 from edge.mavlink.link import Received
+from edge.mavlink.link_state import LATE_NS
 from edge.mavlink.outlet import BACKFILL_SHARE
 from edge.mavlink.outlets import Outlets
 from edge.mavlink.parameters import AS_DEPLOYED, Parameters, Saver
@@ -104,16 +105,20 @@ class Services:
             self._commands.on_received(link, item, now_ns)
             if self.parameters.on_received(link, item, now_ns):
                 self._apply(now_ns)
+            is_believed = self._served.whereabouts.autopilots.believes(link, item)
             for key, rates in self._wanted.items():
-                if key[:2] == (link, item.system_id):
+                if key[:2] == (link, item.system_id) and is_believed:
                     _note(rates, key, item)
 
     def take(self, now_ns: int) -> list[tuple[int, Any]]:
         """Return the answers and requests to send now, each with its link."""
         messages = self._commands.take(now_ns) + self.parameters.take()
-        key = self._served.whereabouts.autopilots.ours_key(now_ns)
-        if key is not None:
+        autopilots = self._served.whereabouts.autopilots
+        key, ours = autopilots.ours_key(now_ns), autopilots.ours(now_ns)
+        if key is not None and ours is not None:
             rates = self._rates_of(key, now_ns)
+            if now_ns - ours.heard_ns > LATE_NS:
+                rates.begin_anew(now_ns)
             messages += [(key[0], message) for message in rates.take(now_ns)]
             for news in rates.take_news():
                 log.log(news.level, "%s", news.text)
