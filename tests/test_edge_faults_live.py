@@ -280,6 +280,7 @@ def write_flight(folder: Path, text: str = FLIGHT) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_own_signals")
 def test_a_flight_with_faults_says_so_everywhere_and_is_judged(tmp_path, capsys, caplog):
     """Whether a busy machine keeps every promise is its own affair; that it is judged, and told, is ours."""

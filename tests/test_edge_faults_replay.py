@@ -76,6 +76,7 @@ def test_a_fault_that_cannot_befall_the_replay_ends_with_exit_code_2(flight, cap
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_faults_befall_a_live_replay_and_every_status_tells_of_them(flight, monkeypatch):
     """How many messages are inferred is the machine's affair; what is refused is not."""
     observers = []
@@ -98,6 +99,7 @@ def test_the_same_faults_befall_a_live_replay_and_every_status_tells_of_them(fli
     assert flown.judgement.verdicts["I4"].judged == 2
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_a_fault_kills_is_started_again_and_answers(flight):
     plan = FaultPlan(faults=(parse_fault("process:kill@1s"),))
     flown = fly_live(open_recording(flight), open_bundle(shipped_bundle()), LiveOptions(plan=plan, rate=0.5))

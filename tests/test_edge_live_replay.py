@@ -29,6 +29,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_laps_are_one_flight_in_which_nothing_is_lost(flight: Path) -> None:
     flown = fly_live(open_recording(flight), open_bundle(shipped_bundle()), LiveOptions(laps=3))
     summary = flown.summary()

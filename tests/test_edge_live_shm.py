@@ -77,6 +77,7 @@ def rings_of(config: FlightConfig) -> list[Path]:
     return list(ring.FOLDER.glob(f"{ring._prefix(config.streams['camera'].endpoint)}*"))
 
 
+@pytest.mark.slow
 def test_the_pipeline_outlives_the_death_of_who_made_its_memory(root: Path, tmp_path: Path, config: FlightConfig):
     pipeline = LivePipeline(config, open_bundle(shipped_bundle()))
     pipeline.start()

@@ -49,6 +49,7 @@ def test_sequences_are_made_of_every_fault_and_of_their_seed_alone():
     assert kinds == {"off", "stuck", "garbage", "wrong", "slow", "delayed", "intermittent", "jump", "loss"}
 
 
+@pytest.mark.slow
 def test_a_sequence_that_breaks_a_promise_is_told_with_the_shortest_command(monkeypatch, capsys):
     """The scheduler is made to forget a message that comes from a stream whose last one was refused."""
     receive = Scheduler.receive
@@ -125,6 +126,7 @@ def traced_flight(minutes: int) -> tuple[list, list]:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_hours_of_flight_leave_nothing_behind():
     """Three minutes here, ten hours by the script. At the end of a minute no fault holds messages back."""
     taken, broken = traced_flight(minutes=3)
@@ -134,6 +136,7 @@ def test_hours_of_flight_leave_nothing_behind():
     assert taken[-1].files == taken[0].files
 
 
+@pytest.mark.slow
 def test_a_leak_of_a_number_a_message_is_found(monkeypatch):
     """As if the ledger kept the time of each message."""
     kept = []

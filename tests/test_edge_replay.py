@@ -123,6 +123,7 @@ def test_a_precision_that_the_bundle_has_not_is_refused_in_either_mode(flight, c
     assert main([*arguments, "--rate", "0"]) == 3
 
 
+@pytest.mark.slow
 def test_live_and_exact_replay_fly_the_precision_that_is_asked_for(flight, tmp_path):
     """The shipped graphs stand in for rounded ones: they keep the bounds."""
     shipped = open_bundle(shipped_bundle())

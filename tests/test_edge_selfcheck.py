@@ -164,6 +164,7 @@ def test_a_build_that_works_has_nothing_to_say_and_one_that_cannot_start_says_wh
     assert (told in found) if told else found == ""
 
 
+@pytest.mark.slow
 def test_a_flight_on_onnx_runtime_is_measured_end_to_end(bundle, tmp_path):
     choice = PlanChoice(bundle=bundle, precision="auto", folder=tmp_path / "plans", options=None)
     done = []

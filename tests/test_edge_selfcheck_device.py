@@ -195,6 +195,7 @@ def positions(bundle, tmp_path) -> list[tuple[str, int]]:
     return [(call, at) for call, ats in places.items() for at in sorted({ats[0], ats[-1]})]
 
 
+@pytest.mark.slow
 def test_whichever_call_fails_once_the_check_ends_and_nothing_is_left_on_the_gpu(bundle, tmp_path, monkeypatch):
     answers = parity.reference(bundle, parity.examples_of(bundle, VARIANTS))
     monkeypatch.setattr(device_module, "reference", lambda *_: answers)

@@ -127,6 +127,7 @@ def test_calm_is_waited_for_twice_as_long_when_a_step_back_did_not_last():
     assert [round(pause) for pause in calm_s[:6]] == [2, 4, 8, 16, 32, 64]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     camera_ms=st.floats(5, 90),
