@@ -178,3 +178,16 @@ def test_positions_that_come_from_the_autopilot_itself_count_and_those_of_others
             assert 33 not in [int(message.param1) for message in vehicle.take("COMMAND_LONG")]
 
     assert 33 in [int(message.param1) for message in vehicle.take("COMMAND_LONG")]
+
+
+@pytest.mark.parametrize("away_s", [8, 60], ids=["it restarts", "its link is down"])
+def test_an_autopilot_that_was_silent_is_asked_at_once_in_the_new_way_and_nobody_is_told(away_s: int) -> None:
+    vehicle = Vehicle()
+    assert requested(vehicle, 3) != []
+    vehicle.wait(away_s)
+    vehicle.take("COMMAND_LONG")
+    vehicle.take("REQUEST_DATA_STREAM")
+
+    assert set(requested(vehicle, 5)) == {SYSTEM_TIME.message_id, POSITION.message_id}
+    assert vehicle.take("REQUEST_DATA_STREAM") == []
+    assert [text.text for text in vehicle.take("STATUSTEXT") if "too little" in text.text] == []

@@ -138,6 +138,12 @@ class WantedRates:
                 messages.append(self._stream(wish.want))
         return messages
 
+    def begin_anew(self, now_ns: int) -> None:
+        """Measure from now on: it is silent, and may have forgotten what it was asked for when it is back."""
+        for wish in self._wishes.values():
+            wish.count, wish.tries = 0, 0
+            wish.since_ns = wish.rests_until_ns = now_ns
+
     def take_news(self) -> list[News]:
         """Return what operators must hear since the last call."""
         news, self._news = self._news, []
