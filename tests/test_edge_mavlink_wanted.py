@@ -163,6 +163,16 @@ def test_the_vehicles_autopilot_is_asked_for_what_the_deployment_needs(camera: A
     assert vehicle.take("COMMAND_LONG", 0) == []
 
 
+@pytest.mark.parametrize(("camera", "interval_us"), [(None, 100_000), (CAMERA, 50_000)])
+def test_positions_are_asked_for_more_often_where_a_camera_needs_them(camera: Any, interval_us: int) -> None:
+    vehicle = Vehicle(camera=camera)
+    for _ in range(6):
+        vehicle.hear(heartbeat(3), sender=AUTOPILOT).wait(1)
+
+    asked = [message for message in vehicle.take("COMMAND_LONG") if message.param1 == 33]
+    assert {message.param2 for message in asked} == {interval_us}
+
+
 def test_who_is_no_autopilot_is_asked_for_nothing() -> None:
     assert requested(Vehicle(), 6, autopilot=common.MAV_AUTOPILOT_INVALID) == []
 

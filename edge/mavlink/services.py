@@ -253,10 +253,10 @@ def deployed(config: MavlinkConfig, max_age_ms: float) -> dict[str, float]:
 
 
 def _wants(config: MavlinkConfig) -> tuple[Want, ...]:
-    always, seen = (wanted.SYSTEM_TIME, wanted.POSITION), (wanted.ATTITUDE, wanted.FIX)
     if config.camera is None:
-        return always
-    return (*always, *seen, wanted.GIMBAL) if config.camera.gimbal else (*always, *seen)
+        return wanted.SYSTEM_TIME, wanted.POSITION
+    wants = wanted.SYSTEM_TIME, wanted.OFTEN, wanted.ATTITUDE, wanted.FIX
+    return (*wants, wanted.GIMBAL) if config.camera.gimbal else wants
 
 
 def _note(rates: WantedRates, key: tuple[int, int, int], item: Received) -> None:
