@@ -1,19 +1,20 @@
 """ONBOARD_COMPUTER_STATUS, of made-up boards."""
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from boards import ORIN_NANO_JETPACK_6, THERMAL, make_board
+from boards import ORIN_NANO_JETPACK_6, THERMAL, make_board, over_current
 from pymavlink.dialects.v20 import common
 
 from edge.clock import SystemClock, VirtualClock
 from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.onboard import BoardWatch, onboard_status
+from edge.mavlink.onboard import Besides, BoardWatch, onboard_status
 from edge.operations.board import read_board
-from edge.operations.board_load import CoreTime, percent_between, read_core_times, read_gpu_percent
+from edge.operations.board_load import CoreTime, Disk, percent_between, read_core_times, read_gpu_percent
 
 PATIENCE_S = 30
 STAT = "cpu  300 0 300 400 0 0 0 0 0 0\ncpu0 100 0 100 200 0 0 0 0 0 0\ncpu1 200 0 200 200 100 0 0 0 50 0\nintr 1\n"
@@ -56,6 +57,38 @@ def test_a_board_that_is_slowed_down_by_heat_says_so(tmp_path: Path) -> None:
     board = read_board(make_board(tmp_path, cooling), lambda _: None)
 
     assert onboard_status(board, [], None, 0).status_flags == common.COMPUTER_STATUS_FLAGS_THERMAL_THROTTLE
+
+
+def test_fans_and_the_disk_are_told_and_what_there_is_not_stays_unknown(tmp_path: Path) -> None:
+    fans = {"sys/class/hwmon/hwmon2/rpm": "2450", "sys/class/hwmon/hwmon4/fan2_input": "90000"}
+    root = make_board(tmp_path, fans)
+    watch = BoardWatch(VirtualClock(0), root, period_s=PATIENCE_S, folder=tmp_path / "not" / "there" / "yet")
+    status = watch.look()
+    watch.close()
+
+    assert status.fan_speed == [2450, 32766, 32767, 32767]
+    assert status.storage_total == [shutil.disk_usage(tmp_path).total >> 20, *[2**32 - 1] * 3]
+    assert 0 < status.storage_usage[0] <= status.storage_total[0]
+    assert status.storage_type == [0, *[2**32 - 1] * 3]
+
+
+@pytest.mark.parametrize(("used_mib", "is_full"), [(979, False), (980, True)])
+def test_a_disk_that_is_as_good_as_full_says_so(tmp_path: Path, used_mib: int, is_full: bool) -> None:
+    board = read_board(tmp_path, lambda _: None)
+
+    flags = onboard_status(board, [], None, 0, Besides(disk=Disk(used_mib, 1000))).status_flags
+    assert flags == is_full * common.COMPUTER_STATUS_FLAGS_DISK_FULL
+
+
+def test_a_voltage_that_was_too_low_in_this_flight_says_so_and_one_before_does_not(tmp_path: Path) -> None:
+    make_board(tmp_path, over_current("sys/class/hwmon/hwmon3", (3, 0, 0)))
+    watch = BoardWatch(VirtualClock(0), tmp_path, period_s=PATIENCE_S)
+    before = watch.look().status_flags
+    make_board(tmp_path, over_current("sys/class/hwmon/hwmon3", (4, 0, 0)))
+    after = [watch.look().status_flags for _ in range(2)]
+    watch.close()
+
+    assert (before, after) == (0, [common.COMPUTER_STATUS_FLAGS_UNDER_VOLTAGE] * 2)
 
 
 def test_how_busy_cores_were_follows_from_the_kernels_counters(tmp_path: Path) -> None:

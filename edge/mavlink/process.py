@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig
@@ -69,7 +70,7 @@ def run_publisher(
         stack.callback(outlets.close)
         services = Services(config.mavlink, deployed(config.mavlink, max_age_ms), publisher, outlets, clock.now_ns())
         stack.callback(services.complaints.tell_all)
-        board = stack.enter_context(contextlib.closing(BoardWatch(clock)))
+        board = stack.enter_context(contextlib.closing(BoardWatch(clock, folder=_disk_of(config))))
         subscriber = Subscriber(heard)
         stack.callback(subscriber.close)
         log.info("publishing on %s", ", ".join(link.transport.name for link in links))
@@ -91,6 +92,13 @@ def run_publisher(
             if (parts := subscriber.receive(0)) is None:
                 break
             step(publisher, services, links, parts, clock.now_ns())
+
+
+def _disk_of(config: FlightConfig) -> Path:
+    """Return a folder on the disk that the flight is kept on."""
+    if config.mavlink is not None and config.mavlink.spool is not None:
+        return Path(config.mavlink.spool.folder)
+    return Path(config.recording.directory) if config.recording is not None else Path("/")
 
 
 def _caught_up(

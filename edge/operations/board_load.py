@@ -1,5 +1,6 @@
-"""How busy the processors of a board are: the kernel's counters of each core, and a Jetson's GPU."""
+"""How busy a board is: the kernel's counters of each core, a Jetson's GPU, its fans, and how full a disk is."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,13 @@ class CoreTime(NamedTuple):
 
     busy: int
     total: int
+
+
+class Disk(NamedTuple):
+    """How full a file system is, in MiB."""
+
+    used_mib: int
+    total_mib: int
 
 
 def read_core_times(root: Path = Path("/")) -> tuple[CoreTime, ...]:
@@ -51,3 +59,25 @@ def read_gpu_percent(names: Iterable[str], root: Path = Path("/")) -> int | None
         if per_mille is not None and 0 <= per_mille <= 1000:
             return round(per_mille / 10)
     return None
+
+
+def read_fans_rpm(root: Path = Path("/")) -> tuple[int, ...]:
+    """Return how fast each fan turns: a Jetson's tachometer is `rpm`, a PC's fans are `fan1_input` and so on."""
+    found = []
+    for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        for path in (folder / "rpm", *(folder / f"fan{n}_input" for n in range(1, 5))):
+            rpm = read_number(path)
+            if rpm is not None and rpm >= 0:
+                found.append(rpm)
+    return tuple(found)
+
+
+def read_disk(folder: Path) -> Disk | None:
+    """Return how full the disk is that a folder lies on, or will lie on; None where it does not tell."""
+    existing = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    try:
+        told = os.statvfs(existing)
+    except OSError:
+        return None
+    total, free = told.f_blocks * told.f_frsize, told.f_bavail * told.f_frsize
+    return Disk((total - free) >> 20, total >> 20)
