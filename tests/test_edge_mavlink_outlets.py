@@ -83,6 +83,12 @@ def sequences(messages: list[Any], name: str = "FUSION_CLASSIFICATION") -> list[
     return [message.sequence for message in messages if message.get_type() == name]
 
 
+def of_the_past(messages: list[Any]) -> list[int]:
+    """Return the sequences of what is marked as sent late."""
+    name = "FUSION_CLASSIFICATION_LITE"
+    return [one.sequence for one in messages if one.get_type() == name and one.flags & Flag.BACKFILL]
+
+
 def kept(folder: Path) -> list[Any]:
     """Return the messages in the spool."""
     port = samples.FakeTransport()
@@ -230,8 +236,57 @@ def test_a_flood_of_others_does_not_wash_the_flight_away(tmp_path: Path) -> None
     assert 1_000 <= names["HEARTBEAT"] <= 2_100
 
 
+def test_the_past_ends_when_somebody_says_so(tmp_path: Path) -> None:
+    vehicle = Vehicle(LinkConfig(link=UDP, budget_bytes_s=600, aggregate_s=0), folder=tmp_path).fly(10)
+    vehicle.heard(0)
+    assert vehicle.outlets.recall(0, 10, 0, vehicle.clock.now_ns())
+    vehicle.wait(3)
+    begun = of_the_past(vehicle.heard(0))
+    assert vehicle.outlets.recall(0, 0, 0, vehicle.clock.now_ns())
+    vehicle.wait(5)
+    vehicle.outlets.close()
+
+    assert len(begun) > 0
+    assert of_the_past(vehicle.heard(0)) == []
+
+
+def test_a_link_that_speaks_in_summaries_alone_cannot_carry_the_past(tmp_path: Path) -> None:
+    vehicle = Vehicle(LinkConfig(link=UDP, bearer=("summary",)), folder=tmp_path).fly(1)
+
+    assert not vehicle.outlets.recall(0, 1, 0, vehicle.clock.now_ns())
+    vehicle.outlets.close()
+
+
+def test_the_past_is_summed_up_about_the_confidence_that_the_link_has(tmp_path: Path) -> None:
+    vehicle = Vehicle(LinkConfig(link=UDP, aggregate_s=60), folder=tmp_path)
+    vehicle.outlets.all[0].aggregation.threshold = 0.9
+    vehicle.fly(1, confidence=0.99).fly(1, confidence=0.8)
+    vehicle.heard(0)
+    assert vehicle.outlets.recall(0, 5, 0, vehicle.clock.now_ns())
+    vehicle.wait(5)
+    vehicle.outlets.close()
+
+    past = of_the_past(vehicle.heard(0))
+    assert len(past) == 3
+    assert past[:2] == [0, 50]
+
+
+def test_trouble_with_the_memory_is_told_and_that_it_is_over(tmp_path: Path) -> None:
+    vehicle = Vehicle(UDP, folder=tmp_path)
+    spool = vehicle.outlets.spool
+    assert spool is not None
+    told = []
+    for trouble in ("", "No space left on device", "No space left on device", ""):
+        spool.trouble = trouble
+        told += [news.status_text for news in vehicle.outlets.take_news()]
+    vehicle.outlets.close()
+
+    assert told == ["FUSION: memory fails: No space left on device", "FUSION: memory is written again"]
+    assert max(map(len, told)) <= standard.MAX_TEXT_BYTES
+
+
 @pytest.mark.parametrize(
-    "span", [(0, 0), (5, 5), (1, 2), (float("nan"), 0), (10, float("nan")), (float("inf"), 0), (86_401, 0), (5, -1)]
+    "span", [(5, 5), (1, 2), (float("nan"), 0), (10, float("nan")), (float("inf"), 0), (86_401, 0), (5, -1)]
 )
 def test_a_span_that_is_none_is_refused(tmp_path: Path, span: tuple[float, float]) -> None:
     vehicle = Vehicle(UDP, folder=tmp_path)

@@ -1,5 +1,9 @@
+import errno
+import io
+import os
 import random
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +191,71 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(
     assert hangs
     assert caplog.text.count("the disk hangs") == 1
     assert spool.written == 10
+
+
+class FullDisk(io.FileIO):
+    """A file for which there is no room: it can be begun, as most often on a full disk."""
+
+    def write(self, data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let nothing be written; undo it to make room."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: io.BufferedWriter(FullDisk(path, mode)))
+        yield patch
+
+
+BUFFERED = 100
+"""Frames that are handed over before a disk is asked to take them, at most."""
+
+
+def test_a_disk_without_room_costs_no_file_of_before_and_gets_no_new_ones(
+    tmp_path: Path, full_disk: pytest.MonkeyPatch
+) -> None:
+    (frame,) = frames_of(result(1))
+    (tmp_path / "1.tlog").touch()
+    os.truncate(tmp_path / "1.tlog", 20_000)
+    files, refused, begun = ring(tmp_path, most_bytes=24_000), 0, []
+    for number in range(10_000):  # 50 s
+        try:
+            files.write(UTC_US + 5_000 * number, frame)
+            files.flush()
+        except OSError:
+            refused += 1
+        begun.append(len(tlog_files(tmp_path)))
+
+    assert 40 <= refused <= 60
+    assert max(begun) == 1
+    assert files.total_bytes == 20_000
+    full_disk.undo()
+    assert files.write(UTC_US + 60_000_000, frame)
+    files.close()
+    assert len(past(tmp_path, 0, 10**9)) == 1
+
+
+def test_what_finds_no_room_on_a_disk_is_counted_and_told_until_there_is_room(
+    tmp_path: Path, full_disk: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(ring(tmp_path), UTC_US, 0)
+    for number, frame in enumerate(frames_of(*(result(n) for n in range(1_000)))):
+        spool.keep(frame, number * 5 * MS)
+    spool.close()
+
+    assert spool.written <= BUFFERED
+    assert spool.written + spool.dropped == 1_000
+    assert spool.trouble == os.strerror(errno.ENOSPC)
+
+
+def test_a_folder_that_may_not_be_written_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+
+    with pytest.raises(PermissionError, match="Permission denied"):
+        ring(tmp_path)
 
 
 def past(folder: Path, begin_us: int, end_us: int, period_ns: int = 0, sender: tuple[int, int] = (1, 191)) -> list[Any]:

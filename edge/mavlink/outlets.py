@@ -1,5 +1,6 @@
 """The outlets of all links, and the flight's memory behind them."""
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from edge.mavlink.deployment import LinkConfig, MavlinkConfig, SpoolConfig
 from edge.mavlink.link import Link, Received
 from edge.mavlink.outlet import Outlet
 from edge.mavlink.pace import NS_PER_S, Allowance
+from edge.mavlink.peers import News
 from edge.mavlink.spool import Spool, TlogRing
 from models.errors import ConfigError
 
@@ -46,6 +48,7 @@ class Outlets:
         self._allowances = [Allowance(HEARD_HZ, 1.0) for _ in links]
         self._encoder = common.MAVLink(None, *self._sender)
         self.spool = _open_spool(config.spool, utc_us, now_ns) if config.spool is not None else None
+        self._told_trouble = ""
 
     def offer(self, number: int, messages: Iterable[Any], now_ns: int) -> None:
         """Let a link carry messages, now or as soon as it can; call for each often, with none too."""
@@ -68,22 +71,34 @@ class Outlets:
             if self.spool is not None and self._allowances[number].take(now_ns):
                 self.spool.keep(bytes(item.message.get_msgbuf()), now_ns)
 
+    def take_news(self) -> list[News]:
+        """Return what people must hear of the memory since the last call; the log has it already."""
+        trouble = self.spool.trouble if self.spool is not None else ""
+        if bool(trouble) == bool(self._told_trouble):
+            return []
+        self._told_trouble = trouble
+        text = f"memory fails: {trouble}" if trouble else "memory is written again"
+        return [News(level=logging.WARNING, text=text, subject="memory", status_text=f"FUSION: {text}")]
+
     def recall(self, number: int, from_s: float, to_s: float, now_ns: int) -> bool:
         """Send a link the answers of a span of the past, beside what is new; say whether that can be.
 
         Args:
             number: of the link.
-            from_s: so long ago the span begins, at most a day.
+            from_s: so long ago the span begins, at most a day; 0: what is being sent of the past ends.
             to_s: and ends.
             now_ns: the time.
         """
+        outlet = self.all[number]
+        if from_s == to_s == 0:
+            outlet.recall(None)
+            return True
         is_span = math.isfinite(from_s) and math.isfinite(to_s) and LONGEST_S >= from_s > to_s >= 0
-        if self.spool is None or not is_span:
+        if self.spool is None or not is_span or not outlet.carries_past:
             return False
         begin_us, end_us = (self.spool.time_us(now_ns - round(ago_s * NS_PER_S)) for ago_s in (from_s, to_s))
-        aggregation = Aggregation(self.all[number].aggregation.period_ns)
-        past = Backfill(self._folder, self.spool.before, (begin_us, end_us), self._sender, aggregation)
-        self.all[number].recall(past)
+        aggregation = Aggregation(outlet.aggregation.period_ns, outlet.aggregation.threshold)
+        outlet.recall(Backfill(self._folder, self.spool.before, (begin_us, end_us), self._sender, aggregation))
         return True
 
     def close(self) -> None:

@@ -126,6 +126,8 @@ def step(
         services.on_received(number, items, now_ns)
         for news in link.take_news():
             publisher.on_news(news, now_ns)
+    for news in outlets.take_news():
+        publisher.on_news(news, now_ns)
     for number, message in [*publisher.whereabouts.autopilots.take(now_ns), *services.take(now_ns)]:
         outlets.offer(number, [message], now_ns)
     if parts is not None:

@@ -6,6 +6,7 @@ even where a board's clock goes back at each start; what tells the time is in th
 """
 
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 FILE_BYTES = 16_000_000
 LOOK_BYTES = 1_000_000
 """Written between two looks at what is free."""
+PAUSE_US = 1_000_000
+"""After a disk has failed nothing is tried for so long: each attempt begins a file."""
 MAX_WAITING = 4096
 """Frames that wait for a slow disk; beyond, they are left out."""
 END_S = 1.0
@@ -43,7 +46,7 @@ class TlogRing:
         free_bytes: tells what is free where a file lies.
 
     Raises:
-        OSError: the folder cannot be made or read.
+        OSError: the folder cannot be made, read or written.
     """
 
     def __init__(
@@ -61,7 +64,11 @@ class TlogRing:
         self._file: BinaryIO | None = None
         self._written = 0
         self._until_look_bytes = 0
+        self._newest_us = 0
+        self._pause_end_us = 0
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         self._closed_bytes = {path: path.stat().st_size for path in tlog_files(folder)}
         self.before = max(map(number_of, self._closed_bytes), default=-1)
         """The newest file of an earlier start."""
@@ -75,13 +82,16 @@ class TlogRing:
         """Append a frame; say whether there was room for it.
 
         Raises:
-            OSError: the disk fails; what comes next goes into a new file, so that no half frame has one behind it.
+            OSError: the disk fails; what comes a second later goes into a new file, so that no half frame has one
+                behind it.
         """
+        self._newest_us = time_us
+        if time_us < self._pause_end_us:
+            return False
         try:
             return self._append(time_us, frame)
         except OSError:
-            with contextlib.suppress(OSError):
-                self.close()
+            self._pause()
             raise
 
     def flush(self) -> None:
@@ -90,8 +100,7 @@ class TlogRing:
             if self._file is not None:
                 self._file.flush()
         except OSError:
-            with contextlib.suppress(OSError):
-                self.close()
+            self._pause()
             raise
 
     def close(self) -> None:
@@ -101,6 +110,21 @@ class TlogRing:
             self._closed_bytes[Path(file.name)] = self._written
             self._written = 0
             file.close()
+
+    def _pause(self) -> None:
+        """End a file that cannot be written, and count what of it is on disk."""
+        self._pause_end_us = self._newest_us + PAUSE_US
+        file = self._file
+        with contextlib.suppress(OSError):
+            self.close()
+        if file is None:
+            return
+        path = Path(file.name)
+        with contextlib.suppress(OSError):
+            self._closed_bytes[path] = path.stat().st_size
+            if not self._closed_bytes[path]:
+                del self._closed_bytes[path]
+                path.unlink()
 
     def _append(self, time_us: int, frame: bytes) -> bool:
         size = TIME_BYTES + len(frame)
@@ -152,7 +176,8 @@ class Spool:
         self._waiting: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
         self._left_out = 0
         self._not_written = 0
-        self._is_trouble_told = False
+        self.trouble = ""
+        """Why nothing is written now, as people are told."""
         self._writer = threading.Thread(target=self._write_all, name="spool", daemon=True)
         self._writer.start()
 
@@ -197,21 +222,21 @@ class Spool:
     def _write(self, record: bytes) -> bool:
         try:
             is_written = self._ring.write(int.from_bytes(record[:TIME_BYTES], "big"), record[TIME_BYTES:])
-            if is_written and self._waiting.empty():
-                self._ring.flush()
+            if is_written and (self.trouble or self._waiting.empty()):
+                self._ring.flush()  # in trouble nothing counts as written before it is
         except OSError as error:
             self._tell(error.strerror)
             return False
         if is_written:
-            self._is_trouble_told = False
-        else:
+            self.trouble = ""
+        elif not self.trouble:
             self._tell("the disk is nearly full")
         return is_written
 
     def _tell(self, why: str | None) -> None:
-        if not self._is_trouble_told:
-            self._is_trouble_told = True
+        if not self.trouble:
             log.warning("spool: not written (%s): make room; the flight goes on without its memory", why)
+        self.trouble = why or "the disk fails"
 
 
 def tlog_files(folder: Path) -> list[Path]:
