@@ -1,5 +1,7 @@
+import gc
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,11 +34,13 @@ streams:
 
 
 @pytest.fixture(autouse=True)
-def stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Stands for the signals that end a command."""
-    event = threading.Event()
+def stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Stands for the signals that end a command; what a command sets for its process ends with it."""
+    event, interval_s = threading.Event(), sys.getswitchinterval()
     monkeypatch.setattr(signals, "stop_on_signals", lambda: event)
-    return event
+    yield event
+    gc.unfreeze()
+    sys.setswitchinterval(interval_s)
 
 
 @pytest.fixture
@@ -68,6 +72,20 @@ def test_a_link_that_is_nonsense_is_shown_with_its_line(tmp_path: Path, capsys: 
 def test_mavlink_without_links_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="links: expected at least one"):
         load_flight(deployment(tmp_path, "mavlink: {links: []}\n"))
+
+
+def test_nothing_that_is_loaded_at_the_start_holds_an_answer_up_later(
+    tmp_path: Path, port: int, stop: threading.Event
+) -> None:
+    stop.set()
+    before = gc.get_freeze_count()
+
+    assert (
+        main(["mavlink", "--config", str(deployment(tmp_path, f"mavlink: {{links: ['udpout:127.0.0.1:{port}']}}"))])
+        == 0
+    )
+    assert gc.get_freeze_count() > before + 10_000
+    assert sys.getswitchinterval() <= 0.001
 
 
 def test_a_port_in_use_ends_with_the_documented_exit_code(

@@ -1,6 +1,8 @@
 """`uav-edge mavlink`: publish the pipeline's answers over MAVLink; `uav-edge run` starts it as one of its processes."""
 
 import argparse
+import gc
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keygen": ("edge.commands.mavlink_keygen", "a key that the frames of a link are signed with"),
 }
 """Without one of them it publishes."""
+SWITCH_INTERVAL_S = 0.0005
+"""An answer waits no longer for the thread that looks at the board, or writes the flight's memory, than this."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,5 +45,9 @@ def run(args: argparse.Namespace) -> int:
     behind = None
     if args.faults is not None:
         behind = partial(LostLink, orders=Orders(args.faults), is_vehicle_safe=args.faults_reach_vehicle)
-    run_publisher(load_flight(args.config), stop, behind=behind)
+    config = load_flight(args.config)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays until the end: looking through it would hold an answer up for 22 ms
+    run_publisher(config, stop, behind=behind)
     return 0
