@@ -7,6 +7,7 @@ import mavlink_samples as samples
 import pytest
 from fake_autopilot import BOOT_NS, MS, UTC_US, FakeAutopilot, S
 from mavlink_samples import camera
+from mavlink_vehicle import Vehicle
 from pymavlink.dialects.v20 import common
 
 from edge.mavlink import codec, rotation
@@ -106,6 +107,30 @@ def test_a_crowd_on_one_link_keeps_our_autopilot_out_of_none() -> None:
         now_ns = FakeAutopilot(system_id=200, link=link).fly(whereabouts, START_NS, 3)
 
         assert whereabouts.time_of(now_ns, now_ns).is_synced
+
+
+def test_the_time_of_an_answer_is_that_of_its_reading_and_not_when_the_round_began() -> None:
+    vehicle = Vehicle()
+    port, encoder = vehicle.ports[0], common.MAVLink(None, srcSystem=1, srcComponent=1)
+    asked: list[int] = []
+
+    def busy() -> list[tuple[str, bytes]]:
+        """Take 3 ms to read, in which an answer comes in."""
+        vehicle.clock.advance_to(vehicle.now_ns + 3 * MS)
+        middles = [(ts1 + vehicle.now_ns) // 2 for ts1 in asked]
+        replies = [
+            common.MAVLink_timesync_message(tc1=at_ns + BOOT_NS, ts1=ts1)
+            for at_ns, ts1 in zip(middles, asked, strict=True)
+        ]
+        asked.clear()
+        return [("", message.pack(encoder)) for message in (FakeAutopilot().heartbeat(), *replies)]
+
+    port.receive = busy
+    for _ in range(30):
+        vehicle.wait(0.1)
+        asked += [message.ts1 for message in vehicle.take("TIMESYNC")]
+
+    assert vehicle.publisher.whereabouts.clock_offset_us(vehicle.now_ns) == pytest.approx(BOOT_NS // 1000, abs=5)
 
 
 # Which messages

@@ -68,6 +68,8 @@ class Link:
         self.counts = FrameCounts()
         self.refused: Counter[str] = Counter()
         """Messages that do not count, by reason."""
+        self.received_ns = 0
+        """When what `receive` returned last was read from the port."""
         self.peers = Peers(system_id, component_id)
         self._clock = clock or SystemClock()
         self._security = security or Security()
@@ -99,6 +101,7 @@ class Link:
     def receive(self) -> list[Received]:
         """Return the messages that arrived since the last call and count; what is none is counted."""
         pieces, now_ns = self.transport.receive(), self._clock.now_ns()
+        self.received_ns = now_ns
         arrived = [(peer, message) for peer, data in pieces for message in self._cut(peer, data, now_ns)]
         for peer, parser in self._parsers.items():
             arrived += [(peer, message) for message in parser.give_up(now_ns)]

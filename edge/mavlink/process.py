@@ -121,7 +121,7 @@ def step(
     outlets = services.outlets
     for number, link in enumerate(links):
         items = link.receive()
-        publisher.whereabouts.on_received(number, items, now_ns)
+        publisher.whereabouts.on_received(number, items, max(link.received_ns, now_ns))
         outlets.on_received(number, items, now_ns)
         services.on_received(number, items, now_ns)
         for news in link.take_news():
