@@ -208,6 +208,35 @@ def test_a_link_that_falls_silent_is_opened_anew_once_and_told_of_once_as_its_re
     assert [item.status_text for item in link.take_news()] == ["FUSION: lost: fake", "FUSION: back: fake"]
 
 
+@pytest.mark.parametrize(
+    ("noise", "why"),
+    [
+        (b"", "no heartbeat, nothing at all: are TX and RX crossed"),
+        (b"\0\xff" * 50, "no heartbeat, but 100 bytes that are no frames: try another baud rate"),
+    ],
+    ids=["silence", "noise"],
+)
+def test_a_serial_port_that_never_brings_a_heartbeat_is_told_of_once_with_what_may_be_wrong(
+    noise: bytes, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
+    transport_of(link).name = "serial:/dev/ttyTHS1:921600"
+    transport_of(link).incoming = [("peer", noise)]
+    told = hear(link, clock, 60)
+    told += hear(link, clock, 3, 1)
+
+    assert told == ["FUSION: no heartbeat: serial:/dev/ttyTHS1:921600", "FUSION: back: serial:/dev/ttyTHS1:921600"]
+    assert [why in text for text in warnings(caplog)] == [True]
+
+
+def test_a_network_on_which_nobody_speaks_is_nothing_strange(caplog: pytest.LogCaptureFixture) -> None:
+    clock = VirtualClock(1)
+
+    assert hear(Link(samples.FakeTransport(), 1, 191, clock), clock, 60) == []
+    assert warnings(caplog) == []
+
+
 def test_hundreds_of_forged_autopilots_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     clock = VirtualClock(1)
     link = Link(samples.FakeTransport(), 1, 191, clock)

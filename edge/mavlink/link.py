@@ -78,7 +78,10 @@ class Link:
         self._parsers: dict[str, FrameParser] = {}
         self._state = LinkState()
         self._told_state = State.CLOSED
-        self._is_loss_told = False
+        self._told_ns = self._clock.now_ns()
+        """Since when it is in that state."""
+        self._is_trouble_told = False
+        self._is_silence_told = False
         self._news: list[News] = []
 
     @property
@@ -170,7 +173,9 @@ class Link:
     def _follow_state(self, now_ns: int) -> None:
         before, self._told_state = self._told_state, self._state.at(now_ns)
         if before == self._told_state:
+            self._look_for_silence(now_ns)
             return
+        self._told_ns = now_ns
         if self._told_state == State.LOST:
             self._tell_of_link(logging.WARNING, f"nobody's heartbeat for {LOST_NS // NS_PER_S} s", "lost")
             self.transport.reopen()
@@ -178,13 +183,27 @@ class Link:
         elif self._told_state == State.CLOSED and before in (State.UP, State.LATE):
             self._tell_of_link(logging.DEBUG, "the port is gone", "lost")
         elif self._told_state == State.UP and before != State.LATE:
-            self._tell_of_link(logging.INFO, "up", "back" if self._is_loss_told else "")
+            self._is_silence_told = False
+            self._tell_of_link(logging.INFO, "up", "back" if self._is_trouble_told else "")
+
+    def _look_for_silence(self, now_ns: int) -> None:
+        """Say once why a serial port may be silent from the start: mostly it is a wrong rate or a wrong cable."""
+        is_silent = self._told_state in (State.OPEN, State.HEARD) and now_ns - self._told_ns > LOST_NS
+        if self._is_silence_told or not is_silent or not self.transport.name.startswith("serial:"):
+            return
+        self._is_silence_told = True
+        noise = self.counts.skipped_bytes
+        if noise:
+            why = f"no heartbeat, but {noise} bytes that are no frames: try another baud rate"
+        else:
+            why = "no heartbeat, nothing at all: are TX and RX crossed, and does the other end's port speak MAVLink?"
+        self._tell_of_link(logging.WARNING, why, "no heartbeat")
 
     def _tell_of_link(self, level: int, text: str, status: str) -> None:
         """Tell the log, and the ground on the other links: what becomes of this one, nothing where that is empty."""
         name = self.transport.name
         status_text = f"FUSION: {status}: {name}" if status else ""
-        self._is_loss_told = status == "lost"
+        self._is_trouble_told = status not in ("", "back")
         self._tell([News(level=level, text=text, subject=f"link {name}", status_text=status_text)])
 
 
