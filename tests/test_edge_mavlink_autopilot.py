@@ -304,3 +304,19 @@ def test_of_two_gimbals_the_first_counts_until_it_is_silent() -> None:
     second.say(whereabouts, now_ns - 100 * MS, second.gimbal(now_ns, down, flags))
     first.say(whereabouts, now_ns - 50 * MS, first.gimbal(now_ns, up, flags))
     assert Flag.GEO_VALID in seen(whereabouts, now_ns - 50 * MS, now_ns).flags
+
+
+@pytest.mark.parametrize(("chosen", "is_placed"), [(154, False), (171, True), (2, True), (1, False)])
+def test_of_several_gimbals_the_chosen_one_counts(chosen: int, is_placed: bool) -> None:
+    config = camera(gimbal=True, gimbal_device=chosen, mount_deg=(0.0, 0.0, 0.0))
+    whereabouts, autopilot = Whereabouts(system_id=1, camera=config), FakeAutopilot()
+    now_ns = autopilot.fly(whereabouts, START_NS, 3)
+    flags = common.GIMBAL_DEVICE_FLAGS_YAW_IN_VEHICLE_FRAME
+    down, up = (rotation.of_angles(0.0, math.radians(angle), 0.0) for angle in (-45, 45))
+    for component_id, device, turned in ((154, 0, up), (171, 0, down), (1, 1, up), (1, 2, down)):
+        one = FakeAutopilot(component_id=component_id)
+        message = one.gimbal(now_ns - 50 * MS, turned, flags)
+        message.gimbal_device_id = device
+        one.say(whereabouts, now_ns - 50 * MS, message)
+
+    assert (Flag.GEO_VALID in seen(whereabouts, now_ns - 50 * MS, now_ns).flags) is is_placed

@@ -26,6 +26,8 @@ from models.errors import ConfigError
         ({"target_spread_deg": -1.0}, "target_spread_deg: expected 0 to 90"),
         ({"attitude_error_deg": math.nan}, "errors: expected 0 to 1000"),
         ({"time_error_ms": -1.0}, "errors: expected 0 to 1000"),
+        ({"gimbal": True, "gimbal_device": 256}, "gimbal_device is 256: expected 1 to 255"),
+        ({"gimbal_device": 154}, "expected with gimbal: true alone"),
     ],
 )
 def test_a_camera_that_cannot_be_is_refused(changes: dict[str, Any], text: str) -> None:

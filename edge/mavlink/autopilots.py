@@ -34,10 +34,12 @@ class Autopilots:
 
     Args:
         system_id: ours: the autopilot that has it is the vehicle's; else the only one that there is.
+        gimbal: device that counts; None: the first one that is heard.
     """
 
-    def __init__(self, system_id: int) -> None:
+    def __init__(self, system_id: int, gimbal: int | None = None) -> None:
         self._system_id = system_id
+        self._gimbal = gimbal
         self._known: dict[Key, Autopilot] = {}
         self._answers: list[tuple[int, Any]] = []
         self._allowances: dict[tuple[int, bool], Allowance] = {}
@@ -56,10 +58,7 @@ class Autopilots:
         elif not self.believes(link, item):
             return
         elif item.name == "GIMBAL_DEVICE_ATTITUDE_STATUS":
-            source = item.component_id, int(getattr(item.message, "gimbal_device_id", 0))
-            for other, autopilot in self._known.items():
-                if other[:2] == key[:2]:
-                    autopilot.on_gimbal(item.message, source, now_ns, is_own=other == key)
+            self._on_gimbal(key, item.message, now_ns)
         elif key in self._known:
             self._known[key].on_message(item.name, item.message, now_ns)
 
@@ -122,6 +121,12 @@ class Autopilots:
             return not is_locked, is_late, is_other, rtt_ns, key != chosen, key
 
         return sorted(ours, key=rank)
+
+    def _on_gimbal(self, key: Key, message: Any, now_ns: int) -> None:
+        device = message.gimbal_device_id or key[2]
+        for other, autopilot in self._known.items():
+            if other[:2] == key[:2] and self._gimbal in (None, device):
+                autopilot.on_gimbal(message, (key[2], device), now_ns, is_own=other == key)
 
     def _note(self, key: Key, now_ns: int, *, is_proven: bool) -> None:
         """Take notice of an autopilot's heartbeat; what one is known by that proves itself now may have been forged."""

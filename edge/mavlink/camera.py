@@ -25,6 +25,8 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Roll, pitch and yaw against vehicle or gimbal: [0, 0, 0] looks ahead, upright; [0, -90, 0] straight down."""
     gimbal: bool = False
     """Whether it hangs on the vehicle's gimbal (GIMBAL_DEVICE_ATTITUDE_STATUS)."""
+    gimbal_device: int | None = None
+    """Which of several: its component, or 1 to 6 as its autopilot counts them; without: the first one that is heard."""
     ground_altitude_m: float | None = None
     """Of the ground above mean sea level; without: as high as where the vehicle took off, which its autopilot tells."""
     target_spread_deg: float | None = None
@@ -55,6 +57,9 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             _require(min(self.focal_px) > 0, f"focal_px is {list(self.focal_px)}: expected above 0")
         angles = (*self.mount_deg, *(self.centre_px or ()), *(self.focal_px or ()))
         _require(all(map(math.isfinite, angles)), "mount_deg, focal_px, centre_px: expected finite numbers")
+        device = self.gimbal_device
+        _require(device is None or self.gimbal, "gimbal_device: expected with gimbal: true alone")
+        _require(device is None or 1 <= device <= 255, f"gimbal_device is {device}: expected 1 to 255")
         ground_m = self.ground_altitude_m
         _require(ground_m is None or -500 <= ground_m <= 9000, "ground_altitude_m: expected -500 to 9000")
         spread_deg = self.target_spread_deg

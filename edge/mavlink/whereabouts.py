@@ -47,7 +47,7 @@ class Whereabouts:
     """
 
     def __init__(self, system_id: int, camera: CameraConfig | None = None, radio_radius_m: float | None = None) -> None:
-        self.autopilots = Autopilots(system_id)
+        self.autopilots = Autopilots(system_id, camera.gimbal_device if camera is not None else None)
         self.hearing = Hearing()
         self._config = camera
         self._camera = camera.camera() if camera is not None else None
