@@ -87,6 +87,22 @@ def test_a_pipeline_that_never_comes_up_is_an_emergency_after_half_a_minute(flig
     assert flight.wait(1).publisher.state(flight.now_ns) == common.MAV_STATE_EMERGENCY
 
 
+def test_a_pipeline_that_was_told_to_stop_is_no_emergency_until_nothing_follows_for_half_a_minute(
+    flight: Flight,
+) -> None:
+    flight.hear(samples.answer())
+    flight.publisher.on_status(samples.status(is_last=True), flight.now_ns)
+
+    flight.wait(29)
+    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_POWEROFF
+    assert not [text for severity, text in flight.texts() if severity <= common.MAV_SEVERITY_CRITICAL]
+    flight.wait(2)
+    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_EMERGENCY
+    flight.publisher.on_status(samples.status(is_last=False), flight.now_ns)
+    flight.hear(samples.answer())
+    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_ACTIVE
+
+
 @pytest.mark.parametrize(
     "answer",
     [samples.no_data(), samples.answer(modalities=(samples.modality("iq"), samples.missing("image")))],

@@ -173,6 +173,17 @@ def test_what_lasts_is_told_again_every_second_until_it_is_over() -> None:
     assert told == [IN_PROGRESS] * 4 + [ACCEPTED]
 
 
+def test_what_never_ends_is_told_as_a_failure_after_a_minute() -> None:
+    begun = Reply(result=IN_PROGRESS, later=lambda: None)
+    commands = Commands(OURS, {STORAGE: lambda command, now_ns: begun}, Complaints())
+    told = hear(commands, long(STORAGE, 1))
+
+    for second in range(1, 100):
+        told += [ack.result for _, ack in commands.take(second * S)]
+
+    assert told == [IN_PROGRESS] * 61 + [FAILED]
+
+
 def test_a_question_that_is_repeated_is_answered_again_as_the_answer_may_have_been_lost(vehicle: Vehicle) -> None:
     for number in range(3):
         vehicle.hear(long(REQUEST, 148, confirmation=number))
@@ -404,7 +415,7 @@ def test_the_past_can_be_asked_for_again_where_the_flight_has_a_memory(tmp_path:
     assert all(record.flags & dialect.FUSION_FLAGS_BACKFILL for record in records)
 
 
-@pytest.mark.parametrize("span", [(0, 0), (10, 20), (NAN, 0), (60, NAN), (math.inf, 0), (-1, -2), (1e6, 0)])
+@pytest.mark.parametrize("span", [(5, 5), (10, 20), (NAN, 0), (60, NAN), (math.inf, 0), (-1, -2), (1e6, 0)])
 def test_a_span_that_is_none_is_denied(tmp_path: Path, span: tuple[float, float]) -> None:
     assert Vehicle(spool=SpoolConfig(folder=str(tmp_path), min_free_bytes=0)).ask(USER_3, *span) == DENIED
 

@@ -31,6 +31,8 @@ MAX_REMEMBERED = 64
 PROGRESS_UNKNOWN = 255
 PROGRESS_NS = NS_PER_S
 """What lasts is told again so often: who asked waits for longer then."""
+LONGEST_NS = 60 * NS_PER_S
+"""What lasts for longer has failed, as far as who asked is concerned."""
 COMMANDS_HZ = 20.0
 """On one link; what is beyond is left alone, and its sender tries again."""
 
@@ -94,6 +96,7 @@ class _Done:
 class _Pending:
     command: Command
     later: Callable[[], int | None]
+    begun_ns: int
     told_ns: int
 
 
@@ -146,6 +149,8 @@ class Commands:
         """Return the messages to send now, each with its link."""
         for pending in list(self._pending):
             result = pending.later()
+            if result is None and now_ns - pending.begun_ns > LONGEST_NS:
+                result = int(common.MAV_RESULT_FAILED)
             if result is not None:
                 self._pending.remove(pending)
                 self._remember(pending.command, result, now_ns)
@@ -164,7 +169,7 @@ class Commands:
         handler = self._handlers.get(command.number)
         reply = self._unsupported() if handler is None else handler(command, now_ns)
         if reply.later is not None:
-            self._pending.append(_Pending(command=command, later=reply.later, told_ns=now_ns))
+            self._pending.append(_Pending(command=command, later=reply.later, begun_ns=now_ns, told_ns=now_ns))
         if reply.result != NOT_NOW:  # it is meant to be tried again
             self._remember(command, reply.result, now_ns)
         return reply

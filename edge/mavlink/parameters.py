@@ -250,7 +250,7 @@ class Saver:
     @property
     def is_busy(self) -> bool:
         """Whether something is being saved."""
-        return self._thread is not None
+        return self._thread is not None and self._thread.is_alive()
 
     def begin(self, changed: Mapping[str, float]) -> None:
         """Save; not before the last time has come to its end."""

@@ -5,6 +5,7 @@ The HEARTBEAT goes on while the pipeline is gone, because this process lives and
     ACTIVE     every modality takes part in the answers
     STANDBY    as ACTIVE, but somebody on a link has stopped or paused the publishing
     CRITICAL   a modality is missing, or status comes without answers
+    POWEROFF   the pipeline was told to stop, and has, at most 30 s ago
     EMERGENCY  nothing heard of the pipeline for more than 2 s, or FUS_HB_TMO
 """
 
@@ -209,9 +210,12 @@ class Publisher:
     def state(self, now_ns: int) -> int:
         """Return the MAV_STATE of the fusion as a whole."""
         last_ns = self._start_ns if self._heard_ns is None else self._heard_ns
-        patience_ns = START_NS if self._heard_ns is None else self._silent_ns
+        is_over = self._status is not None and bool(self._status.is_last)
+        patience_ns = START_NS if self._heard_ns is None or is_over else self._silent_ns
         if now_ns - last_ns > patience_ns:
             return int(common.MAV_STATE_EMERGENCY)
+        if is_over:
+            return int(common.MAV_STATE_POWEROFF)
         if self._answer is None:
             return int(common.MAV_STATE_BOOT)
         is_missing = any(not modality.mask > 0 for modality in self._answer.modalities)

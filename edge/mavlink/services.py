@@ -193,7 +193,10 @@ class Services:
     def _recall(self, command: Command, now_ns: int) -> Reply:
         """Send answers of the past: from so many seconds ago to so many."""
         is_begun = self.outlets.recall(command.link, command.params[0], command.params[1], now_ns)
-        why = "expected a mavlink.spool, and seconds ago: param1 above param2, 0 to 86400"
+        why = (
+            "expected seconds ago, param1 above param2, 0 to 86400, or 0 and 0 to end it; a mavlink.spool, and a link"
+            " with native or tunnel"
+        )
         return ACCEPTED if is_begun else denied(why)
 
     def _order(self, command: Command, now_ns: int) -> Reply:
