@@ -3,9 +3,10 @@
 Takes how many times it is started, and how many signed commands the ground sends it each time. Beside each command an
 attacker without the key, who hears all that the ground sends, sends forged and old frames; after each start, all that
 were ever sent. Every other time the process is killed, else it ends in order. Prints one JSON object; exit code 1 where
-a frame counted that must not, or a genuine one was lost.
+a frame counted that must not, a genuine one was lost, or the key is in what the process wrote or said.
 """
 
+import base64
 import contextlib
 import json
 import random
@@ -30,6 +31,8 @@ START, PAUSE = 1.0, 2.0
 PATIENCE_S = 30
 PACE_S = 0.06
 """Fewer than the commands a second that are answered."""
+SETUP = common.MAVLink_setup_signing_message(*VEHICLE, list(OTHER_KEY[:31] + b"x"), 2**48 - 1)
+"""Another key over the air."""
 SETTLE_HEARTBEATS = 1
 """Whatever came before one went out was answered."""
 CONFIG = """
@@ -37,7 +40,9 @@ bundle: none.uavb
 results: ipc://{folder}/results
 streams:
   radio: {{modality: iq, endpoint: "ipc://{folder}/radio", rate_hz: 100}}
-mavlink: {{links: [{{link: "udpin:{port}", key: "{key}", require_signed: {demand}}}]}}
+mavlink:
+  links: [{{link: "udpin:{port}", key: "{key}", require_signed: {demand}}}]
+  spool: {{folder: "{folder}/spool"}}
 """
 
 
@@ -85,7 +90,7 @@ class Ground:
         wanted, deadline_s = self.heard[name] + count, time.monotonic() + PATIENCE_S
         while self.heard[name] < wanted and time.monotonic() < deadline_s:
             if self.process is not None and self.process.poll() is not None:
-                raise RuntimeError(f"uav-edge mavlink ended: {self.process.communicate()[1]}")
+                raise RuntimeError("uav-edge mavlink ended")
             self.listen(0.01)
         return self.heard[name] >= wanted
 
@@ -125,7 +130,7 @@ class Attacker:
         version_1 = bytes(order(PAUSE).pack(common.MAVLink(None, *GROUND), force_mavlink1=True))
         return [
             genuine, other_link, later, _changed(genuine), _without_signature(genuine), version_1,
-            plain(order(PAUSE)), plain(heartbeat(), VEHICLE), plain(order(PAUSE), VEHICLE),
+            plain(SETUP), plain(order(PAUSE)), plain(heartbeat(), VEHICLE), plain(order(PAUSE), VEHICLE),
             signed(order(PAUSE), now + 1, secret=OTHER_KEY), signed(order(PAUSE), 2**48 - 1, secret=OTHER_KEY),
             bytes([0xFD, 255, 1, 0, 0, *GROUND, 0, 0, 0]) + genuine, genuine[:-1],
         ]  # fmt: skip
@@ -152,16 +157,17 @@ def _without_signature(genuine: bytes) -> bytes:
 
 @contextlib.contextmanager
 def running(config: Path, *, is_killed: bool) -> Iterator[subprocess.Popen[str]]:
-    """Run `uav-edge mavlink`; kill it at the end, or stop it."""
-    command_line = [sys.executable, "-m", "edge.cli", "--quiet", "mavlink", "--config", str(config)]
-    with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
+    """Run `uav-edge mavlink`, with what it says beside its deployment; kill it at the end, or stop it."""
+    command_line = [sys.executable, "-m", "edge.cli", "--debug", "mavlink", "--config", str(config)]
+    place = config.with_name(f"said by {time.monotonic_ns()}")
+    with place.open("w") as said, subprocess.Popen(command_line, stdout=said, stderr=said, text=True) as process:
         try:
             yield process
         finally:
             process.send_signal(signal.SIGKILL if is_killed else signal.SIGTERM)
-            stderr = process.communicate(timeout=PATIENCE_S)[1]
-    if "Traceback" in stderr or process.returncode != (-signal.SIGKILL if is_killed else 0):
-        raise RuntimeError(f"exit code {process.returncode}: {stderr}")
+            process.wait(timeout=PATIENCE_S)
+    if "Traceback" in place.read_text() or process.returncode != (-signal.SIGKILL if is_killed else 0):
+        raise RuntimeError(f"exit code {process.returncode}: {place.read_text()}")
 
 
 def attack(folder: Path, starts: int, commands: int, demand: str = "commands") -> dict[str, Any]:
@@ -188,6 +194,7 @@ def attack(folder: Path, starts: int, commands: int, demand: str = "commands") -
                 attacker.send(old)
                 ground.await_more("HEARTBEAT", SETTLE_HEARTBEATS)
                 replayed_at_start += ground.heard["COMMAND_ACK"] - before
+                ground.send(SETUP)
                 for _ in range(commands):
                     ground.send(order(START))
                     attacker.send(attacker.forged(ground.sent[-1]))
@@ -205,8 +212,26 @@ def attack(folder: Path, starts: int, commands: int, demand: str = "commands") -
         "forged_or_replayed": attacker.sent,
         "forged_or_replayed_accepted": forged_accepted,
         "of_these_after_a_start": replayed_at_start,
-        "is_sound": not forged_accepted and sent == acknowledged and not _paused(ground.texts),
+        "leaks": leaks(folder, key),
+        "is_sound": not forged_accepted
+        and sent == acknowledged
+        and not _paused(ground.texts)
+        and not leaks(folder, key),
     }
+
+
+def leaks(folder: Path, key: Path) -> list[str]:
+    """Return the files beside a key that tell it, as bytes or as text."""
+    secrets = [secret for one in (KEY, bytes(SETUP.secret_key)) for secret in _written(one)]
+    return [
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and path != key and any(secret in path.read_bytes() for secret in secrets)
+    ]
+
+
+def _written(secret: bytes) -> list[bytes]:
+    return [secret, secret.hex().encode(), repr(secret).encode(), repr(list(secret)).encode(), base64.b64encode(secret)]
 
 
 def _paused(texts: list[str]) -> bool:
