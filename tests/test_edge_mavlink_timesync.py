@@ -33,6 +33,11 @@ def test_the_offset_is_right_within_3_ms_at_p95_with_drift_loss_and_asymmetric_d
     assert outcome.locked_s < 5
 
 
+@pytest.mark.parametrize("link", DELAYS)
+def test_already_in_the_first_minute_the_offset_is_almost_as_right(link: str) -> None:
+    assert max(sync(DELAYS[link], seed=seed, seconds=60).p95_ms for seed in range(10)) <= 5.0
+
+
 def test_the_simulation_sees_a_clock_that_is_wrong() -> None:
     outcome = sync(lambda draw: (1.0, 9.0), seed=1, drift=0.0, loss=0.0)
 
@@ -40,7 +45,7 @@ def test_the_simulation_sees_a_clock_that_is_wrong() -> None:
 
 
 def test_the_simulation_prints_its_figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["timesync_at_loss", "--seeds", "1"])
+    monkeypatch.setattr("sys.argv", ["timesync_at_loss", "--seeds", "1", "--seconds", "60"])
 
     timesync_at_loss.main()
 

@@ -339,6 +339,10 @@ strange = st.one_of(
         st.just(0), st.just(0), uint32, st.integers(0, 2**16 - 1), st.lists(floats, min_size=4, max_size=4),
         floats, floats, floats, uint32,
     ),
+    st.builds(
+        common.MAVLink_gps_raw_int_message,
+        st.just(0), st.integers(0, 255), int32, int32, int32, *[st.just(0)] * 5, h_acc=uint32,
+    ),
 )  # fmt: skip
 
 
