@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import random
 import socket
 from typing import Any
 
@@ -87,7 +86,7 @@ class Host:
         self._kind = kind
         self._clock = clock
         self._asking: Aside[Place] = Aside("host name")
-        self._backoff = Backoff(random.Random(link))
+        self._backoff = Backoff()
         self._is_absence_told = False
         self._is_name = False
         try:

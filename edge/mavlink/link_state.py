@@ -69,11 +69,11 @@ class Backoff:
     """When to try a port again: soon, then with longer pauses.
 
     Args:
-        rng: of the jitter; a different one for each who waits.
+        rng: of the jitter; by default another one for each who waits.
     """
 
-    def __init__(self, rng: random.Random) -> None:
-        self._random = rng
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self._random = rng or random.Random()
         self._attempts = 0
         self._due_ns = 0
 

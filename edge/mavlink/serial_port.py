@@ -5,7 +5,6 @@ import errno
 import fcntl
 import logging
 import os
-import random
 import select
 import stat
 import struct
@@ -65,7 +64,7 @@ class SerialPort:
         self._clock = clock
         self._backlog = b""
         self._moved_ns = clock.now_ns()
-        self._backoff = Backoff(random.Random(f"{link} {os.getpid()}"))
+        self._backoff = Backoff()
         self._opening: Aside[_Opened] = Aside("serial")
         self._port: Any = None
         self._told = 0

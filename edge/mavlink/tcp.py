@@ -8,7 +8,6 @@ import contextlib
 import errno
 import logging
 import os
-import random
 import select
 import socket
 
@@ -178,7 +177,7 @@ class TcpClient:
         self._link = link
         self._host = Host(link, address, socket.SOCK_STREAM, clock)
         self._clock = clock
-        self._backoff = Backoff(random.Random(f"{link} {os.getpid()}"))
+        self._backoff = Backoff()
         self._attempt: socket.socket | None = None
         self._connection: _Connection | None = None
         self._is_absence_told = False
