@@ -23,7 +23,7 @@ RANKED_NS = NS_PER_S // 10
 """So long it holds which is the best, unless something is heard that tells."""
 MUCH_FASTER = 2
 """Of two links to one autopilot the other is taken only where its round trip is so much shorter."""
-_TELLING = frozenset({"HEARTBEAT", "TIMESYNC", "SYSTEM_TIME"})
+_TELLING = frozenset({"TIMESYNC", "SYSTEM_TIME"})
 
 Key = tuple[int, int, int]
 """Link, system and component."""
@@ -49,8 +49,6 @@ class Autopilots:
     def on_received(self, link: int, item: Received, now_ns: int) -> None:
         """Take a message of a link."""
         key = (link, item.system_id, item.component_id)
-        if item.name in _TELLING:
-            self._ranked_ns = None
         if item.name == "HEARTBEAT" and item.message.autopilot != common.MAV_AUTOPILOT_INVALID:
             self._note(key, now_ns, is_proven=item.is_proven)
         elif item.name == "TIMESYNC" and item.message.tc1 == 0:
@@ -61,6 +59,8 @@ class Autopilots:
             self._on_gimbal(key, item.message, now_ns)
         elif key in self._known:
             self._known[key].on_message(item.name, item.message, now_ns)
+            if item.name in _TELLING:
+                self._ranked_ns = None
 
     def believes(self, link: int, item: Received) -> bool:
         """Say whether a message may be of its vehicle: it is proven, or its autopilot on that link is not either."""
@@ -137,6 +137,9 @@ class Autopilots:
             return
         if known is None or known.is_proven != is_proven:
             self._known[key] = Autopilot(now_ns, is_proven=is_proven)
+            self._ranked_ns = None
+        if now_ns - self._known[key].heard_ns > LATE_NS:
+            self._ranked_ns = None
         self._known[key].heard_ns = now_ns
 
     def _has_room(self, key: Key, now_ns: int, *, is_proven: bool) -> bool:
