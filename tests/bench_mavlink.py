@@ -1,6 +1,7 @@
 """How fast classifications become signed frames on a socket, and what the publisher adds: python tests/bench_mavlink.py
 
-Rates are of processor time, of one thread: an answer of the pipeline is reported, encoded, signed and sent by UDP.
+Rates are of processor time, of one thread: an answer of the pipeline is reported, passes the link's outlet, and is
+encoded, signed and sent by UDP.
 What the publisher adds is measured from outside, with `uav-edge mavlink` as a process: from just before an answer is
 handed to its results socket until its frame is here. Prints one JSON object; `sleep_ms_p99` is how late this machine
 wakes a sleeper at the same time, which is in the added latency twice.
@@ -23,6 +24,7 @@ from edge.clock import SystemClock
 from edge.mavlink import codec
 from edge.mavlink.ground import GroundStation
 from edge.mavlink.link import open_link
+from edge.mavlink.outlet import Outlet
 from edge.mavlink.security import Security
 from edge.transport.sockets import BlockingPublisher
 
@@ -46,12 +48,13 @@ def rate(*, is_signed: bool) -> float:
         receiver.bind(("127.0.0.1", 0))
         security = Security(signing=signing()) if is_signed else Security()
         link = open_link(f"udpout:127.0.0.1:{receiver.getsockname()[1]}", 1, 191, SystemClock(), security)
+        outlet = Outlet(link.send, frozenset({"native", "summary"}))
         answer, rates = samples.answer(), []
         for _ in range(ROUNDS):
             began_s = time.process_time()
             for _ in range(MESSAGES):
                 report = codec.report_of(answer, model_id=1, now_ns=905_000_000, max_age_ms=300.0, is_replay=False)
-                link.send(codec.classification_message(report))
+                outlet.offer([codec.classification_message(report)], 905_000_000)
             rates.append(MESSAGES / (time.process_time() - began_s))
         link.close()
     return sorted(rates)[ROUNDS // 2]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pymavlink.dialects.v20 import common
-from signatures import GROUND, KEY, OTHER_KEY, VEHICLE, heartbeat, plain, signed
+from signatures import GROUND, KEY, OTHER_KEY, VEHICLE, by, heartbeat, plain, signed
 
 from edge.mavlink.frames import FrameCounts, FrameParser
 from edge.mavlink.signing import Signing
@@ -69,7 +69,7 @@ class Ground:
 
     def send(self, message: Any) -> None:
         """Send one message, signed."""
-        frame = self._signing.sign(plain(message), message.crc_extra, 0)
+        frame = by(self._signing, message)
         self.sent.append(frame)
         with contextlib.suppress(ConnectionRefusedError):
             self._socket.send(frame)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pymavlink.dialects.v20 import common
 
+from edge.mavlink.encoding import Encoder
 from edge.mavlink.signing import EPOCH_NS, Signing
 
 KEY = bytes(range(32))
@@ -48,6 +49,12 @@ def signed(
     encoder.signing.link_id = link_id
     encoder.signing.timestamp = time
     return bytes(message.pack(encoder))
+
+
+def by(ours: Signing, message: Any, sender: tuple[int, int] = GROUND, *, link_id: int = 0) -> bytes:
+    """Return the frame of a message as ours signs it."""
+    frame = Encoder(*sender).frame(message, is_signed=True)
+    return frame + ours.signature(frame, link_id)
 
 
 def tag(secret: bytes, frame: bytes) -> bytes:

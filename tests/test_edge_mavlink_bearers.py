@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import bearers, codec, dialect, lite
+from edge.mavlink import bearers, codec, dialect, encoding, lite
 from edge.mavlink.codec import Flag
 from edge.mavlink.link import Link
 
@@ -127,7 +127,7 @@ def test_a_tunnel_that_lies_or_is_not_ours_holds_nothing(kind: int, length: int)
 
 
 def test_what_a_newer_sender_adds_is_left_alone() -> None:
-    body = bearers.payload_of(MESSAGES[0xF5C0]) + b"newer"
+    body = encoding.payload_of(MESSAGES[0xF5C0]) + b"newer"
     message = common.MAVLink_tunnel_message(0, 0, 0xF5C0, len(body), list(body.ljust(128, b"\0")))
     (out,) = bearers.opened(received(*sent(message))[0])
 

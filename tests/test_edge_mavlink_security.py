@@ -8,7 +8,7 @@ from typing import Any
 import mavlink_samples as samples
 import pytest
 import signatures
-from signatures import GROUND, KEY, NOW, OTHER_KEY, SECOND, command, heartbeat, parameter, plain, signed, signing
+from signatures import GROUND, KEY, NOW, OTHER_KEY, SECOND, by, command, heartbeat, parameter, plain, signed, signing
 
 from edge.clock import VirtualClock
 from edge.config import load_flight
@@ -319,7 +319,7 @@ def test_a_ground_station_with_a_key_shows_only_what_is_signed_with_it(tmp_path:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as vehicle,
     ):
         ours = Signing(KEY, time.time_ns, is_clean=True)
-        for frame in (plain(heartbeat(), (1, 191)), ours.sign(plain(heartbeat(), (1, 191)), heartbeat().crc_extra, 0)):
+        for frame in (plain(heartbeat(), (1, 191)), by(ours, heartbeat(), (1, 191))):
             vehicle.sendto(frame, ("127.0.0.1", ground.port))
             while not ground.counts.refused.total():
                 assert ground.poll(timeout_ms=1000) == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mavlink_samples import FakeTransport
 from pymavlink.dialects.v20 import common
-from signatures import KEY, NOW, OTHER_KEY, SECOND, UTC_NS, Calendar, command, heartbeat, plain, signed, signing
+from signatures import KEY, NOW, OTHER_KEY, SECOND, UTC_NS, Calendar, by, command, heartbeat, plain, signed, signing
 
 from edge.mavlink.frames import FrameCounts, FrameParser
 from edge.mavlink.link import Link
@@ -83,11 +83,11 @@ def test_whatever_counted_before_a_restart_does_not_count_after_it(is_clean: boo
 def test_after_a_restart_a_peer_counts_again_as_soon_as_it_has_heard_us() -> None:
     peer = signing(now_ns=UTC_NS - 30 * 10**9)
     after = signing(saved=NOW + 7 * SECOND, is_clean=False)
-    unheard = peer.sign(plain(heartbeat()), heartbeat().crc_extra, 0)
+    unheard = by(peer, heartbeat())
 
     assert after.check(unheard) == Refusal.TOO_OLD
-    assert peer.check(after.sign(plain(heartbeat(), (1, 191)), heartbeat().crc_extra, 0)) == Refusal.NOT_SAVED
-    assert after.check(peer.sign(plain(heartbeat()), heartbeat().crc_extra, 0)) is None
+    assert peer.check(by(after, heartbeat(), (1, 191))) == Refusal.NOT_SAVED
+    assert after.check(by(peer, heartbeat())) is None
 
 
 def test_a_peer_whose_clock_is_ahead_counts_once_that_is_on_disk() -> None:
@@ -105,9 +105,9 @@ def test_a_peer_whose_clock_is_ahead_counts_once_that_is_on_disk() -> None:
 def test_times_of_ours_go_on_when_the_clock_goes_back() -> None:
     calendar = Calendar()
     ours = Signing(KEY, calendar, is_clean=True)
-    first = ours.sign(plain(heartbeat()), heartbeat().crc_extra, 0)
+    first = by(ours, heartbeat())
     calendar.now_ns -= 3600 * 10**9
-    second = ours.sign(plain(heartbeat()), heartbeat().crc_extra, 0)
+    second = by(ours, heartbeat())
 
     assert [int.from_bytes(frame[-12:-6], "little") for frame in (first, second)] == [NOW + 1, NOW + 2]
 
@@ -142,7 +142,7 @@ def test_a_sender_that_was_silent_for_long_makes_room_and_its_old_frames_still_d
 
 
 def test_our_signature_is_the_one_that_the_standard_asks_for() -> None:
-    frame = signing().sign(plain(heartbeat()), heartbeat().crc_extra, 7)
+    frame = by(signing(), heartbeat(), link_id=7)
 
     assert frame[2] == 1
     assert frame[-13] == 7
@@ -170,7 +170,7 @@ def test_pymavlink_refuses_what_we_sign_with_another_key() -> None:
     receiver.signing.secret_key = OTHER_KEY
 
     with pytest.raises(common.MAVError, match="Invalid signature"):
-        receiver.decode(bytearray(signing().sign(plain(heartbeat()), heartbeat().crc_extra, 0)))
+        receiver.decode(bytearray(by(signing(), heartbeat())))
 
 
 def accepted(data: bytes) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from signatures import GROUND, KEY, UTC_NS, VEHICLE, Calendar, command, heartbeat, plain
+from signatures import GROUND, KEY, UTC_NS, VEHICLE, Calendar, by, command, heartbeat
 
 from edge.mavlink.signing import Refusal, Signing
 
@@ -42,7 +42,7 @@ class Flight:
         elif what == "theirs jumps":
             self.theirs_utc.now_ns = max(self.theirs_utc.now_ns + jump_ns, 0)
         elif what == "hear":
-            self.theirs.check(self.ours.sign(plain(heartbeat(), VEHICLE), heartbeat().crc_extra, 0))
+            self.theirs.check(by(self.ours, heartbeat(), VEHICLE))
             self.theirs.note_saved(self.theirs.newest)
         elif what == "save":
             self.disk = self.ours.newest, False
@@ -52,7 +52,7 @@ class Flight:
             self.start()
 
     def send(self) -> Refusal | None:
-        self.sent.append(self.theirs.sign(plain(command(), GROUND), command().crc_extra, 0))
+        self.sent.append(by(self.theirs, command(), GROUND))
         return self.arrive(self.sent[-1])
 
     def arrive(self, frame: bytes) -> Refusal | None:

@@ -10,6 +10,7 @@ from typing import Any
 from pymavlink.dialects.v20 import common
 
 from edge.mavlink import dialect, frames
+from edge.mavlink.encoding import payload_of
 
 FIRST_ID = 61_200
 FIRST_TYPE = 0xF5C0
@@ -23,8 +24,6 @@ OURS = {number: made for number, made in dialect.mavlink_map.items() if FIRST_ID
 """Message id -> pymavlink's class of it, of those that are ours alone."""
 LITE_BYTES = OURS[LITE_ID].unpacker.size
 
-_PACKER = dialect.MAVLink(None)
-
 
 def tunnelled(message: Any) -> Any:
     """Return TUNNEL with one message of ours."""
@@ -34,12 +33,6 @@ def tunnelled(message: Any) -> Any:
 def batched(records: Sequence[Any]) -> Any:
     """Return TUNNEL with one to six FUSION_CLASSIFICATION_LITE, in their order."""
     return _tunnel(LITE_ID, b"".join(payload_of(record) for record in records[:BATCH]))
-
-
-def payload_of(message: Any) -> bytes:
-    """Return the whole payload of a message of ours, zeros at the end included."""
-    frame = message.pack(_PACKER)
-    return bytes(frame[frames.HEADER_V2_BYTES : -frames.CRC_BYTES]).ljust(message.unpacker.size, b"\0")
 
 
 def is_ours(tunnel: Any) -> bool:

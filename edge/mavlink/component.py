@@ -50,12 +50,13 @@ class ProtocolVersion(common.MAVLink_message):  # type: ignore[misc]
     id = PROTOCOL_VERSION_ID
     msgname = "PROTOCOL_VERSION"
     crc_extra = 217
-    unpacker = struct.Struct("<HHH8s8s")
+    fieldnames = ("version", "min_version", "max_version", "spec_version_hash", "library_version_hash")
+    ordered_fieldnames = fieldnames
+    fieldtypes = ("uint16_t", "uint16_t", "uint16_t", "uint8_t", "uint8_t")
+    array_lengths = (0, 0, 0, 8, 8)
+    unpacker = struct.Struct("<HHH8B8B")
 
     def __init__(self) -> None:
         super().__init__(self.id, self.msgname)
-
-    def pack(self, mav: Any, force_mavlink1: bool = False) -> bytes:
-        """Return its frame."""
-        payload = self.unpacker.pack(200, 200, 200, bytes(8), bytes(8))
-        return bytes(self._pack(mav, self.crc_extra, payload, force_mavlink1=force_mavlink1))
+        self.version = self.min_version = self.max_version = 200
+        self.spec_version_hash = self.library_version_hash = bytes(8)

@@ -5,9 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pymavlink.dialects.v20 import common
-
 from edge.clock import Clock, SystemClock
+from edge.mavlink.encoding import Encoder
 from edge.mavlink.frames import FrameCounts, FrameParser
 from edge.mavlink.link_state import LOST_NS, LinkState, State
 from edge.mavlink.pace import NS_PER_S
@@ -74,7 +73,7 @@ class Link:
         self._clock = clock or SystemClock()
         self._security = security or Security()
         self._ours = (system_id, component_id)
-        self._encoder = common.MAVLink(None, srcSystem=system_id, srcComponent=component_id)
+        self._encoder = Encoder(system_id, component_id)
         self._parsers: dict[str, FrameParser] = {}
         self._state = LinkState()
         self._told_state = State.CLOSED
@@ -95,11 +94,10 @@ class Link:
         Returns:
             The bytes of its frame.
         """
-        frame = message.pack(self._encoder)
-        self._encoder.seq = (self._encoder.seq + 1) % 256
-        signed = self._security.sign(frame, message.crc_extra)
-        self.transport.send(signed)
-        return len(signed)
+        frame = self._encoder.frame(message, is_signed=self._security.signing is not None)
+        frame += self._security.signature(frame)
+        self.transport.send(frame)
+        return len(frame)
 
     def receive(self) -> list[Received]:
         """Return the messages that arrived since the last call and count; what is none is counted."""

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pymavlink.dialects.v20 import common
-
 from edge.mavlink.aggregation import Aggregation
 from edge.mavlink.backfill import Backfill
 from edge.mavlink.budget import Budget
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig, SpoolConfig
+from edge.mavlink.encoding import Encoder
 from edge.mavlink.link import Link, Received
 from edge.mavlink.outlet import Outlet
 from edge.mavlink.pace import NS_PER_S, Allowance
@@ -46,7 +45,7 @@ class Outlets:
         """In the order of the deployment."""
         self._folder = Path(config.spool.folder) if config.spool is not None else Path()
         self._allowances = [Allowance(HEARD_HZ, 1.0) for _ in links]
-        self._encoder = common.MAVLink(None, *self._sender)
+        self._encoder = Encoder(*self._sender)
         self.spool = _open_spool(config.spool, utc_us, now_ns) if config.spool is not None else None
         self._told_trouble = ""
 
@@ -59,8 +58,7 @@ class Outlets:
         if self.spool is None:
             return
         for message in messages:
-            self.spool.keep(bytes(message.pack(self._encoder)), now_ns)
-            self._encoder.seq = (self._encoder.seq + 1) % 256
+            self.spool.keep(self._encoder.frame(message), now_ns)
 
     def on_received(self, number: int, items: Sequence[Received], now_ns: int) -> None:
         """Take what a link received: what its radio says of itself, and all of it for the memory."""

@@ -61,9 +61,9 @@ class Security:
         """Whether who is there needs no proof: a serial port of which nothing is demanded."""
         return self.is_serial and self.signing is None and self.require_signed == "none"
 
-    def sign(self, frame: bytes, crc_extra: int) -> bytes:
-        """Return the frame as it goes out."""
-        return frame if self.signing is None else self.signing.sign(frame, crc_extra, self.link_id)
+    def signature(self, frame: bytes) -> bytes:
+        """Return what follows a frame of ours that announces a signature; nothing without a key."""
+        return b"" if self.signing is None else self.signing.signature(frame, self.link_id)
 
     def judge(self, message: Any, ours: tuple[int, int]) -> Verdict:
         """Return what becomes of a message with a right CRC.

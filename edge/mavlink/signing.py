@@ -12,9 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from pymavlink.dialects.v20 import common
-
-from edge.mavlink.frames import CRC_BYTES, MARKER_V2, SIGNATURE_BYTES, SIGNED
+from edge.mavlink.frames import MARKER_V2, SIGNATURE_BYTES, SIGNED
 
 KEY_BYTES = 32
 TAG_BYTES = 6
@@ -59,7 +57,7 @@ class Signing:
     """
 
     def __init__(self, secret: bytes, utc_ns: Callable[[], int], saved: int | None = None, *, is_clean: bool) -> None:
-        self._secret = secret
+        self._keyed = hashlib.sha256(secret)
         self._utc_ns = utc_ns
         self._floor = 0 if saved is None else saved if is_clean else saved + MARGIN
         self._newest = max(self._now(), self._floor)
@@ -80,13 +78,11 @@ class Signing:
         """Take notice that this time is on disk."""
         self._saved = max(self._saved, newest)
 
-    def sign(self, frame: bytes, crc_extra: int, link_id: int) -> bytes:
-        """Return an unsigned frame of MAVLink 2 as a signed one."""
+    def signature(self, frame: bytes, link_id: int) -> bytes:
+        """Return what follows a frame of ours whose flags announce it, see `Encoder.frame`."""
         self._newest = max(self._newest + 1, self._now())
-        body = b"%c%c%c%b" % (frame[0], frame[1], frame[2] | SIGNED, frame[3:-CRC_BYTES])
-        crc: int = common.x25crc(body[1:] + bytes((crc_extra,))).crc
-        signed = body + crc.to_bytes(CRC_BYTES, "little") + bytes((link_id,)) + self._newest.to_bytes(6, "little")
-        return signed + self._tag(signed)
+        head = bytes((link_id,)) + self._newest.to_bytes(6, "little")
+        return head + self._tag(frame + head)
 
     def check(self, frame: bytes) -> Refusal | None:
         """Return why a frame with a right CRC does not count, None where it does; it then counts once."""
@@ -124,7 +120,9 @@ class Signing:
         return is_past
 
     def _tag(self, signed: bytes) -> bytes:
-        return hashlib.sha256(self._secret + signed).digest()[:TAG_BYTES]
+        hashed = self._keyed.copy()
+        hashed.update(signed)
+        return hashed.digest()[:TAG_BYTES]
 
     def _now(self) -> int:
         return min(max((self._utc_ns() - EPOCH_NS) // UNIT_NS, 0), LATEST)
