@@ -21,7 +21,7 @@ from signatures import heartbeat
 from edge.mavlink import bearers, dialect
 from edge.transport.sockets import BlockingPublisher
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 AGAIN_S = 2.0
 """A question that was not answered is asked again."""
 HEARTBEAT_S = 0.5
