@@ -156,7 +156,7 @@ def test_a_thing_whose_place_is_known_is_said_to_be_there() -> None:
 
 @pytest.mark.parametrize(
     ("metres", "field"),
-    [(None, UNKNOWN), (0.0, 0), (0.05, 1), (12.3, 123), (6553.4, 65_534), (1e9, 65_534),
+    [(None, UNKNOWN), (0.0, 0), (0.05, 1), (12.3, 123), (6553.4, 65_534), (1e9, 65_534), (1e308, 65_534),
      (math.nan, UNKNOWN), (math.inf, UNKNOWN), (-1.0, UNKNOWN)],
 )  # fmt: skip
 def test_an_accuracy_that_does_not_fit_is_the_greatest_and_one_that_is_none_unknown(
@@ -220,7 +220,7 @@ def reports(draw: st.DrawFn) -> ClassificationReport:
         entropies=tuple(draw(st.none() | shares) for _ in range(modalities)),
         weights=tuple(draw(shares) for _ in range(modalities)),
         entropy_fused=draw(st.none() | shares),
-        flags=Flag(draw(st.integers(0, 255))),
+        flags=Flag(draw(st.integers(0, 2**16 - 1))),
         present=draw(st.integers(0, (1 << modalities) - 1)),
         expected=(1 << modalities) - 1,
         position=draw(st.none() | positions),
@@ -256,6 +256,13 @@ answers = st.builds(
 @given(answers, numbers)
 def test_no_value_however_strange_keeps_an_answer_from_being_sent(answer: Classification, now_ns: int) -> None:
     message = codec.classification_message(report(answer, now_ns=now_ns))
+
+    payload_of(message)
+
+
+@given(st.builds(Position, floats, floats, st.none() | floats), floats)
+def test_no_place_however_strange_keeps_an_answer_from_being_sent(position: Position, h_acc_m: float) -> None:
+    message = codec.classification_message(codec.placed(report(placed()), position, h_acc_m))
 
     payload_of(message)
 

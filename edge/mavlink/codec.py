@@ -324,7 +324,7 @@ def _decimetres(metres: float | None) -> int:
     """Return metres rounded up, at most as far as the field goes."""
     if metres is None or not math.isfinite(metres) or metres < 0:
         return UINT16_MAX
-    return min(math.ceil(round(metres * 10, 3)), UINT16_MAX - 1)
+    return min(math.ceil(round(min(metres, UINT16_MAX) * 10, 3)), UINT16_MAX - 1)
 
 
 def _fraction(share: int) -> float | None:
