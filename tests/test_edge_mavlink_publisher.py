@@ -1,124 +1,22 @@
 import itertools
-from typing import Any
 
 import mavlink_samples as samples
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mavlink_flight import Flight, S
 from pymavlink.dialects.v20 import common
 
-from edge.config import MavlinkConfig
 from edge.mavlink import codec
 from edge.mavlink.codec import Flag
-from edge.mavlink.publisher import Publisher
 from edge.mavlink.status_text import StatusTexts
 from edge.transport.messages import Injected, Kind, Load, RecorderStatus, pack
 from edge.transport.wire import FLAG_REPLAY, Stamp, encode_bytes
-
-MS = 1_000_000
-S = 1_000 * MS
-
-
-class Flight:
-    """A publisher on a clock that moves in steps of 10 ms, and everything that it sent."""
-
-    def __init__(self, **config: Any) -> None:
-        mavlink = MavlinkConfig(links=("udpout:127.0.0.1:14550",), **config)
-        self.now_ns = 0
-        self.publisher = Publisher(mavlink, {"radio": "iq", "camera": "image"}, max_age_ms=300.0, now_ns=0)
-        self.sent: list[tuple[int, Any]] = []
-
-    def wait(self, seconds: float) -> "Flight":
-        end_ns = self.now_ns + round(seconds * S)
-        while self.now_ns < end_ns:
-            self.now_ns += 10 * MS
-            self.sent += [(self.now_ns, message) for message in self.publisher.tick(self.now_ns)]
-        return self
-
-    def hear(self, answer: Any, is_replay: bool = False) -> "Flight":
-        self.publisher.on_classification(answer, self.now_ns, is_replay)
-        return self
-
-    def hear_steadily(self, seconds: float, rate_hz: float = 10, **changes: Any) -> "Flight":
-        for number in range(round(seconds * rate_hz)):
-            self.hear(samples.answer(sequence=number, **changes)).wait(1 / rate_hz)
-        return self
-
-    def messages(self, name: str) -> list[Any]:
-        return [message for _, message in self.sent if message.get_type() == name]
-
-    def texts(self) -> list[tuple[int, str]]:
-        return [(message.severity, message.text) for message in self.messages("STATUSTEXT")]
-
-    def times_s(self, name: str) -> list[float]:
-        return [now_ns / S for now_ns, message in self.sent if message.get_type() == name]
 
 
 @pytest.fixture
 def flight() -> Flight:
     return Flight()
-
-
-def test_a_heartbeat_goes_out_every_second_as_an_onboard_computer(flight: Flight) -> None:
-    flight.wait(10)
-
-    assert flight.times_s("HEARTBEAT") == pytest.approx([0.01 + n for n in range(10)])
-    beat = flight.messages("HEARTBEAT")[0]
-    assert (beat.type, beat.autopilot) == (common.MAV_TYPE_ONBOARD_CONTROLLER, common.MAV_AUTOPILOT_INVALID)
-
-
-def test_heartbeats_go_on_and_tell_the_truth_when_the_pipeline_falls_silent(flight: Flight) -> None:
-    flight.wait(1).hear_steadily(1).wait(3).hear_steadily(1)
-
-    assert [beat.system_status for beat in flight.messages("HEARTBEAT")] == [
-        common.MAV_STATE_BOOT,
-        common.MAV_STATE_ACTIVE,
-        common.MAV_STATE_ACTIVE,
-        common.MAV_STATE_ACTIVE,
-        common.MAV_STATE_EMERGENCY,
-        common.MAV_STATE_ACTIVE,
-    ]
-    assert (common.MAV_SEVERITY_CRITICAL, "FUSION: pipeline is silent") in flight.texts()
-    assert (common.MAV_SEVERITY_NOTICE, "FUSION: pipeline is back") in flight.texts()
-
-
-def test_a_pipeline_that_never_comes_up_is_an_emergency_after_half_a_minute(flight: Flight) -> None:
-    assert flight.wait(30).publisher.state(flight.now_ns) == common.MAV_STATE_BOOT
-    assert flight.wait(1).publisher.state(flight.now_ns) == common.MAV_STATE_EMERGENCY
-
-
-def test_a_pipeline_that_was_told_to_stop_is_no_emergency_until_nothing_follows_for_half_a_minute(
-    flight: Flight,
-) -> None:
-    flight.hear(samples.answer())
-    flight.publisher.on_status(samples.status(is_last=True), flight.now_ns)
-
-    flight.wait(29)
-    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_POWEROFF
-    assert not [text for severity, text in flight.texts() if severity <= common.MAV_SEVERITY_CRITICAL]
-    flight.wait(2)
-    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_EMERGENCY
-    flight.publisher.on_status(samples.status(is_last=False), flight.now_ns)
-    flight.hear(samples.answer())
-    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_ACTIVE
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [samples.no_data(), samples.answer(modalities=(samples.modality("iq"), samples.missing("image")))],
-    ids=["no data", "image missing"],
-)
-def test_a_missing_modality_is_critical(flight: Flight, answer: Any) -> None:
-    flight.hear(answer)
-
-    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_CRITICAL
-
-
-def test_status_without_answers_is_critical(flight: Flight) -> None:
-    flight.hear(samples.answer()).wait(2.5)
-    flight.publisher.on_status(samples.status(), flight.now_ns)
-
-    assert flight.publisher.state(flight.now_ns) == common.MAV_STATE_CRITICAL
 
 
 def test_every_answer_goes_out_at_once(flight: Flight) -> None:

@@ -1,7 +1,6 @@
 """Commands of others, as they arrive on links and are answered."""
 
 import math
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from mavlink_vehicle import (
     FAILED,
     GROUND,
     IN_PROGRESS,
-    NOT_NOW,
     OURS,
     UNSUPPORTED,
     S,
@@ -32,14 +30,11 @@ from edge.mavlink import dialect
 from edge.mavlink.commands import ACCEPTED as CARRIED_OUT
 from edge.mavlink.commands import COMMANDS_HZ, MAX_REMEMBERED, REPEATED_NS, Command, Commands, Reply
 from edge.mavlink.complaints import MAX_TOLD, Complaints
-from edge.mavlink.component import CAPABILITIES, ProtocolVersion, version_number
 from edge.mavlink.deployment import SpoolConfig
 from edge.mavlink.frames import MESSAGES
 from edge.mavlink.link import Received
 from edge.mavlink.parameters import PARAMETERS
-from edge.mavlink.publishing import Mode
 from edge.mavlink.security import Security
-from edge.transport.messages import Injected, Load
 
 NAN = math.nan
 USER_1, USER_2, USER_3 = common.MAV_CMD_USER_1, common.MAV_CMD_USER_2, common.MAV_CMD_USER_3
@@ -184,14 +179,6 @@ def test_what_never_ends_is_told_as_a_failure_after_a_minute() -> None:
     assert told == [IN_PROGRESS] * 61 + [FAILED]
 
 
-def test_a_question_that_is_repeated_is_answered_again_as_the_answer_may_have_been_lost(vehicle: Vehicle) -> None:
-    for number in range(3):
-        vehicle.hear(long(REQUEST, 148, confirmation=number))
-
-    assert vehicle.acks() == [(REQUEST, ACCEPTED)] * 3
-    assert len(vehicle.take("AUTOPILOT_VERSION")) == 3
-
-
 def test_what_is_asked_in_vain_is_explained_once_and_counted(
     vehicle: Vehicle, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,190 +205,6 @@ def test_a_flood_of_wrong_commands_is_counted_and_explained_only_so_often(
     assert sum(counts.values()) == 1000
     assert counts["too many"] > 700
     assert len(caplog.records) == MAX_TOLD
-
-
-def fly(vehicle: Vehicle) -> dict[str, int]:
-    """Let the pipeline answer for two seconds; return how many messages of each kind went out."""
-    vehicle.sent[0].clear()
-    for number in range(20):
-        vehicle.answer(sequence=vehicle.now_ns // S * 100 + number, class_id=number // 10).wait(0.1)
-        vehicle.status() if number % 10 == 0 else None
-    counts = samples.names(vehicle.sent[0])
-    return {name: counts[name] for name in ("HEARTBEAT", "FUSION_CLASSIFICATION", "FUSION_STATUS")}
-
-
-def test_pausing_keeps_answers_back_and_stopping_status_too_while_heartbeats_go_on(vehicle: Vehicle) -> None:
-    assert fly(vehicle) == {"HEARTBEAT": 2, "FUSION_CLASSIFICATION": 20, "FUSION_STATUS": 2}
-
-    assert vehicle.ask(USER_1, 2) == ACCEPTED
-    assert fly(vehicle) == {"HEARTBEAT": 2, "FUSION_CLASSIFICATION": 0, "FUSION_STATUS": 2}
-    assert not vehicle.take("NAMED_VALUE_FLOAT")
-    assert vehicle.take("HEARTBEAT")[-1].system_status == common.MAV_STATE_STANDBY
-
-    assert vehicle.ask(USER_1, 3) == ACCEPTED
-    assert fly(vehicle)["FUSION_CLASSIFICATION"] == 20
-
-    assert vehicle.ask(USER_1, 0) == ACCEPTED
-    assert fly(vehicle) == {"HEARTBEAT": 2, "FUSION_CLASSIFICATION": 0, "FUSION_STATUS": 0}
-    assert not vehicle.take("FUSION_CLASS_INFO")
-
-    assert vehicle.ask(USER_1, 1) == ACCEPTED
-    assert vehicle.take("FUSION_CLASS_INFO")
-    assert fly(vehicle)["FUSION_CLASSIFICATION"] == 20
-    assert vehicle.take("HEARTBEAT")[-1].system_status == common.MAV_STATE_ACTIVE
-
-
-def test_nothing_follows_the_acknowledgement_of_a_pause_even_where_answers_are_summed_up() -> None:
-    vehicle = Vehicle(link="serial:/dev/ttyS{}:57600")
-    vehicle.answers(2)
-    vehicle.wait(0.3).answer(sequence=99).wait(0.1).take("TUNNEL")
-    assert vehicle.services.outlets.all[0].aggregation.period_ns == S
-
-    assert vehicle.ask(USER_1, 2) == ACCEPTED
-    assert vehicle.wait(5).take("TUNNEL") == []
-    assert vehicle.services.outlets.all[0].results_dropped > 0
-    assert vehicle.ask(USER_1, 3) == ACCEPTED
-    assert vehicle.wait(5).take("TUNNEL") == []
-
-
-def test_nothing_follows_where_answers_are_switched_off_on_a_link() -> None:
-    vehicle = Vehicle(link="serial:/dev/ttyS{}:57600")
-    vehicle.answers(2)
-    vehicle.wait(0.3).answer(sequence=99).wait(0.1).take("TUNNEL")
-
-    assert vehicle.ask(SET_INTERVAL, 61200, -1) == ACCEPTED
-    assert vehicle.wait(5).take("TUNNEL") == []
-
-
-def test_an_answer_that_came_in_the_same_moment_as_the_pause_does_not_follow_it(vehicle: Vehicle) -> None:
-    vehicle.answer(sequence=1)
-
-    assert vehicle.ask(USER_1, 2) == ACCEPTED
-    assert vehicle.take("FUSION_CLASSIFICATION") == []
-
-
-def modes(vehicle: Vehicle) -> int:
-    """Return custom_mode of the last heartbeat, which must say that it is one."""
-    beat = vehicle.wait(1).take("HEARTBEAT")[-1]
-    assert beat.base_mode == common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
-    return int(beat.custom_mode)
-
-
-def test_the_heartbeats_mode_tells_what_is_published_what_is_shed_and_that_it_is_a_test(vehicle: Vehicle) -> None:
-    told = [modes(vehicle.status())]
-    for order in (2, 0, 1):
-        vehicle.ask(USER_1, order)
-        told.append(modes(vehicle))
-    vehicle.publisher.on_status(samples.status(load=Load(level=1, name="image every 2nd")), vehicle.now_ns)
-    told.append(modes(vehicle))
-    vehicle.publisher.on_status(samples.status(injected=Injected(faults=("camera:stuck",))), vehicle.now_ns)
-    told.append(modes(vehicle))
-
-    assert told == [0, Mode.PAUSED, Mode.STOPPED, 0, Mode.SHEDS, Mode.TEST]
-
-
-def test_a_silent_pipeline_is_told_of_while_nothing_is_published(vehicle: Vehicle) -> None:
-    vehicle.answer().ask(USER_1, 0)
-    vehicle.wait(4)
-
-    assert vehicle.take("HEARTBEAT")[-1].system_status == common.MAV_STATE_EMERGENCY
-
-
-def test_what_is_stopped_is_neither_paused_nor_resumed(vehicle: Vehicle) -> None:
-    vehicle.ask(USER_1, 0)
-
-    assert [vehicle.ask(USER_1, order) for order in (2, 3, 0, 1, 3)] == [NOT_NOW, NOT_NOW, ACCEPTED, ACCEPTED, ACCEPTED]
-
-
-@pytest.mark.parametrize("order", [4, -1, 0.5, NAN, math.inf, -math.inf, 1e30])
-def test_an_order_that_does_not_exist_is_denied(vehicle: Vehicle, order: float) -> None:
-    assert vehicle.ask(USER_1, order) == DENIED
-    assert vehicle.publisher.publishing.value == "on"
-
-
-def test_who_stops_the_publishing_is_told_to_all(vehicle: Vehicle) -> None:
-    vehicle.ask(USER_1, 0)
-    vehicle.wait(2)
-
-    assert "FUSION: publishing is stopped, by 255/190" in [text.text for text in vehicle.take("STATUSTEXT")]
-
-
-def test_our_version_says_what_we_can_and_nothing_of_the_machine(vehicle: Vehicle) -> None:
-    assert vehicle.ask(REQUEST, 148) == ACCEPTED
-
-    version = vehicle.take("AUTOPILOT_VERSION")[0]
-    assert version.capabilities == CAPABILITIES == 0x2000 | 0x8 | 0x2
-    assert version.flight_sw_version > 0
-    assert (version.uid, version.vendor_id, version.board_version) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("1.2.3", 0x010203FF), ("0.1.0rc1", 0x00010000), ("300.0.0", 0xFF0000FF), ("", 0), ("unknown", 0)],
-)
-def test_a_version_is_a_byte_for_each_part(text: str, number: int) -> None:
-    assert version_number(text) == number
-
-
-def test_protocol_version_is_as_the_standard_defines_it(vehicle: Vehicle) -> None:
-    definition = b"PROTOCOL_VERSION uint16_t version uint16_t min_version uint16_t max_version "
-    definition += b"uint8_t spec_version_hash \x08uint8_t library_version_hash \x08"
-    crc = samples.crc16(definition)
-
-    vehicle.hear_frames(signatures.plain(long(REQUEST, 300)))
-    data = next(data for data in vehicle.frames if data[7:10] == (300).to_bytes(3, "little"))
-    frame = samples.decode_frame(data, (crc & 0xFF) ^ (crc >> 8), 22)
-    assert (frame.message_id, struct.unpack("<HHH16s", frame.payload)) == (300, (200, 200, 200, bytes(16)))
-    assert ProtocolVersion.crc_extra == (crc & 0xFF) ^ (crc >> 8)
-
-
-def test_the_newest_answer_status_and_heartbeat_can_be_had_again(vehicle: Vehicle) -> None:
-    assert [vehicle.ask(REQUEST, number) for number in (61200, 61203)] == [NOT_NOW, NOT_NOW]
-    vehicle.answer(sequence=41).status().wait(1)
-    vehicle.answer(sequence=42).wait(0.1).sent[0].clear()
-
-    assert [vehicle.ask(REQUEST, number) for number in (0, 61200, 61203)] == [ACCEPTED] * 3
-    assert [message.sequence for message in vehicle.take("FUSION_CLASSIFICATION")] == [42]
-    assert len(vehicle.take("FUSION_STATUS")) == 1
-    assert len(vehicle.take("HEARTBEAT")) == 1
-
-
-def test_what_is_old_is_not_said_again(vehicle: Vehicle) -> None:
-    vehicle.answer().status().wait(1)
-    vehicle.wait(3)
-
-    assert [vehicle.ask(REQUEST, number) for number in (61200, 61203, 0)] == [NOT_NOW, NOT_NOW, ACCEPTED]
-
-
-@pytest.mark.parametrize(
-    ("number", "name"), [(520, "AUTOPILOT_VERSION"), (519, "PROTOCOL_VERSION"), (510, "MESSAGE_INTERVAL")]
-)
-def test_the_old_ways_to_ask_are_answered_too(vehicle: Vehicle, number: int, name: str) -> None:
-    ids = {"PROTOCOL_VERSION": 300, "AUTOPILOT_VERSION": 148, "MESSAGE_INTERVAL": 244}
-    vehicle.hear(long(number, 1))
-
-    assert vehicle.acks() == [(number, ACCEPTED)]
-    assert ids[name] in [int.from_bytes(frame[7:10], "little") for frame in vehicle.frames]
-    assert vehicle.ask(number, NAN) == DENIED
-
-
-def test_the_name_of_a_class_can_be_requested(vehicle: Vehicle) -> None:
-    vehicle.status().wait(1).sent[0].clear()
-
-    assert [vehicle.ask(REQUEST, 61202, number) for number in (2, 3, -1, NAN)] == [ACCEPTED, DENIED, DENIED, DENIED]
-    assert [info.label for info in vehicle.take("FUSION_CLASS_INFO")] == ["bird"]
-
-
-@pytest.mark.parametrize("number", [33, 76, 61201, 61209, -1, 148.5, NAN, math.inf, 2.0**60])
-def test_a_message_that_we_do_not_have_is_denied(vehicle: Vehicle, number: float) -> None:
-    assert vehicle.ask(REQUEST, number) == DENIED
-
-
-def test_a_requested_message_goes_to_the_link_that_asked() -> None:
-    vehicle = Vehicle(links=2).hear(long(REQUEST, 148), link=1)
-
-    assert (vehicle.acks(0), vehicle.take("AUTOPILOT_VERSION", 0)) == ([], [])
-    assert (vehicle.acks(1), len(vehicle.take("AUTOPILOT_VERSION", 1))) == ([(REQUEST, ACCEPTED)], 1)
 
 
 def test_the_past_can_be_asked_for_again_where_the_flight_has_a_memory(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def run_publisher(
     clock = clock or SystemClock()
     modality_of = {name: stream.modality for name, stream in config.streams.items()}
     max_age_ms = config.pipeline.max_age_ms
-    publisher = Publisher(config.mavlink, modality_of, max_age_ms, clock.now_ns())
+    slowest_s = max(1 / stream.rate_hz for stream in config.streams.values())
+    answer_s = config.pipeline.silent_after_periods * slowest_s
+    publisher = Publisher(config.mavlink, modality_of, max_age_ms, clock.now_ns(), answer_s)
     with contextlib.ExitStack() as stack:
         links, keys = stack.enter_context(open_links(config.mavlink, clock))
         for link in links:

@@ -1,10 +1,10 @@
 """What goes out over MAVLink, and when: answers and status of the pipeline in, messages out.
 
 The HEARTBEAT goes on while the pipeline is gone, because this process lives and says so. Its system_status:
-    BOOT       no answer yet; with nothing heard at all, for at most 30 s
+    BOOT       no answer yet, for at most 30 s
     ACTIVE     every modality takes part in the answers
     STANDBY    as ACTIVE, but somebody on a link has stopped or paused the publishing
-    CRITICAL   a modality is missing, or status comes without answers
+    CRITICAL   a modality is missing, or status comes without answers, for 2 s or three periods of the slowest stream
     POWEROFF   the pipeline was told to stop, and has, at most 30 s ago
     EMERGENCY  nothing heard of the pipeline for more than 2 s, or FUS_HB_TMO
 """
@@ -58,9 +58,17 @@ class Publisher:
         modality_of: modality that each stream of the status feeds.
         max_age_ms: an input older than this is reported as stale.
         now_ns: the time.
+        answer_s: without an answer for so long something is wrong, at least 2; longer where streams are slow.
     """
 
-    def __init__(self, config: MavlinkConfig, modality_of: dict[str, str], max_age_ms: float, now_ns: int) -> None:
+    def __init__(
+        self,
+        config: MavlinkConfig,
+        modality_of: dict[str, str],
+        max_age_ms: float,
+        now_ns: int,
+        answer_s: float = 0.0,
+    ) -> None:
         self.rejected: Counter[str] = Counter()
         """What came over the results socket and was no message of the pipeline, by reason."""
         self.results_dropped = 0
@@ -73,6 +81,7 @@ class Publisher:
         self._answer: Classification | None = None
         self._answer_ns = now_ns
         self._silent_ns = SILENT_NS
+        self._answerless_ns = max(SILENT_NS, round(answer_s * NS_PER_S))
         self._status: PipelineStatus | None = None
         self._rated: PipelineStatus | None = None
         """The status at which rates were measured."""
@@ -216,10 +225,12 @@ class Publisher:
             return int(common.MAV_STATE_EMERGENCY)
         if is_over:
             return int(common.MAV_STATE_POWEROFF)
-        if self._answer is None:
+        if self._answer is None and now_ns - self._start_ns <= max(START_NS, self._answerless_ns):
             return int(common.MAV_STATE_BOOT)
+        if self._answer is None:
+            return int(common.MAV_STATE_CRITICAL)
         is_missing = any(not modality.mask > 0 for modality in self._answer.modalities)
-        if is_missing or not self._answer.has_answer or now_ns - self._answer_ns > SILENT_NS:
+        if is_missing or not self._answer.has_answer or now_ns - self._answer_ns > self._answerless_ns:
             return int(common.MAV_STATE_CRITICAL)
         return int(common.MAV_STATE_ACTIVE if self._publishing == Publishing.ON else common.MAV_STATE_STANDBY)
 
