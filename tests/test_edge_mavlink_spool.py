@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pymavlink import mavutil
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import codec, dialect, standard
+from edge.mavlink import codec, dialect, frames, standard
 from edge.mavlink.aggregation import Aggregation
 from edge.mavlink.backfill import Backfill
 from edge.mavlink.codec import Flag
@@ -26,6 +26,7 @@ from edge.mavlink.tlog import read_tlog
 MS = 1_000_000
 S = 1_000 * MS
 UTC_US = 1_780_000_000_000_000
+FRAMES_DECODED = frames.decoded
 PATIENCE_S = 30
 
 
@@ -274,6 +275,23 @@ def test_a_span_of_the_past_comes_back_record_by_record_marked_as_such(tmp_path:
 
     assert [record.sequence for record in records] == [n % 256 for n in range(200, 400)]
     assert all(Flag.BACKFILL in Flag(record.flags) for record in records)
+
+
+def test_no_call_looks_at_more_than_a_few_frames_however_long_the_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path, frames_of(*(result(n) for n in range(2_000))))
+    decoded: list[int] = []
+    monkeypatch.setattr(frames, "decoded", lambda frame: decoded.append(1) or FRAMES_DECODED(frame))
+    backfill = Backfill(tmp_path, -1, (UTC_US + 8_000_000, UTC_US + 10_000_000), (1, 191), Aggregation(S))
+    most = calls = 0
+    while not backfill.is_done:
+        decoded.clear()
+        backfill.batch(6)
+        most, calls = max(most, len(decoded)), calls + 1
+
+    assert 0 < most <= 40
+    assert 10 <= calls <= 40
 
 
 def test_a_span_over_several_files_is_whole(tmp_path: Path) -> None:
