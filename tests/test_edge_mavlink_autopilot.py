@@ -37,8 +37,8 @@ def fly_both(whereabouts: Whereabouts, pair: list[FakeAutopilot], begin_ns: int,
             if n % 10 == 0:
                 one.say(whereabouts, now_ns, one.heartbeat(), one.system_time(now_ns))
             one.say(whereabouts, now_ns, one.attitude(now_ns), one.position(now_ns))
-        for link, question in whereabouts.autopilots.take(now_ns):
-            one = next(one for one in pair if one.link == link)
+        asked = whereabouts.autopilots.take(now_ns)
+        for one, question in [(one, asks) for one in pair for link, asks in asked if link == one.link]:
             reply = common.MAVLink_timesync_message(tc1=now_ns + one.rtt_ns // 2 + one.boot_ns, ts1=question.ts1)
             one.say(whereabouts, now_ns + one.rtt_ns, reply)
     return begin_ns + round(seconds * S)

@@ -33,9 +33,14 @@ def test_the_offset_is_right_within_3_ms_at_p95_with_drift_loss_and_asymmetric_d
     assert outcome.locked_s < 5
 
 
+@pytest.mark.parametrize("drift", [-100e-6, 200e-6])
+def test_crystals_that_differ_more_than_usual_do_not_lose_the_lock(drift: float) -> None:
+    assert max(sync(DELAYS["jittering"], seed=seed, seconds=120, drift=drift).p95_ms for seed in range(4)) <= 6.0
+
+
 @pytest.mark.parametrize("link", DELAYS)
 def test_already_in_the_first_minute_the_offset_is_almost_as_right(link: str) -> None:
-    assert max(sync(DELAYS[link], seed=seed, seconds=60).p95_ms for seed in range(10)) <= 5.0
+    assert max(sync(DELAYS[link], seed=seed, seconds=60).p95_ms for seed in range(8)) <= 4.0
 
 
 def test_the_simulation_sees_a_clock_that_is_wrong() -> None:
@@ -92,7 +97,7 @@ def test_a_busy_computer_that_delays_all_but_one_answer_locks_after_sixteen() ->
     assert clock.offset_at(locked_after * NS_PER_S) == pytest.approx(OFFSET_NS, abs=4 * NS_PER_MS)
 
 
-def test_it_asks_ten_times_in_the_first_second_then_each_second_and_once_locked_each_tenth() -> None:
+def test_it_asks_ten_times_in_the_first_second_then_each_second_and_once_locked_ever_less() -> None:
     silent, asked = TimeSync(0), []
     for now_ns in range(0, 4 * NS_PER_S, 10 * NS_PER_MS):
         asked += [now_ns / NS_PER_S] if silent.question(now_ns) is not None else []
@@ -100,7 +105,7 @@ def test_it_asks_ten_times_in_the_first_second_then_each_second_and_once_locked_
 
     clock, now_ns = locked()
     asked_ns = [at_ns for at_ns in range(now_ns, now_ns + 40 * NS_PER_S, NS_PER_S) if clock.question(at_ns) is not None]
-    assert len(asked_ns) == 4
+    assert [at_ns // NS_PER_S for at_ns in asked_ns] == [2, 3, 5, 9, 17, 27, 37]
 
 
 def test_no_two_questions_are_the_same_even_where_the_clock_stands_still() -> None:

@@ -2,7 +2,8 @@
 
 A question carries our time `ts1`, the answer the autopilot's time `tc1` beside it. If both ways take equally
 long, that is the time in the middle: offset = tc1 - (ts1 + now) / 2, wrong by at most half of the round trip. So the
-quickest answers say most. Over them a line is fitted, because the two crystals differ by tens of ppm.
+quickest answers say most. A line is fitted, because the two crystals differ by tens of ppm; each answer counts by how
+much longer it took than the quickest one, as half of that is what it may be off.
 
     measured: tests/timesync_at_loss.py, with 50 ppm, 20 % loss and asymmetric delays
 """
@@ -18,15 +19,14 @@ BURST_NS = NS_PER_S
 SEARCH_PERIOD_NS = NS_PER_S
 """From the end of the burst until locked. A question without a target also reaches the ground."""
 PERIOD_NS = 10 * NS_PER_S
+"""Once locked; sooner at first, after as long as answers have come for: so drift shows before it is an error."""
 MAX_PENDING = 16
 WINDOW = 32
 LOCK_SAMPLES = 8
 LEAST_BEST = 4
-"""At least so many of the quickest answers are used, else a quarter of the window."""
+"""At least so many of the quickest answers must agree, or a quarter of the window."""
 MAX_RTT_RATIO = 3
 """An answer that took longer than this many times the median says nothing."""
-AGEING = 50e-6
-"""An answer counts as so much slower for each ns of its age: a crystal's drift makes it wrong as delays do."""
 LEAST_SPREAD_NS = 2 * NS_PER_MS
 PATIENCE_SAMPLES = 2 * LOCK_SAMPLES
 """After so many answers they may lie as far apart as their delays explain: a busy computer delays all but a few."""
@@ -34,8 +34,10 @@ JUMP_NS = 10 * NS_PER_MS
 """An answer that contradicts the fit by more than this and half its round trip: that clock was set anew."""
 HOLD_NS = 120 * NS_PER_S
 """So long after the last answer the fit is still believed."""
-SLOPE_PRIOR_S2 = 400.0
-"""Square of an answer's jitter over a crystal's error: (1 ms / 50 ppm)^2. Keeps short spans from telling of drift."""
+LEAST_ERROR_MS = 0.5
+"""Of an answer that took no longer than the quickest."""
+USUAL_DRIFT_MS_S = 0.1
+"""Two crystals' difference, one standard deviation: 100 ppm. Keeps short spans from telling of more."""
 
 
 class _Sample(NamedTuple):
@@ -82,7 +84,9 @@ class TimeSync:
         """Return the `ts1` to send now, None while nothing is to be asked; no two are the same."""
         if now_ns < self._due_ns:
             return None
-        quiet_ns = PERIOD_NS if self.is_locked_at(now_ns) else SEARCH_PERIOD_NS
+        quiet_ns = SEARCH_PERIOD_NS
+        if self.is_locked_at(now_ns):
+            quiet_ns = min(max(now_ns - self._samples[0].at_ns, SEARCH_PERIOD_NS), PERIOD_NS)
         self._due_ns = now_ns + (BURST_PERIOD_NS if now_ns < self._burst_end_ns else quiet_ns)
         self._last_ts1 = max(now_ns, self._last_ts1 + 1)
         self._pending.append(self._last_ts1)
@@ -131,19 +135,24 @@ class TimeSync:
 
 
 def _fitted(samples: Sequence[_Sample]) -> tuple[_Fit, int, tuple[int, int]]:
-    """Return a line through the quickest answers, how far they lie apart beside it, and their round trips' range."""
-    newest_ns = samples[-1].at_ns
-    limit_ns = MAX_RTT_RATIO * sorted(sample.rtt_ns for sample in samples)[len(samples) // 2]
-    usable = [sample for sample in samples if sample.rtt_ns <= limit_ns]
-    usable.sort(key=lambda sample: sample.rtt_ns + AGEING * (newest_ns - sample.at_ns))
-    best = usable[: max(LEAST_BEST, len(samples) // 4)]
-    first = best[0]
-    x_s = [(sample.at_ns - first.at_ns) / NS_PER_S for sample in best]
-    y_ns = [float(sample.offset_ns - first.offset_ns) for sample in best]
-    mean_x, mean_y = sum(x_s) / len(best), sum(y_ns) / len(best)
-    products = sum((x - mean_x) * (y - mean_y) for x, y in zip(x_s, y_ns, strict=True))
-    slope = products / (sum((x - mean_x) ** 2 for x in x_s) + SLOPE_PRIOR_S2)
-    residuals = [y - mean_y - slope * (x - mean_x) for x, y in zip(x_s, y_ns, strict=True)]
-    fit = _Fit(first.at_ns + round(mean_x * NS_PER_S), first.offset_ns + round(mean_y), slope / NS_PER_S)
-    rtts_ns = [sample.rtt_ns for sample in best]
-    return fit, round(max(residuals) - min(residuals)), (min(rtts_ns), max(rtts_ns))
+    """Return a line through the answers, how far the quickest lie apart beside it, and their round trips' range."""
+    by_rtt = sorted(samples, key=lambda sample: sample.rtt_ns)
+    limit_ns = MAX_RTT_RATIO * by_rtt[len(samples) // 2].rtt_ns
+    usable = [sample for sample in by_rtt if sample.rtt_ns <= limit_ns]
+    first = by_rtt[0]
+    x_s = [(sample.at_ns - first.at_ns) / NS_PER_S for sample in usable]
+    y_ms = [(sample.offset_ns - first.offset_ns) / NS_PER_MS for sample in usable]
+    weights = [((sample.rtt_ns - first.rtt_ns) / 2 / NS_PER_MS + LEAST_ERROR_MS) ** -2 for sample in usable]
+    mean_x, mean_y = _mean(x_s, weights), _mean(y_ms, weights)
+    rows = list(zip(weights, x_s, y_ms, strict=True))
+    steepness = sum(weight * (x - mean_x) ** 2 for weight, x, _ in rows) + USUAL_DRIFT_MS_S**-2
+    slope = sum(weight * (x - mean_x) * (y - mean_y) for weight, x, y in rows) / steepness
+    best = max(LEAST_BEST, len(samples) // 4)
+    residuals = [y - mean_y - slope * (x - mean_x) for _, x, y in rows[:best]]
+    fit = _Fit(first.at_ns + round(mean_x * NS_PER_S), first.offset_ns + round(mean_y * NS_PER_MS), slope / 1000)
+    spread_ns = round((max(residuals) - min(residuals)) * NS_PER_MS)
+    return fit, spread_ns, (first.rtt_ns, usable[: len(residuals)][-1].rtt_ns)
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
