@@ -1,6 +1,7 @@
 """Behind a real ArduPilot, where EDGE_SITL names its simulation: what passes it, and what it does for us.
 
-It has a ground station on its first port and us on its second one, as on a vehicle, and stands on the ground.
+It has a ground station on its first port and us on its second one, as on a vehicle, and stands on the ground. It wants
+a processor that is not busy: else its clock falls behind by a second in two, and nobody can compare clocks with it.
 """
 
 import contextlib
@@ -40,6 +41,7 @@ LOG_BACKEND_TYPE 0
 SCHED_LOOP_RATE 200
 SIM_RATE_HZ 400
 """
+"""It has the true position without an estimator, and calculates little: a simulation that is late has a slow clock."""
 CAMERA = {
     "stream": "camera", "size_px": [640, 480], "field_of_view_deg": 60.0, "mount_deg": [0, -45, 0],
     "ground_altitude_m": HOME[2] - BELOW_M,

@@ -165,7 +165,7 @@ class Link:
     def _tell(self, news: list[News]) -> None:
         for item in news:
             log.log(item.level, "link %s: %s", self.transport.name, item.text)
-            if item.status_text:
+            if item.status_text or item.is_arrival:
                 self._news.append(item)
 
     def _follow_state(self, now_ns: int) -> None:

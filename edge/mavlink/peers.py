@@ -13,6 +13,8 @@ GONE_NS = 10_000_000_000
 """Heartbeats come once a second."""
 MAX_AUTOPILOTS = 8
 """More than anybody flies on one link: beyond, nothing is told of newcomers."""
+MAX_GROUNDS = 16
+"""Of whom it is told that they are here."""
 MAX_REFUSED = 8
 """Senders, of which each reason is told."""
 
@@ -28,6 +30,8 @@ class News:
     subject: str = ""
     status_text: str = ""
     """For the ground, at most 50 characters; empty: the log alone."""
+    is_arrival: bool = False
+    """Whether somebody is here who has not heard what was said before."""
 
 
 class Peers:
@@ -37,6 +41,8 @@ class Peers:
         self._ours = (system_id, component_id)
         self._autopilots: dict[int, int] = {}
         """System -> when its autopilot was heard; those that are gone are forgotten."""
+        self._grounds: dict[tuple[int, int], int] = {}
+        """The same of ground stations, by system and component."""
         self._are_several = False
         """Whether people know that there is more than one."""
         self._is_strange = False
@@ -67,6 +73,8 @@ class Peers:
     def on_heartbeat(self, heartbeat: Any, now_ns: int) -> list[News]:
         """Take a heartbeat that counts."""
         system = heartbeat.get_srcSystem()
+        if heartbeat.type == common.MAV_TYPE_GCS:
+            return self._on_ground((system, heartbeat.get_srcComponent()), now_ns)
         before_ns = self._autopilots.get(system)
         is_crowded = before_ns is None and len(self._autopilots) >= MAX_AUTOPILOTS
         if heartbeat.autopilot == common.MAV_AUTOPILOT_INVALID or is_crowded:
@@ -86,6 +94,18 @@ class Peers:
             self._are_several = self._are_several and len(self._autopilots) > 1
             news += self._on_gone(system)
         return news
+
+    def _on_ground(self, sender: tuple[int, int], now_ns: int) -> list[News]:
+        is_known = now_ns - self._grounds.get(sender, now_ns - GONE_NS) < GONE_NS
+        if not is_known and len(self._grounds) >= MAX_GROUNDS:
+            self._grounds = {
+                other: heard_ns for other, heard_ns in self._grounds.items() if now_ns - heard_ns < GONE_NS
+            }
+        if not is_known and len(self._grounds) >= MAX_GROUNDS:
+            return []
+        self._grounds[sender] = now_ns
+        text = "ground station {}/{} is here".format(*sender)
+        return [] if is_known else [News(level=logging.INFO, text=text, is_arrival=True)]
 
     def _on_new(self, system: int) -> list[News]:
         news = [News(level=logging.INFO, text=f"autopilot of system {system} is here")]

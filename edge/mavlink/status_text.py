@@ -1,6 +1,9 @@
 """STATUSTEXT that nobody wants to switch off: only changes, at most one a second, the most severe first."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from pymavlink.dialects.v20 import common
 
 PERIOD_NS = 1_000_000_000
 
@@ -20,6 +23,9 @@ class StatusTexts:
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
         self._news: dict[str, _News] = {}
+        self._last: dict[str, _News] = {}
+        """What was said of each subject."""
+        self._again: dict[str, _News] = {}
         self._next_ns = 0
 
     def assume(self, subject: str, value: str) -> None:
@@ -48,11 +54,32 @@ class StatusTexts:
 
     def take(self, now_ns: int) -> tuple[int, str] | None:
         """Return severity and text of what is to be said now, if anything."""
-        ready = [subject for subject, news in self._news.items() if news.ready_ns <= now_ns]
-        if not ready or now_ns < self._next_ns:
+        if now_ns < self._next_ns:
             return None
-        subject = min(ready, key=lambda name: (self._news[name].severity, self._news[name].since_ns))
-        news = self._news.pop(subject)
+        ready = {subject: news for subject, news in self._news.items() if news.ready_ns <= now_ns}
+        if not ready:
+            return self._repeated(now_ns)
+        subject = min(ready, key=lambda name: (ready[name].severity, ready[name].since_ns))
+        news = self._last[subject] = self._news.pop(subject)
+        self._again.pop(subject, None)
         self._said[subject] = news.value
+        self._next_ns = now_ns + PERIOD_NS
+        return news.severity, news.text
+
+    def repeat(self, subjects: Collection[str]) -> None:
+        """Say again what is wrong with these, and other news of them, once nothing new is to be said.
+
+        What is as it should be (NOTICE) is not repeated.
+        """
+        self._again = {
+            subject: news
+            for subject, news in self._last.items()
+            if subject in subjects and news.severity != common.MAV_SEVERITY_NOTICE
+        }
+
+    def _repeated(self, now_ns: int) -> tuple[int, str] | None:
+        if not self._again:
+            return None
+        news = self._again.pop(min(self._again, key=lambda name: self._again[name].severity))
         self._next_ns = now_ns + PERIOD_NS
         return news.severity, news.text

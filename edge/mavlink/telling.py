@@ -16,6 +16,10 @@ RECORDER_SILENT_NS = 5 * NS_PER_S
 """It speaks once a second, but waits for its disk."""
 TEST_FLIGHT_NS = 30 * NS_PER_S
 """That faults are injected is said as often."""
+LASTING = frozenset(
+    {"class", "pipeline", "backend", "load", "recorder", *(f"modality {n}" for n in range(codec.MASK_BITS))}
+)
+"""What holds until it is something else; said again to who comes late."""
 
 
 class Telling:
@@ -67,7 +71,10 @@ class Telling:
         self._is_recorder_paused = bool(status.pause)
 
     def on_news(self, news: News, now_ns: int) -> None:
-        """Take what a link or a command has to tell, once."""
+        """Take what a link or a command has to tell, once; to who arrives it is said what holds."""
+        if news.is_arrival:
+            self._texts.repeat(LASTING)
+            return
         severity = common.MAV_SEVERITY_WARNING if news.level > logging.INFO else common.MAV_SEVERITY_NOTICE
         self._texts.note(news.subject, news.status_text, severity, news.status_text, now_ns=now_ns)
 
