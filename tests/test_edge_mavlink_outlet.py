@@ -3,22 +3,16 @@ from typing import Any
 
 import mavlink_samples as samples
 import pytest
-import signatures
 from hypothesis import given
 from hypothesis import strategies as st
+from mavlink_radio import MS, RADIO, Radio, S
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import bearers, codec, lite, standard
-from edge.mavlink.aggregation import Aggregation
-from edge.mavlink.budget import BURST_S, Budget
+from edge.mavlink import codec, lite, standard
+from edge.mavlink.budget import BURST_S
 from edge.mavlink.codec import Flag
-from edge.mavlink.link import Link
 from edge.mavlink.outlet import MAX_OTHERS, MAX_RESULTS, Outlet
-from edge.mavlink.security import Security
 
-MS = 1_000_000
-S = 1_000 * MS
-RADIO = frozenset({"tunnel", "summary"})
 NETWORK = frozenset({"native", "summary"})
 ALONE = (samples.modality("iq", weight=1.0), samples.missing("image"))
 
@@ -37,45 +31,6 @@ def status() -> Any:
             latency_p99_us=None, input_rates_hz=(100.0,), output_rate_hz=50.0, state=4, present=3,
         )
     )  # fmt: skip
-
-
-class Radio:
-    """A link and what came out at its other end, each with its time and bytes."""
-
-    def __init__(self, bytes_s: float | None = 600.0, bearer: frozenset[Any] = RADIO, period_ns: int = S) -> None:
-        self.now_ns = 0
-        self.sent: list[tuple[int, int, Any]] = []
-        self.transport = samples.FakeTransport()
-        self.link = Link(self.transport, 1, 191, security=Security(signing=signatures.signing()))
-        budget = Budget(bytes_s, 0) if bytes_s is not None else None
-        self.outlet = Outlet(self._send, bearer, budget, Aggregation(period_ns))
-
-    def _send(self, message: Any) -> int:
-        size = self.link.send(message)
-        for one in bearers.opened(message) if message.get_type() == "TUNNEL" else [message]:
-            self.sent.append((self.now_ns, size, one))
-            size = 0
-        return len(self.transport.sent[-1])
-
-    def offer(self, *messages: Any) -> "Radio":
-        self.outlet.offer(messages, self.now_ns)
-        return self
-
-    def wait(self, seconds: float) -> "Radio":
-        end_ns = self.now_ns + round(seconds * S)
-        while self.now_ns < end_ns:
-            self.now_ns += 20 * MS
-            self.outlet.offer((), self.now_ns)
-        return self
-
-    def named(self, name: str) -> list[Any]:
-        return [message for _, _, message in self.sent if message.get_type() == name]
-
-    def most_in_a_second(self) -> int:
-        return max(
-            sum(size for at_ns, size, _ in self.sent if begin_ns <= at_ns <= begin_ns + S)
-            for begin_ns in {at_ns for at_ns, _, _ in self.sent}
-        )
 
 
 def flooded(radio: Radio, seconds: float, change_every: int) -> list[tuple[int, int]]:
