@@ -98,6 +98,7 @@ class Ground:
         while message is not None:
             found.append(message)
             message = self.connection.recv_match(blocking=False)
+        found = [message for message in found if message.get_type() != "BAD_DATA"]
         self.heard += found
         return found
 
