@@ -9,10 +9,10 @@ from pymavlink.dialects.v20 import common
 from signatures import NOW, plain, signed, signing
 
 from edge.clock import VirtualClock
-from edge.mavlink.frames import MESSAGES
-from edge.mavlink.link import Link
-from edge.mavlink.security import Security
-from edge.mavlink.whereabouts import Whereabouts
+from edge.mavlink.network.link import Link
+from edge.mavlink.place.whereabouts import Whereabouts
+from edge.mavlink.trust.security import Security
+from edge.mavlink.wire.frames import MESSAGES
 
 
 class Air:

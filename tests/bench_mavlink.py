@@ -26,10 +26,10 @@ import mavlink_samples as samples
 from signatures import KEY, signing
 
 from edge.clock import SystemClock
-from edge.mavlink import codec
-from edge.mavlink.link import open_link
-from edge.mavlink.outlet import Outlet
-from edge.mavlink.security import Security
+from edge.mavlink.network.link import open_link
+from edge.mavlink.outgoing.outlet import Outlet
+from edge.mavlink.trust.security import Security
+from edge.mavlink.wire import codec
 from edge.transport.messages import Kind, pack
 from edge.transport.sockets import BlockingPublisher, Subscriber
 from edge.transport.wire import Stamp, decode_header, encode_bytes

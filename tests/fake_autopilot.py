@@ -6,8 +6,8 @@ from typing import Any
 
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink.link import Received
-from edge.mavlink.whereabouts import Whereabouts
+from edge.mavlink.network.link import Received
+from edge.mavlink.place.whereabouts import Whereabouts
 
 MS = 1_000_000
 S = 1_000 * MS

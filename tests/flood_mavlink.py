@@ -23,11 +23,11 @@ import mavlink_samples as samples
 import signatures
 from signatures import KEY, NOW, OTHER_KEY, command, heartbeat, plain, signed, signing
 
-from edge.mavlink import codec
-from edge.mavlink.frames import MAX_FRAME_BYTES
-from edge.mavlink.ground import GroundStation
-from edge.mavlink.link import Link
-from edge.mavlink.security import Security
+from edge.mavlink.network.link import Link
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.trust.security import Security
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.frames import MAX_FRAME_BYTES
 from edge.transport.sockets import BlockingPublisher
 
 PIECE_BYTES = 1400

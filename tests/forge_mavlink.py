@@ -24,8 +24,8 @@ from typing import Any
 from pymavlink.dialects.v20 import common
 from signatures import GROUND, KEY, OTHER_KEY, VEHICLE, by, heartbeat, plain, signed
 
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.signing import Signing
+from edge.mavlink.trust.signing import Signing
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 
 START, PAUSE = 1.0, 2.0
 PATIENCE_S = 30

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "edge", "trainer", "calibration")
-GENERATED = {"edge/mavlink/dialect.py"}
+GENERATED = {"edge/mavlink/wire/dialect.py"}
 
 
 @functools.cache

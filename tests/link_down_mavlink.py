@@ -26,10 +26,10 @@ from pymavlink.dialects.v20 import common
 from soak_mavlink import remembered
 
 from edge.clock import SystemClock
-from edge.mavlink import standard
-from edge.mavlink.codec import Flag
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.ground import GroundStation
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.wire import standard
+from edge.mavlink.wire.codec import Flag
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 from edge.transport.sockets import BlockingPublisher
 
 RESULTS_HZ = 50
@@ -45,7 +45,7 @@ STAYS = "stays"
 START = """
 import sys
 from pathlib import Path
-from edge.mavlink import serial_port
+from edge.mavlink.ports import serial_port
 serial_port.STABLE_NAMES = Path(sys.argv.pop(1))
 from edge.cli import main
 sys.exit(main())

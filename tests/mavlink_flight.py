@@ -5,7 +5,7 @@ from typing import Any
 import mavlink_samples as samples
 
 from edge.config import MavlinkConfig
-from edge.mavlink.publisher import Publisher
+from edge.mavlink.outgoing.publisher import Publisher
 
 MS = 1_000_000
 S = 1_000 * MS

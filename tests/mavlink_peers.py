@@ -18,7 +18,8 @@ from mavlink_vehicle import OURS, long
 from pymavlink.dialects.v20 import common
 from signatures import heartbeat
 
-from edge.mavlink import bearers, dialect
+from edge.mavlink.outgoing import bearers
+from edge.mavlink.wire import dialect
 from edge.transport.sockets import BlockingPublisher
 
 PATIENCE_S = 90.0

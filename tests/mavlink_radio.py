@@ -5,12 +5,12 @@ from typing import Any
 import mavlink_samples as samples
 import signatures
 
-from edge.mavlink import bearers
-from edge.mavlink.aggregation import Aggregation
-from edge.mavlink.budget import Budget
-from edge.mavlink.link import Link
-from edge.mavlink.outlet import Outlet
-from edge.mavlink.security import Security
+from edge.mavlink.network.link import Link
+from edge.mavlink.outgoing import bearers
+from edge.mavlink.outgoing.aggregation import Aggregation
+from edge.mavlink.outgoing.budget import Budget
+from edge.mavlink.outgoing.outlet import Outlet
+from edge.mavlink.trust.security import Security
 
 MS = 1_000_000
 S = 1_000 * MS

@@ -4,8 +4,8 @@ import struct
 from collections import Counter
 from typing import Any, NamedTuple
 
-from edge.mavlink.camera import CameraConfig
-from edge.mavlink.transport import TransportCounts
+from edge.mavlink.geometry.camera import CameraConfig
+from edge.mavlink.ports.transport import TransportCounts
 from edge.transport.messages import Classification, Kind, ModalityAnswer, PipelineStatus, StreamAccounting, pack
 from edge.transport.wire import Stamp, encode_bytes
 

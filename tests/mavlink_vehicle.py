@@ -8,14 +8,14 @@ from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
 from edge.config import MavlinkConfig
+from edge.mavlink.control.services import Services, deployed
 from edge.mavlink.deployment import LinkConfig
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.link import Link
-from edge.mavlink.outlets import Outlets
+from edge.mavlink.network.link import Link
+from edge.mavlink.outgoing.outlets import Outlets
+from edge.mavlink.outgoing.publisher import Publisher
 from edge.mavlink.process import step
-from edge.mavlink.publisher import Publisher
-from edge.mavlink.security import Security
-from edge.mavlink.services import Services, deployed
+from edge.mavlink.trust.security import Security
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 
 S = 1_000_000_000
 OURS = (1, 191)

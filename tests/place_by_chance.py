@@ -10,11 +10,11 @@ import math
 import random
 from dataclasses import dataclass, replace
 
-from edge.mavlink import rotation
-from edge.mavlink.camera import CameraConfig
-from edge.mavlink.georeference import Errors, GroundPoint, ground_point, radii_m
-from edge.mavlink.pose import Place, View
-from edge.mavlink.rotation import Vector
+from edge.mavlink.geometry import rotation
+from edge.mavlink.geometry.camera import CameraConfig
+from edge.mavlink.geometry.georeference import Errors, GroundPoint, ground_point, radii_m
+from edge.mavlink.geometry.pose import Place, View
+from edge.mavlink.geometry.rotation import Vector
 
 GROUND_M = 400.0
 HOME_DEG = (47.0, 8.0)

@@ -5,8 +5,8 @@ from typing import Any
 
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink.encoding import Encoder
-from edge.mavlink.signing import EPOCH_NS, Signing
+from edge.mavlink.trust.signing import EPOCH_NS, Signing
+from edge.mavlink.wire.encoding import Encoder
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(32)

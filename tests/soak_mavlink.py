@@ -20,10 +20,10 @@ from typing import Any
 import mavlink_samples as samples
 
 from edge.clock import SystemClock
-from edge.mavlink import spool
-from edge.mavlink.codec import Flag
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.ground import GroundStation
+from edge.mavlink.outgoing import spool
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.wire.codec import Flag
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 from edge.transport.sockets import BlockingPublisher
 
 RESULTS_HZ = 200

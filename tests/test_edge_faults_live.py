@@ -27,7 +27,7 @@ from edge.faults.injector import FaultPlan, inject
 from edge.faults.lost_link import LostLink
 from edge.faults.orders import LOOK_NS, Orders, write_orders
 from edge.faults.sending import FaultyPublisher
-from edge.mavlink.transport import TransportCounts
+from edge.mavlink.ports.transport import TransportCounts
 from edge.operations.faulty_run import FaultyRun
 from edge.operations.observer import Observer
 from edge.operations.supervisor import PIPELINE, Supervisor

@@ -12,7 +12,7 @@ from edge.faults.fault import parse_fault
 from edge.faults.heartbeats import Beating, Heartbeats, judge_heartbeats
 from edge.faults.lost_link import LostLink
 from edge.judging.verdict import Verdict
-from edge.mavlink import standard
+from edge.mavlink.wire import standard
 from edge.operations.footprint import Footprint, Held, held_by
 
 S = 1_000_000_000

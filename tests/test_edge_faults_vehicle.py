@@ -13,7 +13,7 @@ from edge.faults.deployment import check_deployment
 from edge.faults.fault import parse_fault
 from edge.faults.injector import FaultPlan
 from edge.faults.lost_link import LostLink
-from edge.mavlink.vehicle_watch import MAX_PARSERS
+from edge.mavlink.network.vehicle_watch import MAX_PARSERS
 from edge.operations.faulty_run import FaultyRun
 from edge.operations.supervisor import MAVLINK, PIPELINE
 from models.errors import ConfigError

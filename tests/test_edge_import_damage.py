@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from logs import dataflash, dataflash_attitude, dataflash_gps, telemetry, ulog, ulog_attitude, ulog_gps, ulog_position
 
 from edge.cli import main
-from edge.mavlink.flight_log import read_flight_log
+from edge.mavlink.logs.flight_log import read_flight_log
 from edge.recording.imports.radio import radio_source, sigmf_source
 from edge.recording.reader import open_recording
 from edge.sources.raw_iq import read_raw

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.mavlink import codec
-from edge.mavlink.aggregation import MAX_COUNT, Aggregation, Told
-from edge.mavlink.codec import Flag
+from edge.mavlink.outgoing.aggregation import MAX_COUNT, Aggregation, Told
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.codec import Flag
 
 MS = 1_000_000
 S = 1_000 * MS

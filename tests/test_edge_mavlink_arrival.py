@@ -7,8 +7,8 @@ from mavlink_vehicle import Vehicle
 from pymavlink.dialects.v20 import common
 from signatures import heartbeat
 
-from edge.mavlink.peers import MAX_GROUNDS, News
-from edge.mavlink.security import Security
+from edge.mavlink.network.peers import MAX_GROUNDS, News
+from edge.mavlink.trust.security import Security
 
 CLASS = "FUSION: drone 75%"
 

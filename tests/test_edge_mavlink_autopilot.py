@@ -10,10 +10,11 @@ from mavlink_samples import camera
 from mavlink_vehicle import Vehicle
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import codec, rotation
-from edge.mavlink.autopilots import MAX_AUTOPILOTS
-from edge.mavlink.codec import ClassificationReport, Flag
-from edge.mavlink.whereabouts import Whereabouts
+from edge.mavlink.geometry import rotation
+from edge.mavlink.place.autopilots import MAX_AUTOPILOTS
+from edge.mavlink.place.whereabouts import Whereabouts
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.codec import ClassificationReport, Flag
 from edge.transport.messages import Pose
 
 START_NS = 5 * S

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import bearers, codec, dialect, encoding, lite
-from edge.mavlink.codec import Flag
-from edge.mavlink.link import Link
+from edge.mavlink.network.link import Link
+from edge.mavlink.outgoing import bearers, lite
+from edge.mavlink.wire import codec, dialect, encoding
+from edge.mavlink.wire.codec import Flag
 
 TUNNEL_ID, TUNNEL_CRC_EXTRA, TUNNEL_BYTES = 385, 147, 133
 LITE = "<IiiHBBBBB"

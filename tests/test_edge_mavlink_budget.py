@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.mavlink.budget import BURST_S, LEAST_BYTES_S, LEAST_SHARE, Budget, Priority
+from edge.mavlink.deployment import LEAST_BYTES_S
+from edge.mavlink.outgoing.budget import BURST_S, LEAST_SHARE, Budget, Priority
 
 S = 1_000_000_000
 FRAME = st.tuples(st.integers(0, S // 4), st.integers(12, 293), st.sampled_from(Priority), st.integers(0, 255))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.mavlink import codec
-from edge.mavlink.codec import ClassificationReport, Flag, Position, RankedClass
-from edge.mavlink.link import Link
+from edge.mavlink.network.link import Link
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.codec import ClassificationReport, Flag, Position, RankedClass
 from edge.transport.messages import Classification, ModalityAnswer, Pose
 
 UNKNOWN = 65_535
@@ -315,7 +315,7 @@ def test_a_class_info_names_the_class() -> None:
 
 
 def test_the_codec_imports_neither_the_big_dialect_nor_connections() -> None:
-    code = "import json, sys, edge.mavlink.codec; print(json.dumps([n for n in sys.modules if 'pymavlink' in n]))"
+    code = "import json, sys, edge.mavlink.wire.codec; print(json.dumps([n for n in sys.modules if 'pymavlink' in n]))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
 
     assert loaded == []

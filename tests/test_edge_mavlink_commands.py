@@ -15,10 +15,11 @@ from pymavlink.dialects.v20 import common
 
 from edge.cli import main
 from edge.config import load_flight
-from edge.mavlink import bearers, codec, lite, standard
-from edge.mavlink.ground import GroundStation
-from edge.mavlink.link import Link
+from edge.mavlink.network.link import Link
+from edge.mavlink.outgoing import bearers, lite
 from edge.mavlink.process import run_publisher
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.wire import codec, standard
 from edge.operations import signals
 from edge.operations.supervisor import flight_commands
 from edge.transport.sockets import BlockingPublisher
@@ -138,7 +139,7 @@ def arriving(monkeypatch: pytest.MonkeyPatch, stop: threading.Event, *messages: 
         stop.set()
 
     monkeypatch.setattr(transport, "wait", wait)
-    monkeypatch.setattr("edge.mavlink.ground.open_link", lambda *args: Link(transport, 255, 190))
+    monkeypatch.setattr("edge.mavlink.station.ground.open_link", lambda *args: Link(transport, 255, 190))
 
 
 @pytest.mark.parametrize(

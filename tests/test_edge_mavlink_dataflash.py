@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from logs import GPS_KIND, dataflash, dataflash_attitude, dataflash_format, dataflash_gps
 
-from edge.mavlink.dataflash import read_dataflash
+from edge.mavlink.logs.dataflash import read_dataflash
 from models.errors import RecordingError
 
 

@@ -14,8 +14,8 @@ from pymavlink.dialects.v20 import common
 
 from edge.cli import main
 from edge.commands.mavlink_dump_dialect import LANGUAGES
-from edge.mavlink import codec, dialect
-from edge.mavlink.definitions import GENERATORS, XML
+from edge.mavlink.wire import codec, dialect
+from edge.mavlink.wire.definitions import GENERATORS, XML
 
 FROZEN = {
     61200: ("FUSION_CLASSIFICATION", 81, 97),
@@ -199,7 +199,7 @@ def test_the_installed_pymavlink_has_the_standard_messages_as_specified(name: st
 
 
 def test_the_xml_names_its_base_dialect_and_describes_every_field(root: Path) -> None:
-    tree = ElementTree.parse(root / "edge" / "mavlink" / "fusion.xml")
+    tree = ElementTree.parse(root / "edge" / "mavlink" / "wire" / "fusion.xml")
 
     assert tree.findtext("include") == "common.xml"
     assert all(field.text for field in tree.iter("field"))
@@ -216,7 +216,7 @@ def test_the_xml_is_printed_as_it_is_and_without_what_it_builds_upon(
     text = dumped(capsys)
     alone = dumped(capsys, "--no-include")
 
-    assert text == (root / "edge" / "mavlink" / "fusion.xml").read_text()
+    assert text == (root / "edge" / "mavlink" / "wire" / "fusion.xml").read_text()
     assert ElementTree.fromstring(alone).find("include") is None
     assert set(text.splitlines()) - set(alone.splitlines()) == {"  <include>common.xml</include>"}
 

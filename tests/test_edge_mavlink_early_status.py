@@ -4,7 +4,7 @@ import mavlink_samples as samples
 import pytest
 from test_edge_mavlink_publisher import Flight
 
-from edge.mavlink.codec import Flag
+from edge.mavlink.wire.codec import Flag
 from edge.transport.messages import Injected
 
 MS = 1_000_000

@@ -7,9 +7,10 @@ import mavlink_samples as samples
 import pytest
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import component, standard
-from edge.mavlink.encoding import Encoder, payload_of
-from edge.mavlink.frames import MESSAGES, SIGNED
+from edge.mavlink.control import component
+from edge.mavlink.wire import standard
+from edge.mavlink.wire.encoding import Encoder, payload_of
+from edge.mavlink.wire.frames import MESSAGES, SIGNED
 
 RANGES = {
     "uint8_t": (0, 255), "int8_t": (-128, 127), "uint16_t": (0, 65_535), "int16_t": (-32_768, 32_767),

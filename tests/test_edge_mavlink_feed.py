@@ -15,12 +15,12 @@ from recorders import await_claim, config_of
 
 from edge.clock import SystemClock
 from edge.config import FlightConfig, MavlinkConfig, load_flight
-from edge.mavlink import frame_times
-from edge.mavlink.feed import Feed
-from edge.mavlink.hearing import MAX_KEPT, Heard
-from edge.mavlink.link import open_link
+from edge.mavlink.network.link import open_link
+from edge.mavlink.place.feed import Feed
+from edge.mavlink.place.hearing import MAX_KEPT, Heard
+from edge.mavlink.place.whereabouts import Whereabouts
 from edge.mavlink.process import run_publisher
-from edge.mavlink.whereabouts import Whereabouts
+from edge.mavlink.wire import frame_times
 from edge.recording.flight_files import FlightFiles
 from edge.recording.reader import open_recording
 from edge.recording.recorder import RECEIVED, Recorder

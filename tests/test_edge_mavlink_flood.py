@@ -3,8 +3,8 @@ import pytest
 import signatures
 from mavlink_samples import FakeTransport
 
-from edge.mavlink.link import Link
-from edge.mavlink.security import Security
+from edge.mavlink.network.link import Link
+from edge.mavlink.trust.security import Security
 
 
 @pytest.mark.parametrize("seed", [1, 2])

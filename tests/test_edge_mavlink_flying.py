@@ -13,10 +13,10 @@ from pymavlink.dialects.v20 import common
 
 from edge.clock import SystemClock
 from edge.config import load_flight
-from edge.mavlink import codec
-from edge.mavlink.codec import Flag
-from edge.mavlink.link import Link, open_link
+from edge.mavlink.network.link import Link, open_link
 from edge.mavlink.process import run_publisher
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.codec import Flag
 from edge.transport.sockets import BlockingPublisher
 
 PATIENCE_S = 30

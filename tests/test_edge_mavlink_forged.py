@@ -15,13 +15,13 @@ from signatures import GROUND, NOW, command, heartbeat, plain, signed
 
 from edge.clock import VirtualClock
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig
-from edge.mavlink.frames import MESSAGES
-from edge.mavlink.link import Link
-from edge.mavlink.links import open_links
-from edge.mavlink.peers import MAX_REFUSED
-from edge.mavlink.security import COMMANDS
-from edge.mavlink.transport import NetworkAddress
-from edge.mavlink.udp import MAX_CLIENTS, UdpServer
+from edge.mavlink.network.link import Link
+from edge.mavlink.network.links import open_links
+from edge.mavlink.network.peers import MAX_REFUSED
+from edge.mavlink.ports.transport import NetworkAddress
+from edge.mavlink.ports.udp import MAX_CLIENTS, UdpServer
+from edge.mavlink.trust.security import COMMANDS
+from edge.mavlink.wire.frames import MESSAGES
 
 AUTOPILOT = FakeAutopilot()
 
@@ -142,7 +142,7 @@ def test_unsigned_heartbeats_take_no_place_of_who_has_the_key() -> None:
 def test_a_wire_is_a_serial_port_of_which_nothing_is_demanded(
     config: LinkConfig, is_wire: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.mavlink.link.open_transport", lambda link, clock: samples.FakeTransport())
+    monkeypatch.setattr("edge.mavlink.network.link.open_transport", lambda link, clock: samples.FakeTransport())
     with open_links(MavlinkConfig(links=(config,)), VirtualClock(1)) as (links, _):
         links[0].transport.incoming = [("peer", plain(heartbeat()))]  # type: ignore[attr-defined]
 

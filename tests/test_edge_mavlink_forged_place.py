@@ -9,8 +9,8 @@ from mavlink_vehicle import Vehicle
 from pymavlink.dialects.v20 import common
 from signatures import GROUND, NOW, plain, signed
 
-from edge.mavlink.autopilots import GONE_NS, MAX_AUTOPILOTS
-from edge.mavlink.security import Security
+from edge.mavlink.place.autopilots import GONE_NS, MAX_AUTOPILOTS
+from edge.mavlink.trust.security import Security
 
 AUTOPILOT = FakeAutopilot()
 WIRE = Security(is_serial=True)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
-from edge.mavlink import codec, standard
-from edge.mavlink.frames import LONGEST_NS, MAX_FRAME_BYTES, MESSAGES, SILENT_NS, FrameCounts, FrameParser
-from edge.mavlink.link import MAX_PARSERS, Link
+from edge.mavlink.network.link import MAX_PARSERS, Link
+from edge.mavlink.wire import codec, standard
+from edge.mavlink.wire.frames import LONGEST_NS, MAX_FRAME_BYTES, MESSAGES, SILENT_NS, FrameCounts, FrameParser
 
 HEADER_OF_255_BYTES = bytes([0xFD, 255, 0, 0, 0, 1, 1, 0, 0, 0])
 

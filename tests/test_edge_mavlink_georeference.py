@@ -8,8 +8,8 @@ import pytest
 from mavlink_samples import camera as camera_config
 from place_by_chance import SCENES, SURE, TIME_S, Scene, coverage, offset_m
 
-from edge.mavlink import rotation
-from edge.mavlink.georeference import (
+from edge.mavlink.geometry import rotation
+from edge.mavlink.geometry.georeference import (
     Camera,
     Errors,
     GroundPoint,
@@ -17,8 +17,8 @@ from edge.mavlink.georeference import (
     pixel_ray,
     radius_of_68,
 )
-from edge.mavlink.pose import Place, View
-from edge.mavlink.rotation import STILL, Rotation, Vector
+from edge.mavlink.geometry.pose import Place, View
+from edge.mavlink.geometry.rotation import STILL, Rotation, Vector
 
 FORWARD = Vector(1.0, 0.0, 0.0)
 USUAL = Errors(

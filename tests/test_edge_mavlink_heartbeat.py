@@ -8,7 +8,7 @@ from mavlink_flight import Flight
 from pymavlink.dialects.v20 import common
 
 from edge.config import MavlinkConfig
-from edge.mavlink.publisher import Publisher
+from edge.mavlink.outgoing.publisher import Publisher
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from mavlink_vehicle import ACCEPTED, DENIED, S, Vehicle, put
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink.onboard import onboard_status
+from edge.mavlink.control.onboard import onboard_status
 from edge.operations.board import read_board
 
 NAN = math.nan

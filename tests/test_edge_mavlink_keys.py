@@ -8,9 +8,9 @@ import pytest
 from signatures import KEY, NOW, SECOND, UTC_NS, Calendar, command, signed
 
 from edge.cli import main
-from edge.mavlink import keys
-from edge.mavlink.keys import SAVE_NS, KeyRing, OpenKey, make_key
-from edge.mavlink.signing import MARGIN, Refusal
+from edge.mavlink.trust import keys
+from edge.mavlink.trust.keys import SAVE_NS, KeyRing, OpenKey, make_key
+from edge.mavlink.trust.signing import MARGIN, Refusal
 from models.errors import ConfigError
 
 PATIENCE_S = 20

@@ -7,12 +7,12 @@ import pytest
 from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
-from edge.mavlink import codec, standard
-from edge.mavlink.ground import GroundStation
-from edge.mavlink.link import MAX_PARSERS, Link
-from edge.mavlink.link_state import State
+from edge.mavlink.network.link import MAX_PARSERS, Link
+from edge.mavlink.network.link_state import State
+from edge.mavlink.network.peers import GONE_NS, MAX_AUTOPILOTS
 from edge.mavlink.pace import NS_PER_S
-from edge.mavlink.peers import GONE_NS, MAX_AUTOPILOTS
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.wire import codec, standard
 
 
 def frame(message: Any, system_id: int, component_id: int) -> bytes:

@@ -3,7 +3,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.mavlink.link_state import BACKOFF_NS, JITTER, LATE_NS, LOST_NS, Backoff, LinkState, State
+from edge.mavlink.network.link_state import LATE_NS, LOST_NS, LinkState, State
+from edge.mavlink.ports.backoff import BACKOFF_NS, JITTER, Backoff
 
 S = 1_000_000_000
 

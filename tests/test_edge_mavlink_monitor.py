@@ -11,12 +11,13 @@ from pymavlink.dialects.v20 import common
 from rich.console import Console
 
 from edge.cli import main
-from edge.mavlink import bearers, codec, dialect, lite, standard
-from edge.mavlink.codec import Flag
-from edge.mavlink.frames import MESSAGES
-from edge.mavlink.ground import GroundStation
-from edge.mavlink.link import Link, Received
-from edge.mavlink.monitor import MAX_LABELS, MAX_PEERS, Monitor
+from edge.mavlink.network.link import Link, Received
+from edge.mavlink.outgoing import bearers, lite
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.station.monitor import MAX_LABELS, MAX_PEERS, Monitor
+from edge.mavlink.wire import codec, dialect, standard
+from edge.mavlink.wire.codec import Flag
+from edge.mavlink.wire.frames import MESSAGES
 from edge.operations import mavlink_view, signals
 
 S = 1_000_000_000
@@ -44,7 +45,7 @@ class Ether:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.port, self.monitor, self.now_ns = samples.FakeTransport(), Monitor(), 0
-        monkeypatch.setattr("edge.mavlink.ground.open_link", lambda *args: Link(self.port, 255, 190))
+        monkeypatch.setattr("edge.mavlink.station.ground.open_link", lambda *args: Link(self.port, 255, 190))
         self._links: dict[tuple[int, int], Link] = {}
 
     def put(self, *messages: Any, sender: tuple[int, int] = VEHICLE) -> None:

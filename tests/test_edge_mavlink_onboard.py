@@ -11,8 +11,8 @@ from boards import ORIN_NANO_JETPACK_6, THERMAL, make_board, over_current
 from pymavlink.dialects.v20 import common
 
 from edge.clock import SystemClock, VirtualClock
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.onboard import Besides, BoardWatch, onboard_status
+from edge.mavlink.control.onboard import Besides, BoardWatch, onboard_status
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 from edge.operations.board import read_board
 from edge.operations.board_load import CoreTime, Disk, percent_between, read_core_times, read_gpu_percent
 
@@ -133,7 +133,7 @@ def test_each_look_is_taken_once_and_none_follows_the_end(tmp_path: Path) -> Non
 
 
 def test_a_sensor_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.mavlink.onboard.END_S", 0.05)
+    monkeypatch.setattr("edge.mavlink.control.onboard.END_S", 0.05)
     root = make_board(tmp_path, ORIN_NANO_JETPACK_6)
     sensor = root / THERMAL / "thermal_zone0/temp"
     sensor.unlink()

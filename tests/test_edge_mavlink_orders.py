@@ -7,7 +7,7 @@ import pytest
 from mavlink_vehicle import ACCEPTED, DENIED, NOT_NOW, S, Vehicle
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink.publishing import Mode
+from edge.mavlink.outgoing.publishing import Mode
 from edge.transport.messages import Injected, Load
 
 NAN = math.nan

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from mavlink_radio import MS, RADIO, Radio, S
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import codec, lite, standard
-from edge.mavlink.budget import BURST_S
-from edge.mavlink.codec import Flag
-from edge.mavlink.outlet import MAX_OTHERS, MAX_RESULTS, Outlet
+from edge.mavlink.outgoing import lite
+from edge.mavlink.outgoing.budget import BURST_S
+from edge.mavlink.outgoing.outlet import MAX_OTHERS, MAX_RESULTS, Outlet
+from edge.mavlink.wire import codec, standard
+from edge.mavlink.wire.codec import Flag
 
 NETWORK = frozenset({"native", "summary"})
 ALONE = (samples.modality("iq", weight=1.0), samples.missing("image"))

@@ -7,13 +7,14 @@ from pymavlink.dialects.v20 import common
 
 from edge.clock import VirtualClock
 from edge.config import load_flight
-from edge.mavlink import bearers, standard
-from edge.mavlink.codec import Flag
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig, SpoolConfig
-from edge.mavlink.link import Link
-from edge.mavlink.outlets import Outlets
-from edge.mavlink.publisher import Publisher
-from edge.mavlink.spool import tlog_files
+from edge.mavlink.network.link import Link
+from edge.mavlink.outgoing import bearers
+from edge.mavlink.outgoing.outlets import Outlets
+from edge.mavlink.outgoing.publisher import Publisher
+from edge.mavlink.outgoing.spool import tlog_files
+from edge.mavlink.wire import standard
+from edge.mavlink.wire.codec import Flag
 from models.errors import ConfigError
 
 MS = 1_000_000

@@ -23,9 +23,9 @@ from mavlink_vehicle import (
 from pymavlink.dialects.v20 import common
 
 from edge.config import load_flight
-from edge.mavlink import dialect
+from edge.mavlink.control.parameters import PARAMETERS, read_saved
 from edge.mavlink.deployment import LinkConfig
-from edge.mavlink.parameters import PARAMETERS, read_saved
+from edge.mavlink.wire import dialect
 
 NAN = math.nan
 PATIENCE_S = 30

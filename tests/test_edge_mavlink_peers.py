@@ -18,8 +18,8 @@ import pytest
 from pymavlink.dialects.v20 import common
 
 from edge.cli import main
-from edge.mavlink import codec, dialect
-from edge.mavlink.ground import GroundStation
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.wire import codec, dialect
 from edge.transport.sockets import BlockingPublisher
 
 ANSWERS = 200

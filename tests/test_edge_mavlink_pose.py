@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.mavlink import rotation
-from edge.mavlink.pose import MAX_READINGS, Direction, Place, Track, View
-from edge.mavlink.rotation import STILL, Rotation, Vector
+from edge.mavlink.geometry import rotation
+from edge.mavlink.geometry.pose import MAX_READINGS, Direction, Place, Track, View
+from edge.mavlink.geometry.rotation import STILL, Rotation, Vector
 from edge.transport.messages import Pose
 
 MS = 1_000_000

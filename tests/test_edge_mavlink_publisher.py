@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from mavlink_flight import Flight, S
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import codec
-from edge.mavlink.codec import Flag
-from edge.mavlink.status_text import StatusTexts
+from edge.mavlink.outgoing.status_text import StatusTexts
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.codec import Flag
 from edge.transport.messages import Injected, Kind, Load, RecorderStatus, pack
 from edge.transport.wire import FLAG_REPLAY, Stamp, encode_bytes
 

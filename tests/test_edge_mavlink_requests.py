@@ -9,7 +9,7 @@ import signatures
 from mavlink_vehicle import ACCEPTED, DENIED, NOT_NOW, Vehicle, long
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink.component import CAPABILITIES, ProtocolVersion, version_number
+from edge.mavlink.control.component import CAPABILITIES, ProtocolVersion, version_number
 
 NAN = math.nan
 REQUEST = common.MAV_CMD_REQUEST_MESSAGE

@@ -15,8 +15,8 @@ from mavlink_vehicle import ACCEPTED, OURS, long
 from pymavlink.dialects.v20 import common
 from signatures import KEY
 
-from edge.mavlink import dialect
-from edge.mavlink.parameters import PARAMETERS
+from edge.mavlink.control.parameters import PARAMETERS
+from edge.mavlink.wire import dialect
 from edge.transport.sockets import BlockingPublisher
 
 ANSWERS = 50

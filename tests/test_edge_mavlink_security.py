@@ -13,12 +13,12 @@ from signatures import GROUND, KEY, NOW, OTHER_KEY, SECOND, by, command, heartbe
 from edge.clock import VirtualClock
 from edge.config import load_flight
 from edge.mavlink.deployment import LinkConfig, MavlinkConfig
-from edge.mavlink.ground import GroundStation
-from edge.mavlink.link import Link
-from edge.mavlink.links import open_links
-from edge.mavlink.publisher import Publisher
-from edge.mavlink.security import REMEDIES, Security
-from edge.mavlink.signing import Refusal, Signing
+from edge.mavlink.network.link import Link
+from edge.mavlink.network.links import open_links
+from edge.mavlink.outgoing.publisher import Publisher
+from edge.mavlink.station.ground import GroundStation
+from edge.mavlink.trust.security import REMEDIES, Security
+from edge.mavlink.trust.signing import Refusal, Signing
 from models.errors import ConfigError
 
 SETUP = signatures.common.MAVLink_setup_signing_message(1, 191, list(KEY), NOW)

@@ -14,11 +14,11 @@ from typing import Any, cast
 import pytest
 
 from edge.clock import VirtualClock
-from edge.mavlink import serial_port
-from edge.mavlink.link import open_link
-from edge.mavlink.link_state import BACKOFF_NS, JITTER
-from edge.mavlink.serial_port import MAX_BACKLOG_BYTES, STUCK_NS, SerialPort
-from edge.mavlink.transport import SerialAddress
+from edge.mavlink.network.link import open_link
+from edge.mavlink.ports import serial_port
+from edge.mavlink.ports.backoff import BACKOFF_NS, JITTER
+from edge.mavlink.ports.serial_port import MAX_BACKLOG_BYTES, STUCK_NS, SerialPort
+from edge.mavlink.ports.transport import SerialAddress
 from models.errors import LinkError
 
 FRAME = b"\xfd" + bytes(19)
@@ -250,7 +250,7 @@ def test_an_adapter_that_comes_back_as_another_device_is_found_by_its_own_name(
     names = tmp_path / "by-id"
     names.mkdir()
     (names / "usb-autopilot").symlink_to(os.ttyname(terminal.slave))
-    monkeypatch.setattr("edge.mavlink.serial_port.STABLE_NAMES", names)
+    monkeypatch.setattr("edge.mavlink.ports.serial_port.STABLE_NAMES", names)
     port = SerialPort("serial", SerialAddress(device=os.ttyname(terminal.slave), baud=115_200), clock)
     before = os.ttyname(terminal.slave)
     keep = pty.openpty()  # takes the number that is free when the old one goes

@@ -17,9 +17,9 @@ from mavlink_vehicle import ACCEPTED, DENIED, UNSUPPORTED, long
 from pymavlink.dialects.v20 import common
 from signatures import KEY
 
-from edge.mavlink.component import CAPABILITIES
-from edge.mavlink.keys import make_key
-from edge.mavlink.parameters import PARAMETERS
+from edge.mavlink.control.component import CAPABILITIES
+from edge.mavlink.control.parameters import PARAMETERS
+from edge.mavlink.trust.keys import make_key
 from edge.transport.sockets import BlockingPublisher
 
 REQUEST, USER_1, STORAGE = common.MAV_CMD_REQUEST_MESSAGE, common.MAV_CMD_USER_1, common.MAV_CMD_PREFLIGHT_STORAGE

@@ -26,15 +26,15 @@ from mavlink_vehicle import (
 )
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import dialect
-from edge.mavlink.commands import ACCEPTED as CARRIED_OUT
-from edge.mavlink.commands import COMMANDS_HZ, MAX_REMEMBERED, REPEATED_NS, Command, Commands, Reply
-from edge.mavlink.complaints import MAX_TOLD, Complaints
+from edge.mavlink.control.commands import ACCEPTED as CARRIED_OUT
+from edge.mavlink.control.commands import COMMANDS_HZ, MAX_REMEMBERED, REPEATED_NS, Command, Commands, Reply
+from edge.mavlink.control.complaints import MAX_TOLD, Complaints
+from edge.mavlink.control.parameters import PARAMETERS
 from edge.mavlink.deployment import SpoolConfig
-from edge.mavlink.frames import MESSAGES
-from edge.mavlink.link import Received
-from edge.mavlink.parameters import PARAMETERS
-from edge.mavlink.security import Security
+from edge.mavlink.network.link import Received
+from edge.mavlink.trust.security import Security
+from edge.mavlink.wire import dialect
+from edge.mavlink.wire.frames import MESSAGES
 
 NAN = math.nan
 USER_1, USER_2, USER_3 = common.MAV_CMD_USER_1, common.MAV_CMD_USER_2, common.MAV_CMD_USER_3
@@ -185,7 +185,7 @@ def test_what_is_asked_in_vain_is_explained_once_and_counted(
     for _ in range(3):
         vehicle.hear(long(SET_INTERVAL, 61200, NAN), long(400, 1), long(USER_1, 0, target=(1, 0)), long(USER_1, 9))
 
-    explained = [record.message for record in caplog.records if record.name == "edge.mavlink.complaints"]
+    explained = [record.message for record in caplog.records if record.name == "edge.mavlink.control.complaints"]
     assert [text.partition(":")[0] for text in explained] == [
         "command 511 of 255/190 (61200, nan, 0, 0, 0, 0, 0)",
         "command 400 of 255/190 (1, 0, 0, 0, 0, 0, 0)",

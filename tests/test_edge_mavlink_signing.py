@@ -9,10 +9,10 @@ from mavlink_samples import FakeTransport
 from pymavlink.dialects.v20 import common
 from signatures import KEY, NOW, OTHER_KEY, SECOND, UTC_NS, Calendar, by, command, heartbeat, plain, signed, signing
 
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.link import Link
-from edge.mavlink.security import Security
-from edge.mavlink.signing import LATEST, MARGIN, MAX_STREAMS, WINDOW, Refusal, Signing
+from edge.mavlink.network.link import Link
+from edge.mavlink.trust.security import Security
+from edge.mavlink.trust.signing import LATEST, MARGIN, MAX_STREAMS, WINDOW, Refusal, Signing
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 
 
 def test_a_genuine_frame_counts_once() -> None:

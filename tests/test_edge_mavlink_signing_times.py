@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signatures import GROUND, KEY, UTC_NS, VEHICLE, Calendar, by, command, heartbeat
 
-from edge.mavlink.signing import Refusal, Signing
+from edge.mavlink.trust.signing import Refusal, Signing
 
 DAY_NS = 86_400 * 10**9
 JUMPS_NS = [-UTC_NS, -DAY_NS, -61 * 10**9, -(10**9), 10**7, 10**9, 20 * 10**9, 61 * 10**9, DAY_NS]

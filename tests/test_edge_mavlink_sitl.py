@@ -20,10 +20,10 @@ from mavlink_vehicle import ACCEPTED, AUTOPILOT, OURS, UNSUPPORTED
 from pymavlink.dialects.v20 import common
 from signatures import EPOCH_NS, KEY
 
-from edge.mavlink import wanted
-from edge.mavlink.codec import Flag
-from edge.mavlink.frames import FrameCounts, FrameParser
-from edge.mavlink.parameters import PARAMETERS
+from edge.mavlink.control import wanted
+from edge.mavlink.control.parameters import PARAMETERS
+from edge.mavlink.wire.codec import Flag
+from edge.mavlink.wire.frames import FrameCounts, FrameParser
 from edge.transport.sockets import BlockingPublisher, Subscriber
 from edge.transport.wire import Reason, decode_message
 

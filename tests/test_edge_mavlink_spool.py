@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from pymavlink import mavutil
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import codec, dialect, frames, standard
-from edge.mavlink.aggregation import Aggregation
-from edge.mavlink.backfill import Backfill
-from edge.mavlink.codec import Flag
-from edge.mavlink.link import Link
-from edge.mavlink.spool import Spool, TlogRing, tlog_files, without_signature
-from edge.mavlink.tlog import read_tlog
+from edge.mavlink.logs.tlog import read_tlog
+from edge.mavlink.network.link import Link
+from edge.mavlink.outgoing.aggregation import Aggregation
+from edge.mavlink.outgoing.backfill import Backfill
+from edge.mavlink.outgoing.spool import Spool, TlogRing, tlog_files
+from edge.mavlink.wire import codec, dialect, frames, standard
+from edge.mavlink.wire.codec import Flag
+from edge.mavlink.wire.frames import without_signature
 
 MS = 1_000_000
 S = 1_000 * MS
@@ -178,7 +179,7 @@ def test_a_disk_that_fails_costs_what_was_not_written_and_is_told_once(
 def test_a_disk_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge.mavlink.spool.END_S", 0.05)
+    monkeypatch.setattr("edge.mavlink.outgoing.spool.END_S", 0.05)
     goes_on, files = threading.Event(), ring(tmp_path)
     monkeypatch.setattr(files, "write", lambda *_: goes_on.wait(PATIENCE_S))
     spool = Spool(files, UTC_US, 0)

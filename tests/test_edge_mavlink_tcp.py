@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edge.clock import SystemClock, VirtualClock
-from edge.mavlink.link import open_link
-from edge.mavlink.link_state import BACKOFF_NS, JITTER
-from edge.mavlink.tcp import MAX_BACKLOG_BYTES, MAX_CLIENTS, READ_BYTES, TcpClient, TcpServer
-from edge.mavlink.transport import NetworkAddress
+from edge.mavlink.network.link import open_link
+from edge.mavlink.ports.backoff import BACKOFF_NS, JITTER
+from edge.mavlink.ports.tcp import MAX_BACKLOG_BYTES, MAX_CLIENTS, READ_BYTES, TcpClient, TcpServer
+from edge.mavlink.ports.transport import NetworkAddress
 from models.errors import LinkError
 
 FRAME = b"\xfd" + bytes(19)

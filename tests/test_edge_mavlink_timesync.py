@@ -2,7 +2,7 @@ import pytest
 import timesync_at_loss
 from timesync_at_loss import DELAYS, sync
 
-from edge.mavlink.timesync import HOLD_NS, MAX_PENDING, NS_PER_MS, NS_PER_S, PATIENCE_SAMPLES, TimeSync
+from edge.mavlink.place.timesync import HOLD_NS, MAX_PENDING, NS_PER_MS, NS_PER_S, PATIENCE_SAMPLES, TimeSync
 
 MOST_MS = 3.0
 OFFSET_NS = 12_345 * NS_PER_S

@@ -6,9 +6,9 @@ import pytest
 import signatures
 from logs import UTC_S, TelemetryLog, telemetry
 
-from edge.mavlink.flight_log import read_flight_log
-from edge.mavlink.logged_flight import LoggedFlight
-from edge.mavlink.tlog import read_tlog
+from edge.mavlink.logs.flight_log import read_flight_log
+from edge.mavlink.logs.logged_flight import LoggedFlight
+from edge.mavlink.logs.tlog import read_tlog
 from models.errors import RecordingError
 
 NS = 1_000_000_000

@@ -13,15 +13,15 @@ import pytest
 import signatures
 
 from edge.clock import VirtualClock
-from edge.mavlink import standard
-from edge.mavlink.link import Link, open_link
-from edge.mavlink.link_state import BACKOFF_NS, JITTER
-from edge.mavlink.security import Security
-from edge.mavlink.tcp import TcpClient
-from edge.mavlink.tlog import read_tlog
-from edge.mavlink.tlog_file import MAX_WAITING, TlogFile
-from edge.mavlink.transport import READ_AT_ONCE_BYTES, FileAddress, NetworkAddress, SerialAddress, parse_link
-from edge.mavlink.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, READ_BYTES, UdpClient, UdpServer
+from edge.mavlink.logs.tlog import read_tlog
+from edge.mavlink.network.link import Link, open_link
+from edge.mavlink.ports.backoff import BACKOFF_NS, JITTER
+from edge.mavlink.ports.tcp import TcpClient
+from edge.mavlink.ports.tlog_file import MAX_WAITING, TlogFile
+from edge.mavlink.ports.transport import READ_AT_ONCE_BYTES, FileAddress, NetworkAddress, SerialAddress, parse_link
+from edge.mavlink.ports.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, READ_BYTES, UdpClient, UdpServer
+from edge.mavlink.trust.security import Security
+from edge.mavlink.wire import standard
 from models.errors import ConfigError, LinkError
 
 FRAME = b"\xfd" + bytes(19)
@@ -337,7 +337,7 @@ def test_a_telemetry_log_reads_back_with_our_own_reader_and_goes_on_at_its_end(
 def test_a_telemetry_log_leaves_the_last_of_the_disk_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge.mavlink.tlog_file.MIN_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr("edge.mavlink.ports.tlog_file.MIN_FREE_BYTES", 1 << 62)
     transport = TlogFile("file", FileAddress(path=str(tmp_path / "flight.tlog")))
     for _ in range(100):
         transport.send(FRAME)
@@ -351,7 +351,7 @@ def test_a_telemetry_log_leaves_the_last_of_the_disk_to_others(
 def test_a_disk_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge.mavlink.tlog_file.END_S", 0.05)
+    monkeypatch.setattr("edge.mavlink.ports.tlog_file.END_S", 0.05)
     place = tmp_path / "flight.tlog"
     os.mkfifo(place)
     pipe = os.open(place, os.O_RDWR | os.O_NONBLOCK)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from logs import ULOG_FORMATS, UTC_S, ulog, ulog_attitude, ulog_gps, ulog_position
 
-from edge.mavlink.flight_log import read_flight_log
-from edge.mavlink.logged_flight import LoggedFlight
+from edge.mavlink.logs.flight_log import read_flight_log
+from edge.mavlink.logs.logged_flight import LoggedFlight
 from models.errors import DeviceError, RecordingError
 
 pytest.importorskip("pyulog")

@@ -6,8 +6,8 @@ import pytest
 from mavlink_vehicle import AUTOPILOT, S, Vehicle
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink.camera import CameraConfig
-from edge.mavlink.wanted import AGAIN_NS, ATTITUDE, CONTESTS, GIMBAL, POSITION, SYSTEM_TIME, Want, WantedRates
+from edge.mavlink.control.wanted import AGAIN_NS, ATTITUDE, CONTESTS, GIMBAL, POSITION, SYSTEM_TIME, Want, WantedRates
+from edge.mavlink.geometry.camera import CameraConfig
 
 SET_INTERVAL, UNSUPPORTED = common.MAV_CMD_SET_MESSAGE_INTERVAL, common.MAV_RESULT_UNSUPPORTED
 CAMERA = CameraConfig(stream="front", size_px=(1280, 720), field_of_view_deg=62, mount_deg=(0, -90, 0), gimbal=True)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from mavlink_samples import camera
 from pymavlink.dialects.v20 import common
 
-from edge.mavlink import codec, rotation
-from edge.mavlink.autopilots import ANSWERS_HZ, MAX_AUTOPILOTS
-from edge.mavlink.codec import ClassificationReport, Flag, Position
-from edge.mavlink.whereabouts import Whereabouts
+from edge.mavlink.geometry import rotation
+from edge.mavlink.place.autopilots import ANSWERS_HZ, MAX_AUTOPILOTS
+from edge.mavlink.place.whereabouts import Whereabouts
+from edge.mavlink.wire import codec
+from edge.mavlink.wire.codec import ClassificationReport, Flag, Position
 from edge.transport.messages import Classification, Pose
 
 START_NS = 5 * S

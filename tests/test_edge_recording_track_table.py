@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.mavlink.logged_flight import LoggedFlight
+from edge.mavlink.logs.logged_flight import LoggedFlight
 from edge.recording.imports.track_table import read_track
 from models.errors import RecordingError
 

@@ -16,12 +16,12 @@ from edge.cli import main
 from edge.clock import SystemClock, VirtualClock
 from edge.faults.fault import parse_fault
 from edge.faults.injector import inject
-from edge.mavlink import frame_times
-from edge.mavlink.link import Link, open_link
-from edge.mavlink.pose_frames import PoseFrames
-from edge.mavlink.replayed import ReplayedAutopilot
-from edge.mavlink.transport import TransportCounts
-from edge.mavlink.whereabouts import Whereabouts
+from edge.mavlink.logs.pose_frames import PoseFrames
+from edge.mavlink.logs.replayed import ReplayedAutopilot
+from edge.mavlink.network.link import Link, open_link
+from edge.mavlink.place.whereabouts import Whereabouts
+from edge.mavlink.ports.transport import TransportCounts
+from edge.mavlink.wire import frame_times
 from edge.operations.playback import Playback, Program
 from edge.recording.reader import Recording, open_recording
 from edge.recording.telemetry import RECEIVED, events_with_telemetry
@@ -297,7 +297,7 @@ def test_a_port_that_is_lost_while_it_is_listened_to_goes_on_and_serves_one_thre
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port, clock = FragilePort(), SystemClock()
-    monkeypatch.setattr("edge.mavlink.replayed.open_link", lambda *_: Link(port, 1, 1, clock))
+    monkeypatch.setattr("edge.mavlink.logs.replayed.open_link", lambda *_: Link(port, 1, 1, clock))
     with ReplayedAutopilot("fragile", clock).answering() as autopilot:
         for _ in range(50):
             autopilot.send(packed(attitude(BOOT_MS)), clock.now_ns())

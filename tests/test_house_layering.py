@@ -24,6 +24,17 @@ MAY_IMPORT = {
     ),
     "calibration/": ("calibration", "models", "edge.backends"),
 }
+FLOORS_OF_MAVLINK = (
+    ("wire", "geometry", "ports", "pace"),
+    ("deployment",),
+    ("trust",),
+    ("network",),
+    ("place", "logs"),
+    ("outgoing",),
+    ("control", "station"),
+    ("process",),
+)
+"""Of edge/mavlink, from the bottom: each imports of itself and of the floors below."""
 TORCH_MAY_BE_IN = ("models/nets/", "trainer/", "calibration/")
 ONLY_IN = {
     "torch": TORCH_MAY_BE_IN,
@@ -44,7 +55,7 @@ ONLY_IN = {
     "SoapySDR": ("edge/sources/soapy.py",),
     "yaml": ("models/schema.py",),
     "cryptography": ("models/signature.py",),
-    "pyulog": ("edge/mavlink/ulog.py",),
+    "pyulog": ("edge/mavlink/logs/ulog.py",),
     "pyarrow": ("edge/recording/exports/parquet_file.py",),
 }
 NOT_ON_THE_DRONE = (
@@ -75,6 +86,38 @@ def misplaced_theirs(path: str, tree: ast.Module) -> list[str]:
         for name, places in ONLY_IN.items()
         if is_within(module, name) and not path.startswith(places)
     ]
+
+
+def misplaced_in_mavlink(path: str, tree: ast.Module) -> list[str]:
+    room = path.split("/")[2].removesuffix(".py")
+    (floor,) = (number for number, rooms in enumerate(FLOORS_OF_MAVLINK) if room in rooms)
+    allowed = {room, *(below for rooms in FLOORS_OF_MAVLINK[:floor] for below in rooms)}
+    return [
+        f"{path}:{line}: {module}"
+        for module, line in imported(tree)
+        if module.startswith("edge.mavlink.") and module.split(".")[2] not in allowed
+    ]
+
+
+def test_folders_of_mavlink_import_only_what_lies_below_them() -> None:
+    modules = {
+        path: tree
+        for path, tree in package_sources().items()
+        if path.startswith("edge/mavlink/") and path != "edge/mavlink/__init__.py"
+    }
+    assert [line for path, tree in modules.items() for line in misplaced_in_mavlink(path, tree)] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("edge/mavlink/ports/x.py", "from edge.mavlink.network.link import Link"),
+        ("edge/mavlink/place/x.py", "from edge.mavlink import process"),
+        ("edge/mavlink/control/x.py", "import edge.mavlink.station.monitor"),
+    ],
+)
+def test_an_import_up_the_floors_of_mavlink_is_found(path: str, text: str) -> None:
+    assert misplaced_in_mavlink(path, ast.parse(text))
 
 
 def test_packages_import_only_what_lies_below_them() -> None:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.mavlink.timesync import NS_PER_MS, NS_PER_S, TimeSync
+from edge.mavlink.place.timesync import NS_PER_MS, NS_PER_S, TimeSync
 
 STEP_NS = 10 * NS_PER_MS
 START_NS = 5_000 * NS_PER_S

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Synthesize a flight, replay it in real time through all processes, receive it by MAVLink, and report."""
-    from edge.mavlink.ground import GroundStation
+    from edge.mavlink.station.ground import GroundStation
     from edge.operations.live_replay import LiveOptions, fly_live
     from edge.operations.progress import progress_bar
     from edge.operations.report import write_report

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge.mavlink.codec import ClassificationReport, Flag
-    from edge.mavlink.ground import GroundCounts, GroundStation
-    from edge.mavlink.link import Received
-    from edge.mavlink.lite import LiteReport
+    from edge.mavlink.network.link import Received
+    from edge.mavlink.outgoing.lite import LiteReport
+    from edge.mavlink.station.ground import GroundCounts, GroundStation
+    from edge.mavlink.wire.codec import ClassificationReport, Flag
 
 SHOW_S = 1.0
 
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what arrives until told to stop; 1 when nothing came."""
-    from edge.mavlink.ground import GroundStation
+    from edge.mavlink.station.ground import GroundStation
     from edge.operations.signals import stop_on_signals
     from models.command_line import print_json
 
@@ -62,7 +62,7 @@ class _Display:
         self._label: str | None = None
 
     def show(self, item: "Received") -> None:
-        from edge.mavlink.ground import report_in, short_report_in
+        from edge.mavlink.station.ground import report_in, short_report_in
 
         sender = f"{item.system_id}/{item.component_id}"
         now_s = time.monotonic()
@@ -86,7 +86,7 @@ class _Display:
 
     def _show_short(self, now_s: float, sender: str, report: "LiteReport") -> None:
         """Show what is new at once, and of the past every record."""
-        from edge.mavlink.codec import Flag
+        from edge.mavlink.wire.codec import Flag
 
         number = report.class_id
         label = self._station.labels.get(number, f"class {number}") if number >= 0 else "no data"

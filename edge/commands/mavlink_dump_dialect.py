@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the definitions."""
-    from edge.mavlink.definitions import XML, definitions_xml, generated
+    from edge.mavlink.wire.definitions import XML, definitions_xml, generated
     from models.errors import ConfigError
 
     if args.lang == XML:

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the key."""
-    from edge.mavlink.keys import make_key
+    from edge.mavlink.trust.keys import make_key
     from models.command_line import print_json
 
     make_key(args.key, _ask() if args.passphrase else None)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import threading
 
-    from edge.mavlink.ground import GroundStation
-    from edge.mavlink.monitor import Monitor
+    from edge.mavlink.station.ground import GroundStation
+    from edge.mavlink.station.monitor import Monitor
 
 
 PLAIN_WIDTH = 160
@@ -33,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Watch until told to stop; 1 when nothing came."""
     from edge.clock import SystemClock
-    from edge.mavlink.ground import GroundStation
-    from edge.mavlink.monitor import Monitor
+    from edge.mavlink.station.ground import GroundStation
+    from edge.mavlink.station.monitor import Monitor
     from edge.operations.mavlink_view import drawn
     from edge.operations.signals import stop_on_signals
     from models.command_line import print_json

@@ -180,7 +180,7 @@ def _laps(text: str) -> int:
 
 def _check_choices(args: argparse.Namespace) -> None:
     """Raise ConfigError where arguments contradict each other."""
-    from edge.mavlink.transport import parse_link
+    from edge.mavlink.ports.transport import parse_link
     from models.errors import ConfigError
 
     if args.exact and args.loop != 1:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edge.config import FlightConfig
 from edge.faults.fault import DISK_FULL, LINK_LOSS, STREAM_KINDS, Fault, check_faults
-from edge.mavlink.transport import FileAddress, NetworkAddress, parse_link
+from edge.mavlink.ports.transport import FileAddress, NetworkAddress, parse_link
 from models.errors import ConfigError
 
 

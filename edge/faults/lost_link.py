@@ -5,8 +5,8 @@ import dataclasses
 from edge.faults.fault import LINK_LOSS
 from edge.faults.heartbeats import Heartbeats
 from edge.faults.orders import Orders
-from edge.mavlink.transport import Transport, TransportCounts
-from edge.mavlink.vehicle_watch import VehicleWatch
+from edge.mavlink.network.vehicle_watch import VehicleWatch
+from edge.mavlink.ports.transport import Transport, TransportCounts
 
 
 class LostLink:

@@ -7,15 +7,16 @@ from typing import Literal
 
 import msgspec
 
-from edge.mavlink.budget import LEAST_BYTES_S
-from edge.mavlink.camera import CameraConfig
-from edge.mavlink.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
+from edge.mavlink.geometry.camera import CameraConfig
+from edge.mavlink.ports.transport import FileAddress, NetworkAddress, SerialAddress, parse_link
 from models.errors import ConfigError
 
 Required = Literal["commands", "all", "none"]
 """What must be signed to count."""
 Bearer = Literal["native", "tunnel", "summary"]
 """How we speak on a link: in messages of our own, in TUNNEL, or in texts and values that every ground station shows."""
+LEAST_BYTES_S = 200.0
+"""Of a budget: with less the largest frame would never fit into what is saved up."""
 BITS_A_BYTE = 10
 """On a serial line: start and stop bit beside the eight."""
 OURS_OF_A_LINE = 0.1

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from edge.clock import Clock, SystemClock
 from edge.config import FlightConfig
-from edge.mavlink.feed import Feed
-from edge.mavlink.link import Link
-from edge.mavlink.links import open_links
-from edge.mavlink.onboard import BoardWatch
-from edge.mavlink.outlet import RESULT
-from edge.mavlink.outlets import Outlets
+from edge.mavlink.control.onboard import BoardWatch
+from edge.mavlink.control.services import Services, deployed
+from edge.mavlink.network.link import Link
+from edge.mavlink.network.links import open_links
+from edge.mavlink.outgoing.outlet import RESULT
+from edge.mavlink.outgoing.outlets import Outlets
+from edge.mavlink.outgoing.publisher import Publisher
 from edge.mavlink.pace import NS_PER_S, Period
-from edge.mavlink.publisher import Publisher
-from edge.mavlink.services import Services, deployed
-from edge.mavlink.transport import Transport
+from edge.mavlink.place.feed import Feed
+from edge.mavlink.ports.transport import Transport
 from edge.transport.sockets import Subscriber
 from models.errors import ConfigError
 

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edge.mavlink.monitor import Monitor, Peer, names_of
 from edge.mavlink.pace import NS_PER_S
+from edge.mavlink.station.monitor import Monitor, Peer, names_of
 
 REFRESH_S = 0.5
 HEADINGS = ("peer", "is", "state", "link", "frames/s", "B/s", "lost", "last answer", "age s", "wait/dropped")

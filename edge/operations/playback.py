@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from edge.clock import SystemClock
 from edge.faults.injector import NO_FAULTS, FaultPlan
-from edge.mavlink.replayed import ReplayedAutopilot
+from edge.mavlink.logs.replayed import ReplayedAutopilot
 from edge.recording.controls import Command
 from edge.recording.laps import laps
 from edge.recording.pacing import PutOff

@@ -5,8 +5,8 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 
-from edge.mavlink import frame_times
-from edge.mavlink.pose_frames import PoseFrames
+from edge.mavlink.logs.pose_frames import PoseFrames
+from edge.mavlink.wire import frame_times
 from edge.recording.channels import stream_name
 from edge.recording.reader import Event, Recording
 from edge.transport.messages import Kind, Pose

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.mavlink.flight_log import read_flight_log
-from edge.mavlink.logged_flight import LoggedFlight
+from edge.mavlink.logs.flight_log import read_flight_log
+from edge.mavlink.logs.logged_flight import LoggedFlight
 from edge.recording.composition import MAVLINK, POSE, Moment, Packet, Part
 from edge.recording.imports.clock_fit import fit_clock
 from edge.recording.imports.source import NS_PER_S, Place, Source

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from edge.mavlink.logged_flight import FIX_3D, Fix, LoggedFlight, Series, angles, check_usable, true_poses
+from edge.mavlink.logs.logged_flight import FIX_3D, Fix, LoggedFlight, Series, angles, check_usable, true_poses
 from edge.recording.imports.table import TIME_COLUMNS, Table, read_table
 from edge.recording.imports.utc import parse_utc
 from models.errors import RecordingError

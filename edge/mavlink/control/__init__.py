@@ -1,0 +1,1 @@
+"""What others may ask of us, and what we ask of the autopilot."""

@@ -1,0 +1,1 @@
+"""Links made of ports, who is on them, and what they say."""

@@ -1,0 +1,1 @@
+"""When and where an answer was made: clocks, poses, the ground."""

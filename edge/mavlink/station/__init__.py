@@ -1,0 +1,1 @@
+"""The ground's side: who is on a link, what they sent."""

@@ -1,0 +1,1 @@
+"""Whose frames are believed: signatures, keys, policies."""
