@@ -11,10 +11,12 @@ from edge.mavlink.control.commands import ACCEPTED, REQUEST_MESSAGE, Command, Ha
 from edge.mavlink.control.component import PROTOCOL_VERSION_ID, ProtocolVersion, autopilot_version
 from edge.mavlink.control.intervals import Intervals
 from edge.mavlink.outgoing.outlet import Outlet
-from edge.mavlink.pace import NS_PER_S
+from edge.mavlink.pace import NS_PER_S, Allowance
 
 NEWEST_NS = 2 * NS_PER_S
 """What was said longer ago is not said again: it would pass for news."""
+AGAIN_HZ = 1.0
+"""So often a link with a budget says one of these again: they go before changes, or with them."""
 _REPEATED = frozenset({intervals.HEARTBEAT, intervals.CLASSIFICATION, intervals.STATUS, intervals.ONBOARD})
 """Of these the newest can be had again."""
 _NAMES = "148, 244, 300, 0, 390, 61200, 61202, 61203"
@@ -42,6 +44,8 @@ class Requests:
         self._wanted = wanted
         self._outlets = outlets
         self._newest: dict[int, tuple[Any, int]] = {}
+        self._allowances: dict[tuple[int, int], Allowance] = {}
+        """By link and message."""
         self._version = _version()
 
     @property
@@ -78,6 +82,9 @@ class Requests:
         newest, said_ns = self._newest.get(message_id, (None, now_ns))
         if newest is None or now_ns - said_ns > NEWEST_NS:
             return not_now("there is none of the last two seconds")
+        allowance = self._allowances.setdefault((link, message_id), Allowance(AGAIN_HZ, 1.0))
+        if self._outlets[link].budget is not None and not allowance.take(now_ns):
+            return not_now("on a link with a budget it is said again once a second; SET_MESSAGE_INTERVAL is for more")
         if message_id != intervals.CLASSIFICATION:
             return _sent(newest)
         self._outlets[link].repeat(newest, now_ns)

@@ -60,6 +60,11 @@ class Budget:
         self._radio_ns: int | None = None
 
     @property
+    def whole_bytes_s(self) -> float:
+        """The rate where no radio is choked."""
+        return self._bytes_s
+
+    @property
     def bytes_s(self) -> float:
         """The rate now; whatever a radio says, the largest frame still fits."""
         return max(self._bytes_s * self._share, min(self._bytes_s, LEAST_BYTES_S))

@@ -28,6 +28,8 @@ BACKFILL_BYTES_S = 20_000.0
 """On a link without a budget."""
 TIME_SHARE = 0.1
 """Of a budget: who asks us for the time again and again gets no more."""
+ACK_SHARE = 0.3
+"""Of a budget: who commands again and again leaves room to changes; what is beyond waits."""
 TALK_SHARE = 0.2
 """Of a budget, before answers that say the same as ever: else nobody could set a parameter on a link that they fill."""
 FRAME_BYTES = HEADER_V2_BYTES + CRC_BYTES + SIGNATURE_BYTES
@@ -111,6 +113,7 @@ class Outlet:
         self._talk: dict[object, Any] = {}
         self._talk_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
         self._time_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
+        self._ack_budget = Budget(BACKFILL_BYTES_S, now_ns, least_saved_bytes=LARGEST_BYTES)
         self.share_with_past(BACKFILL_SHARE, now_ns)
 
     @property
@@ -171,9 +174,11 @@ class Outlet:
     def share_with_past(self, share: float, now_ns: int) -> None:
         """Set how much of the budget answers of the past may take; call when the budget has changed, too."""
         if self.budget is not None:
-            self._past_budget.change(share * self.budget.bytes_s, now_ns)
-            self._time_budget.change(TIME_SHARE * self.budget.bytes_s, now_ns)
-            self._talk_budget.change(TALK_SHARE * self.budget.bytes_s, now_ns)
+            whole_bytes_s = self.budget.whole_bytes_s  # a radio is choked for a while, and these are set for longer
+            self._past_budget.change(share * whole_bytes_s, now_ns)
+            self._time_budget.change(TIME_SHARE * whole_bytes_s, now_ns)
+            self._ack_budget.change(ACK_SHARE * whole_bytes_s, now_ns)
+            self._talk_budget.change(TALK_SHARE * whole_bytes_s, now_ns)
 
     def _keep_result(self, told: Told | None, now_ns: int) -> None:
         """Let an answer wait; before a change the same as ever is history."""
@@ -225,9 +230,9 @@ class Outlet:
         for lane in self._lanes:
             if self._talk and lane.priority >= Priority.PERIODIC and not self._pump_talk(lane.priority, now_ns):
                 return
-            if lane.others and not self._pump_others(lane, now_ns):
-                return
             if lane.results and not self._pump_results(lane, now_ns):
+                return
+            if lane.others and not self._pump_others(lane, now_ns):
                 return
         if self._past is not None:
             self._pump_past(self._past, now_ns)
@@ -249,12 +254,18 @@ class Outlet:
         return True
 
     def _pump_others(self, lane: _Lane, now_ns: int) -> bool:
-        """Send what waits besides answers; say whether all of it went."""
+        """Send what waits besides answers; say whether more may go."""
+        is_ack = lane.priority == Priority.URGENT and self.budget is not None
         while lane.others:
             key, message = next(iter(lane.others.items()))
-            if not self._has_room(self._bytes_of(message), lane.priority, now_ns):
+            size = self._bytes_of(message)
+            if is_ack and not self._ack_budget.has_room(size, Priority.HEARTBEAT, now_ns):
+                return True
+            if not self._has_room(size, lane.priority, now_ns):
                 return False
             del lane.others[key]
+            if is_ack:
+                self._ack_budget.spend(size, now_ns)
             self._send_all(self._carried(self._completed(message) if key == STATUS else message), now_ns)
         return True
 
