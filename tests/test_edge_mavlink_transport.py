@@ -19,7 +19,7 @@ from edge.mavlink.ports.backoff import BACKOFF_NS, JITTER
 from edge.mavlink.ports.tcp import TcpClient
 from edge.mavlink.ports.tlog_file import MAX_WAITING, TlogFile
 from edge.mavlink.ports.transport import READ_AT_ONCE_BYTES, FileAddress, NetworkAddress, SerialAddress, parse_link
-from edge.mavlink.ports.udp import CLIENT_EXPIRY_NS, MAX_CLIENTS, READ_BYTES, UdpClient, UdpServer
+from edge.mavlink.ports.udp import ASK_AGAIN_NS, CLIENT_EXPIRY_NS, MAX_CLIENTS, READ_BYTES, UdpClient, UdpServer
 from edge.mavlink.trust.security import Security
 from edge.mavlink.wire import standard
 from models.errors import ConfigError, LinkError
@@ -173,19 +173,53 @@ def test_a_peer_that_moves_is_found_where_it_is_now_after_it_was_not_heard(
         assert (before.recv(100), after.recv(100)) == (b"before", b"after")
 
 
-def test_a_client_sends_to_its_peer_and_hears_only_that_one(peer: socket.socket, clock: VirtualClock) -> None:
+def test_a_peer_that_moves_long_after_it_was_lost_is_found(
+    clock: VirtualClock, peer: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = NameServer(monkeypatch)
+    names.port = 9
+    client = UdpClient("udpout", NetworkAddress(kind="udpout", host="ground", port=14550), clock)
+    for _ in range(6):
+        client._host.wait(PATIENCE_S)
+        client.receive()
+        clock.advance_to(clock.now_ns() + ASK_AGAIN_NS)
+    client._host.wait(PATIENCE_S)
+    names.port = peer.getsockname()[1]
+    client.receive()  # asks
+    client._host.wait(PATIENCE_S)
+    client.send(FRAME)
+    data, address = peer.recvfrom(100)
+    asked = names.asked
+    for _ in range(6):
+        clock.advance_to(clock.now_ns() + ASK_AGAIN_NS)
+        peer.sendto(b"here", address)
+        assert arrived(client) == [b"here"]
+    client.close()
+
+    assert data == FRAME
+    assert (asked, names.asked) == (7, 7)
+
+
+def test_a_client_sends_to_its_peer_and_hears_only_that_one(
+    peer: socket.socket, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     client = UdpClient("udpout", NetworkAddress(kind="udpout", host="127.0.0.1", port=peer.getsockname()[1]), clock)
     client.send(FRAME)
     data, address = peer.recvfrom(100)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-        stranger.sendto(b"stranger", address)
+        for _ in range(2):
+            stranger.sendto(b"stranger", address)
         peer.sendto(b"answer", address)
+        place = name_of(stranger)
 
         heard = arrived(client)
 
     assert data == FRAME
     assert heard == [b"answer"]
-    assert client.counts.refused == 1
+    assert client.counts.refused == 2
+    assert [record.message for record in caplog.records] == [
+        f"link udpout: datagrams of {place} are not heard, only those of its one peer: name that address, or use udpin"
+    ]
     assert client.counts.frames_sent == 1
     client.close()
 

@@ -14,6 +14,8 @@ MAX_CLIENTS = 8
 CLIENT_EXPIRY_NS = 10_000_000_000
 """A ground station sends a heartbeat a second; one that was silent for longer than this is gone."""
 READ_BYTES = 4096
+ASK_AGAIN_NS = 10_000_000_000
+"""So long a peer is not heard until its name is asked for, and again and again."""
 
 
 class _Udp:
@@ -88,6 +90,10 @@ class UdpClient(_Udp):
     def __init__(self, link: str, address: NetworkAddress, clock: Clock) -> None:
         super().__init__(link)
         self._host = Host(link, address, socket.SOCK_DGRAM, clock)
+        self._clock = clock
+        self._sought_ns = clock.now_ns()
+        """When the peer was heard, or asked for because it was not."""
+        self._is_stranger_told = False
         self._peer()
 
     def welcome(self, peer: str, *, is_proven: bool) -> None:
@@ -106,8 +112,25 @@ class UdpClient(_Udp):
         peer = self._peer()
         found = self._datagrams()
         ours = [(peer_name(address), data) for address, data in found if address[:2] == peer[:2]]
-        self.counts.refused += len(found) - len(ours)
+        strangers = [address for address, _ in found if address[:2] != peer[:2]]
+        self.counts.refused += len(strangers)
+        if strangers and not self._is_stranger_told:
+            self._is_stranger_told = True
+            log.warning(
+                "link %s: datagrams of %s are not heard, only those of its one peer: name that address, or use udpin",
+                self._link, peer_name(strangers[0]),
+            )  # fmt: skip
+        self._look_for_peer(is_heard=bool(ours))
         return ours
+
+    def _look_for_peer(self, *, is_heard: bool) -> None:
+        """Ask anew where a peer is that is not heard, where it has a name: it may have moved, now or in an hour."""
+        now_ns = self._clock.now_ns()
+        if not is_heard and now_ns - self._sought_ns < ASK_AGAIN_NS:
+            return
+        self._sought_ns = now_ns
+        if not is_heard:
+            self._host.ask()
 
     def _peer(self) -> SocketAddress:
         """Return where the peer is now, with a socket for it; nothing while that is not known."""
@@ -165,10 +188,12 @@ class UdpServer(_Udp):
     def welcome(self, peer: str, *, is_proven: bool) -> None:
         """Let a sender of the last call hear us for a while, unless there are too many already."""
         address = self._senders.get(peer)
+        if address is None:  # it is judged by bytes of an earlier call
+            return
         self._expire()
         if is_proven and self._unproven and len(self._heard_ns) >= MAX_CLIENTS and address not in self._heard_ns:
             self._forget(next(iter(self._unproven)))
-        if address is None or (address not in self._heard_ns and len(self._heard_ns) >= MAX_CLIENTS):
+        if address not in self._heard_ns and len(self._heard_ns) >= MAX_CLIENTS:
             self.counts.refused += 1
             return
         if address not in self._heard_ns:
