@@ -208,26 +208,65 @@ def test_a_link_that_falls_silent_is_opened_anew_once_and_told_of_once_as_its_re
     assert [item.status_text for item in link.take_news()] == ["FUSION: lost: fake", "FUSION: back: fake"]
 
 
+RADIO = common.MAVLink_radio_status_message(200, 200, 100, 50, 50, 0, 0)
+
+
 @pytest.mark.parametrize(
-    ("noise", "why"),
+    ("arrived", "why"),
     [
-        (b"", "no heartbeat, nothing at all: are TX and RX crossed"),
+        (b"", "no heartbeat, next to nothing: are TX and RX crossed"),
+        (b"\0\xff", "no heartbeat, next to nothing: are TX and RX crossed"),
         (b"\0\xff" * 50, "no heartbeat, but 100 bytes that are no frames: try another baud rate"),
+        (frame(RADIO, 51, 68), "frames, but no heartbeat that counts: a radio, and nobody at its other end"),
     ],
-    ids=["silence", "noise"],
+    ids=["silence", "a click", "noise", "radio"],
 )
 def test_a_serial_port_that_never_brings_a_heartbeat_is_told_of_once_with_what_may_be_wrong(
-    noise: bytes, why: str, caplog: pytest.LogCaptureFixture
+    arrived: bytes, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = VirtualClock(1)
     link = Link(samples.FakeTransport(), 1, 191, clock)
     transport_of(link).name = "serial:/dev/ttyTHS1:921600"
-    transport_of(link).incoming = [("peer", noise)]
+    transport_of(link).incoming = [("peer", arrived)]
     told = hear(link, clock, 60)
     told += hear(link, clock, 3, 1)
 
     assert told == ["FUSION: no heartbeat: serial:/dev/ttyTHS1:921600", "FUSION: back: serial:/dev/ttyTHS1:921600"]
     assert [why in text for text in warnings(caplog)] == [True]
+
+
+def test_a_serial_port_that_worked_is_not_told_to_have_another_rate(caplog: pytest.LogCaptureFixture) -> None:
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
+    transport_of(link).name = "serial:/dev/ttyTHS1:921600"
+    hear(link, clock, 3, 1)
+    transport_of(link).is_open = False
+    hear(link, clock, 3)
+    transport_of(link).is_open = True
+    transport_of(link).incoming = [("peer", bytes(100))]
+
+    assert hear(link, clock, 60) == []
+    assert warnings(caplog) == []
+
+
+def test_what_is_damaged_or_unknown_is_explained_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = VirtualClock(1)
+    link = Link(samples.FakeTransport(), 1, 191, clock)
+    whole = frame(standard.heartbeat(4), 7, 1)
+    damaged, unknown = whole[:-1] + bytes([whole[-1] ^ 1]), b"\xfd\x01\0\0\0\x01\x01\x98\0\0" + bytes(3)
+    for _ in range(3):
+        transport_of(link).incoming = [("a", damaged + whole), ("b", unknown)]
+        link.receive()
+
+    assert (link.counts.bad, link.counts.unknown) == (3, 3)
+    assert [(record.levelname, record.message) for record in caplog.records if "counted" in record.message] == [
+        (
+            "WARNING",
+            "link fake: a damaged frame (checksum, length or flags): noise, or somebody forges; the rest is counted",
+        ),
+        ("INFO", "link fake: a message that is neither of common.xml nor of ours: left alone; the rest is counted"),
+    ]
 
 
 def test_a_network_on_which_nobody_speaks_is_nothing_strange(caplog: pytest.LogCaptureFixture) -> None:

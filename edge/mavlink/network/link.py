@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MAX_PARSERS = 32
 """More peers than any transport keeps: beyond, the unfinished frame that was begun first is forgotten."""
+NOISE_BYTES = 64
+"""More are skipped at a wrong baud rate; a port that is opened or plugged in brings a few."""
 WELCOME = (None, Refusal.REPLAYED, Refusal.TOO_OLD, Refusal.NOT_SAVED)
 """Whose frames count, or who has the key and must hear us so that its clock follows: one that was started again."""
 
@@ -81,6 +83,8 @@ class Link:
         """Since when it is in that state."""
         self._is_trouble_told = False
         self._is_silence_told = False
+        self._explained: set[str] = set()
+        """What of the bytes that are no messages people know."""
         self._news: list[News] = []
 
     @property
@@ -118,6 +122,7 @@ class Link:
         for peer, is_proven in welcome.items():
             self.transport.welcome(peer, is_proven=is_proven)
         self._tell(self.peers.on_time(now_ns))
+        self._explain()
         self._follow_state(now_ns)
         return received
 
@@ -168,6 +173,16 @@ class Link:
             if item.status_text or item.is_arrival:
                 self._news.append(item)
 
+    def _explain(self) -> None:
+        """Say once of each kind what arrives that is no message."""
+        bad = "a damaged frame (checksum, length or flags): noise, or somebody forges; the rest is counted"
+        unknown = "a message that is neither of common.xml nor of ours: left alone; the rest is counted"
+        kinds = ((self.counts.bad, logging.WARNING, bad), (self.counts.unknown, logging.INFO, unknown))
+        for count, level, text in kinds:
+            if count and text not in self._explained:
+                self._explained.add(text)
+                self._tell([News(level=level, text=text)])
+
     def _follow_state(self, now_ns: int) -> None:
         before, self._told_state = self._told_state, self._state.at(now_ns)
         if before == self._told_state:
@@ -181,7 +196,7 @@ class Link:
         elif self._told_state == State.CLOSED and before in (State.UP, State.LATE):
             self._tell_of_link(logging.DEBUG, "the port is gone", "lost")
         elif self._told_state == State.UP and before != State.LATE:
-            self._is_silence_told = False
+            self._is_silence_told = True  # who was heard is not at another rate
             self._tell_of_link(logging.INFO, "up", "back" if self._is_trouble_told else "")
 
     def _look_for_silence(self, now_ns: int) -> None:
@@ -191,10 +206,12 @@ class Link:
             return
         self._is_silence_told = True
         noise = self.counts.skipped_bytes
-        if noise:
+        if self.counts.messages:
+            why = "frames, but no heartbeat that counts: a radio, and nobody at its other end? or see what is refused"
+        elif noise > NOISE_BYTES:
             why = f"no heartbeat, but {noise} bytes that are no frames: try another baud rate"
         else:
-            why = "no heartbeat, nothing at all: are TX and RX crossed, and does the other end's port speak MAVLink?"
+            why = "no heartbeat, next to nothing: are TX and RX crossed, and does the other end's port speak MAVLink?"
         self._tell_of_link(logging.WARNING, why, "no heartbeat")
 
     def _tell_of_link(self, level: int, text: str, status: str) -> None:
