@@ -81,6 +81,20 @@ def test_answers_that_do_not_agree_lock_nothing() -> None:
     assert clock.offset_at(30 * NS_PER_S) is None
 
 
+def test_an_answer_that_its_delay_does_not_explain_keeps_the_time_unknown_no_longer_than_a_new_burst_takes() -> None:
+    """A simulation's clock that stands still for a moment, as its computer is busy, answers so."""
+    clock, answered, now_ns = TimeSync(0), 0, 0
+    while now_ns < 60 * NS_PER_S and clock.offset_at(now_ns) is None:
+        if (ts1 := clock.question(now_ns)) is not None:
+            rtt_ns, answered = 2 * NS_PER_MS, answered + 1
+            wrong_ns = round(4.4 * NS_PER_MS) if answered == 4 else 0
+            clock.on_answer(ts1 + rtt_ns // 2 + OFFSET_NS - wrong_ns, ts1, ts1 + rtt_ns)
+        now_ns += 10 * NS_PER_MS
+
+    assert now_ns < 17 * NS_PER_S
+    assert clock.offset_at(now_ns) == pytest.approx(OFFSET_NS, abs=10)
+
+
 def test_a_busy_computer_that_delays_all_but_one_answer_locks_after_sixteen() -> None:
     """Each is off by less than half of its round trip, and by more than the least of these."""
     clock, locked_after = TimeSync(0), 0

@@ -30,6 +30,8 @@ MAX_RTT_RATIO = 3
 LEAST_SPREAD_NS = 2 * NS_PER_MS
 PATIENCE_SAMPLES = 2 * LOCK_SAMPLES
 """After so many answers they may lie as far apart as their delays explain: a busy computer delays all but a few."""
+HOPELESS_SAMPLES = 3 * LOCK_SAMPLES
+"""Where so many do not agree, one is off by more than its delay explains: that clock stood still, say. Asked anew."""
 JUMP_NS = 10 * NS_PER_MS
 """An answer that contradicts the fit by more than this and half its round trip: that clock was set anew."""
 HOLD_NS = 120 * NS_PER_S
@@ -110,6 +112,8 @@ class TimeSync:
         most_ns = least_ns // 2 if len(self._samples) < PATIENCE_SAMPLES else self._rtt_ns
         is_tight = spread_ns < max(LEAST_SPREAD_NS, most_ns)
         self._is_locked = self._is_locked or (len(self._samples) >= LOCK_SAMPLES and is_tight)
+        if not self._is_locked and len(self._samples) >= HOPELESS_SAMPLES:
+            self.restart(now_ns)
 
     def is_locked_at(self, now_ns: int) -> bool:
         """Say whether the offset is known."""
