@@ -11,6 +11,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.mavlink.geometry import rotation
 from edge.mavlink.place.autopilots import ANSWERS_HZ, MAX_AUTOPILOTS
+from edge.mavlink.place.timesync import HOLD_NS
 from edge.mavlink.place.whereabouts import Whereabouts
 from edge.mavlink.wire import codec
 from edge.mavlink.wire.codec import ClassificationReport, Flag, Position
@@ -98,12 +99,28 @@ def test_an_autopilot_that_began_anew_is_compared_anew() -> None:
     assert whereabouts.clock_offset_us(now_ns) == pytest.approx(autopilot.boot_ns // 1000, abs=10)
 
 
-def test_an_autopilot_that_is_gone_does_not_tell_the_time() -> None:
+def test_an_autopilot_that_is_gone_is_asked_nothing_and_its_time_holds_for_two_minutes() -> None:
     whereabouts = Whereabouts(system_id=1)
     now_ns = FakeAutopilot().fly(whereabouts, START_NS, 12)
+    later_ns = now_ns + HOLD_NS - 20 * S
 
-    assert not whereabouts.time_of(now_ns, now_ns + 11 * S).is_synced
-    assert whereabouts.autopilots.take(now_ns + 11 * S) == []
+    assert whereabouts.autopilots.take(later_ns) == []
+    told = whereabouts.time_of(later_ns, later_ns)
+    assert told.time_us == pytest.approx(UTC_US + (later_ns + BOOT_NS) // 1000, abs=1000)
+    assert told.is_synced
+    assert whereabouts.clock_offset_us(later_ns) == pytest.approx(BOOT_NS // 1000, abs=10)
+    assert not whereabouts.time_of(now_ns + HOLD_NS + S, now_ns + HOLD_NS + S).is_synced
+
+
+def test_another_vehicle_does_not_take_the_place_of_ours_that_fell_silent_until_nobody_expects_that() -> None:
+    whereabouts, other = Whereabouts(system_id=1), FakeAutopilot(system_id=7, boot_ns=999 * S)
+    now_ns = FakeAutopilot().fly(whereabouts, START_NS, 12)
+    now_ns = other.fly(whereabouts, now_ns, 30)
+    assert whereabouts.clock_offset_us(now_ns) == pytest.approx(BOOT_NS // 1000, abs=10)
+    assert completed(whereabouts, answer(now_ns), now_ns).position is None
+
+    now_ns = other.fly(whereabouts, now_ns + HOLD_NS, 12)
+    assert whereabouts.clock_offset_us(now_ns) == pytest.approx(other.boot_ns // 1000, abs=10)
 
 
 def test_others_who_ask_for_our_time_get_it_on_their_link_and_a_flood_of_them_does_not() -> None:

@@ -13,6 +13,7 @@ from edge.mavlink.network.link import Received
 from edge.mavlink.network.link_state import LATE_NS
 from edge.mavlink.pace import NS_PER_S, Allowance
 from edge.mavlink.place.autopilot import Autopilot
+from edge.mavlink.place.timesync import HOLD_NS
 
 GONE_NS = 10 * NS_PER_S
 MAX_AUTOPILOTS = 8
@@ -33,7 +34,7 @@ class Autopilots:
     """All that are heard, on all links. Knows no socket and no clock.
 
     Args:
-        system_id: ours: the autopilot that has it is the vehicle's; else the only one that there is.
+        system_id: ours: the autopilot that has it is the vehicle's; where none was for long, the only one there is.
         gimbal: device that counts; None: the first one that is heard.
     """
 
@@ -45,6 +46,8 @@ class Autopilots:
         self._allowances: dict[tuple[int, bool], Allowance] = {}
         self._ranked: list[Key] = []
         self._ranked_ns: int | None = None
+        self._last: Key | None = None
+        """Who was ours when anybody was."""
 
     def on_received(self, link: int, item: Received, now_ns: int) -> None:
         """Take a message of a link."""
@@ -91,6 +94,14 @@ class Autopilots:
         """Return the vehicle's autopilot by each link where it is heard, the best first."""
         return [self._known[key] for key in self._ranking(now_ns)]
 
+    def timekeeper(self, now_ns: int) -> Autopilot | None:
+        """Return who tells the vehicle's time: its autopilot, and that same one for a while after it fell silent."""
+        ours, last = self.ours(now_ns), self._known.get(self._last) if self._last is not None else None
+        if ours is not None or last is None:
+            return ours
+        is_gone = now_ns - last.heard_ns > GONE_NS
+        return last if is_gone and last.is_proven >= self._is_any_proven() else None
+
     def ours_key(self, now_ns: int) -> Key | None:
         """Return the link, system and component of the vehicle's autopilot; None while nobody knows which it is."""
         return next(iter(self._ranking(now_ns)), None)
@@ -98,18 +109,17 @@ class Autopilots:
     def _ranking(self, now_ns: int) -> list[Key]:
         if self._ranked_ns is None or not 0 <= now_ns - self._ranked_ns < RANKED_NS:
             self._ranked, self._ranked_ns = self._rank(now_ns), now_ns
+            self._last = self._ranked[0] if self._ranked else self._last
         return self._ranked
 
     def _rank(self, now_ns: int) -> list[Key]:
         """Return who is the vehicle's autopilot: whose clock is known, who is not late, who answers fast, first."""
-        is_proven = any(autopilot.is_proven for autopilot in self._known.values())
-        present = [
-            key
-            for key, autopilot in self._known.items()
-            if now_ns - autopilot.heard_ns <= GONE_NS and autopilot.is_proven >= is_proven
-        ]
+        is_proven = self._is_any_proven()
+        known = [key for key, autopilot in self._known.items() if autopilot.is_proven >= is_proven]
+        present = [key for key in known if now_ns - self._known[key].heard_ns <= GONE_NS]
         ours = [key for key in present if key[1] == self._system_id]
-        if not ours and len({key[1] for key in present}) == 1:
+        is_awaited = any(key[1] == self._system_id and now_ns - self._known[key].heard_ns <= HOLD_NS for key in known)
+        if not ours and not is_awaited and len({key[1] for key in present}) == 1:
             ours = present
         chosen = self._ranked[0] if self._ranked else None
 
@@ -121,6 +131,9 @@ class Autopilots:
             return not is_locked, is_late, is_other, rtt_ns, key != chosen, key
 
         return sorted(ours, key=rank)
+
+    def _is_any_proven(self) -> bool:
+        return any(autopilot.is_proven for autopilot in self._known.values())
 
     def _on_gimbal(self, key: Key, message: Any, now_ns: int) -> None:
         device = message.gimbal_device_id or key[2]

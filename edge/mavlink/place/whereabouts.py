@@ -66,13 +66,13 @@ class Whereabouts:
 
     def time_of(self, at_ns: int, now_ns: int) -> CaptureTime:
         """Return a moment of our clock as UTC; else as the autopilot's time; else as it stands."""
-        autopilot = self.autopilots.ours(now_ns)
+        autopilot = self.autopilots.timekeeper(now_ns)
         told = autopilot.time_of(at_ns, now_ns) if autopilot is not None else None
         return told if told is not None else CaptureTime(at_ns // NS_PER_US, False)
 
     def clock_offset_us(self, now_ns: int) -> int | None:
         """Return the autopilot's time minus ours, None where it is not known."""
-        autopilot = self.autopilots.ours(now_ns)
+        autopilot = self.autopilots.timekeeper(now_ns)
         offset_ns = autopilot.clock.offset_at(now_ns) if autopilot is not None else None
         return offset_ns // NS_PER_US if offset_ns is not None else None
 
