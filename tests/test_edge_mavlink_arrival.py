@@ -1,9 +1,10 @@
 """A ground station that comes late hears what holds: it was said before it was there."""
 
+import logging
 from typing import Any
 
 import mavlink_samples as samples
-from mavlink_vehicle import Vehicle
+from mavlink_vehicle import ACCEPTED, Vehicle
 from pymavlink.dialects.v20 import common
 from signatures import heartbeat
 
@@ -58,6 +59,28 @@ def test_what_only_happened_is_not_said_again() -> None:
     )
     assert texts(vehicle) == ["FUSION: two of us"]
     assert texts(vehicle.hear(heartbeat())) == [CLASS]
+
+
+def test_the_class_is_not_said_to_who_comes_when_the_pipeline_is_dead_or_nobody_may_hear_of_answers() -> None:
+    dead = flown().wait(60)
+    dead.take("STATUSTEXT")
+    dead.hear(heartbeat()).wait(5)
+    assert [message.text for message in dead.take("STATUSTEXT")] == ["FUSION: pipeline is silent"]
+
+    paused = flown()
+    assert paused.ask(common.MAV_CMD_USER_1, 2) == ACCEPTED
+    texts(paused)
+    assert texts(paused.hear(heartbeat())) == []
+
+
+def test_trouble_with_the_memory_is_said_to_who_comes_late_until_it_is_over() -> None:
+    vehicle = flown()
+    for ground, trouble, said in ((255, "fails", ["FUSION: memory fails", CLASS]), (254, "is well", [CLASS])):
+        level = logging.WARNING if trouble == "fails" else logging.INFO
+        text = f"FUSION: memory {trouble}"
+        vehicle.publisher.on_news(News(level=level, text="", subject="memory", status_text=text), vehicle.now_ns)
+        assert texts(vehicle) == [text]
+        assert texts(vehicle.hear(heartbeat(), sender=(ground, 190))) == said
 
 
 def test_who_is_not_believed_or_no_ground_station_makes_nobody_speak() -> None:

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -279,11 +280,14 @@ def test_trouble_with_the_memory_is_told_and_that_it_is_over(tmp_path: Path) -> 
     told = []
     for trouble in ("", "No space left on device", "No space left on device", ""):
         spool.trouble = trouble
-        told += [news.status_text for news in vehicle.outlets.take_news()]
+        told += [(news.level, news.status_text) for news in vehicle.outlets.take_news()]
     vehicle.outlets.close()
 
-    assert told == ["FUSION: memory fails: No space left on device", "FUSION: memory is written again"]
-    assert max(map(len, told)) <= standard.MAX_TEXT_BYTES
+    assert told == [
+        (logging.WARNING, "FUSION: memory fails: No space left on device"),
+        (logging.INFO, "FUSION: memory is written again"),
+    ]
+    assert max(len(text) for _, text in told) <= standard.MAX_TEXT_BYTES
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,9 @@ def test_the_worst_news_is_told_first() -> None:
     texts.note("pipeline", "silent", common.MAV_SEVERITY_CRITICAL, "silent", now_ns=1)
 
     assert [texts.take(2), texts.take(3), texts.take(2 + S)] == [
-        (common.MAV_SEVERITY_CRITICAL, "silent"),
+        (common.MAV_SEVERITY_CRITICAL, "silent", "pipeline"),
         None,
-        (common.MAV_SEVERITY_INFO, "bird"),
+        (common.MAV_SEVERITY_INFO, "bird", "class"),
     ]
 
 

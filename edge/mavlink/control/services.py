@@ -26,6 +26,7 @@ from edge.mavlink.outgoing.aggregation import THRESHOLD
 from edge.mavlink.outgoing.outlet import BACKFILL_SHARE
 from edge.mavlink.outgoing.outlets import Outlets
 from edge.mavlink.outgoing.publishing import Publishing, after
+from edge.mavlink.outgoing.telling import CLASS
 from edge.mavlink.place.autopilots import MAX_AUTOPILOTS
 from edge.mavlink.place.whereabouts import Whereabouts
 
@@ -181,14 +182,15 @@ class Services:
                 " REQUEST_MESSAGE 244), within the link's budget"
             )
         if self._intervals[command.link].of(message_id) == intervals.DISABLED:
-            self._forget(command.link, message_id, now_ns)
+            self._forget(command.link, message_id)
         self._sum_up(command.link)
         return ACCEPTED
 
-    def _forget(self, link: int, message_id: int, now_ns: int) -> None:
+    def _forget(self, link: int, message_id: int) -> None:
         """Let nothing follow of what was switched off, even what waits."""
         if message_id == intervals.CLASSIFICATION:
             self.outlets.all[link].forget_answers()
+        self.outlets.all[link].forget(lambda message: message.get_msgId() == message_id)
 
     def _recall(self, command: Command, now_ns: int) -> Reply:
         """Send answers of the past: from so many seconds ago to so many."""
@@ -209,6 +211,7 @@ class Services:
             self._served.publishing = found
             for outlet in self.outlets.all if found != Publishing.ON else ():
                 outlet.forget_answers()
+                outlet.forget(_tells_answers if found == Publishing.PAUSED else _tells_of_pipeline)
             system, component = command.sender
             text, level = f"publishing is {found.value}, by {system}/{component}", logging.WARNING
             log.log(level, "%s", text)
@@ -253,6 +256,16 @@ def deployed(config: MavlinkConfig, max_age_ms: float) -> dict[str, float]:
         "FUS_AGG_CONF": THRESHOLD,
         "FUS_BKFL_PCT": 100 * BACKFILL_SHARE,
     }
+
+
+def _tells_answers(message: Any) -> bool:
+    """Say whether people read an answer in a message."""
+    return message.get_msgId() == intervals.NAMED_VALUE or getattr(message, "subject", None) == CLASS
+
+
+def _tells_of_pipeline(message: Any) -> bool:
+    """Say whether that, or the pipeline's status, or the name of a class is in a message."""
+    return message.get_msgId() in (intervals.STATUS, intervals.CLASS_INFO) or _tells_answers(message)
 
 
 def _wants(config: MavlinkConfig) -> tuple[Want, ...]:

@@ -38,6 +38,7 @@ LARGEST_BYTES = FRAME_BYTES + TUNNEL_HEAD_BYTES + bearers.BODY_BYTES
 RESULT = "FUSION_CLASSIFICATION"
 STATUS = "FUSION_STATUS"
 TIME = "TIMESYNC"
+TEXT = "STATUSTEXT"
 _URGENT = {"HEARTBEAT": Priority.HEARTBEAT, "COMMAND_ACK": Priority.URGENT}
 _KEPT = ("HEARTBEAT", STATUS)
 """Never dropped for others: the newest waits."""
@@ -46,7 +47,9 @@ _TALK = frozenset({
 })  # fmt: skip
 """What others have asked us for, and what we ask of the autopilot."""
 _SUMMARY = frozenset({"NAMED_VALUE_FLOAT", "STATUSTEXT"})
-_FIELD_THAT_NAMES = {"NAMED_VALUE_FLOAT": "name", "FUSION_CLASS_INFO": "class_id", "PARAM_VALUE": "param_id"}
+_FIELD_THAT_NAMES = {
+    "NAMED_VALUE_FLOAT": "name", "FUSION_CLASS_INFO": "class_id", "PARAM_VALUE": "param_id", "STATUSTEXT": "subject",
+}  # fmt: skip
 
 
 class Past(Protocol):
@@ -167,6 +170,12 @@ class Outlet:
         self._drop(self._changes)
         self._drop(self._periodic)
 
+    def forget(self, is_unwanted: Callable[[Any], bool]) -> None:
+        """Drop what waits besides answers and is not wanted any more."""
+        for lane in self._lanes:
+            for key in [key for key, message in lane.others.items() if is_unwanted(message)]:
+                del lane.others[key]
+
     def recall(self, past: Past | None) -> None:
         """Send answers of the past, with what the present leaves; those that were being sent are given up."""
         self._past, self._past_records = past, []
@@ -194,9 +203,12 @@ class Outlet:
         name = message.get_type()
         self._count += 1
         key: object = name if name in _KEPT else self._count
-        if name in _FIELD_THAT_NAMES:
-            key = (name, getattr(message, _FIELD_THAT_NAMES[name]))
+        if (named := getattr(message, _FIELD_THAT_NAMES.get(name, ""), None)) is not None:
+            key = (name, named)
         others = self._talk if name in _TALK else self._lanes[_priority(message)].others
+        for lane in self._lanes if name == TEXT else ():
+            if lane.others is not others:
+                lane.others.pop(key, None)  # of another severity, and older
         others[key] = message
         if len(others) > MAX_OTHERS:
             del others[next(key for key in others if key not in _KEPT)]

@@ -76,7 +76,8 @@ class Outlets:
             return []
         self._told_trouble = trouble
         text = f"memory fails: {trouble}" if trouble else "memory is written again"
-        return [News(level=logging.WARNING, text=text, subject="memory", status_text=f"FUSION: {text}")]
+        level = logging.WARNING if trouble else logging.INFO
+        return [News(level=level, text=text, subject="memory", status_text=f"FUSION: {text}")]
 
     def recall(self, number: int, from_s: float, to_s: float, now_ns: int) -> bool:
         """Send a link the answers of a span of the past, beside what is new; say whether that can be.

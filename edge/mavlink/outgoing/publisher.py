@@ -20,7 +20,7 @@ from pymavlink.dialects.v20 import common
 
 from edge.mavlink.deployment import MavlinkConfig
 from edge.mavlink.network.peers import News
-from edge.mavlink.outgoing.outlet import RESULT
+from edge.mavlink.outgoing.outlet import RESULT, STATUS
 from edge.mavlink.outgoing.publishing import Publishing, mode_of
 from edge.mavlink.outgoing.telling import Telling
 from edge.mavlink.pace import NS_PER_S, Allowance, Period
@@ -165,7 +165,11 @@ class Publisher:
 
     def on_news(self, news: News, now_ns: int) -> None:
         """Take what a link or a command has to tell the ground, once."""
-        self._telling.on_news(news, now_ns)
+        if news.is_arrival:
+            is_answering = self._publishing == Publishing.ON and now_ns - self._answer_ns <= self._answerless_ns
+            self._telling.on_arrival(is_answering=is_answering)
+        else:
+            self._telling.on_news(news, now_ns)
 
     @property
     def publishing(self) -> Publishing:
@@ -177,7 +181,9 @@ class Publisher:
         if self._publishing == Publishing.STOPPED:
             self._class_infos = Period(CLASS_INFOS_NS)
         if publishing != Publishing.ON:
-            self._outbox = [message for message in self._outbox if message.get_type() != RESULT]
+            unwanted = {RESULT} if publishing == Publishing.PAUSED else {RESULT, STATUS}
+            self._outbox = [message for message in self._outbox if message.get_type() not in unwanted]
+            self._telling.forget_class()
         self._publishing = publishing
 
     def apply(self, parameters: Mapping[str, float]) -> None:

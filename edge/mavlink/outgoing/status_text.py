@@ -2,10 +2,19 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pymavlink.dialects.v20 import common
 
 PERIOD_NS = 1_000_000_000
+
+
+class Said(NamedTuple):
+    """What is to be said now."""
+
+    severity: int
+    text: str
+    subject: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +61,8 @@ class StatusTexts:
             value=value, severity=severity, text=text, since_ns=since_ns, ready_ns=since_ns + hold_ns
         )
 
-    def take(self, now_ns: int) -> tuple[int, str] | None:
-        """Return severity and text of what is to be said now, if anything."""
+    def take(self, now_ns: int) -> Said | None:
+        """Return what is to be said now, if anything."""
         if now_ns < self._next_ns:
             return None
         ready = {subject: news for subject, news in self._news.items() if news.ready_ns <= now_ns}
@@ -64,7 +73,12 @@ class StatusTexts:
         self._again.pop(subject, None)
         self._said[subject] = news.value
         self._next_ns = now_ns + PERIOD_NS
-        return news.severity, news.text
+        return Said(news.severity, news.text, subject)
+
+    def forget(self, subject: str) -> None:
+        """Say nothing of what waits of a subject."""
+        self._news.pop(subject, None)
+        self._again.pop(subject, None)
 
     def repeat(self, subjects: Collection[str]) -> None:
         """Say again what is wrong with these, and other news of them, once nothing new is to be said.
@@ -77,9 +91,10 @@ class StatusTexts:
             if subject in subjects and news.severity != common.MAV_SEVERITY_NOTICE
         }
 
-    def _repeated(self, now_ns: int) -> tuple[int, str] | None:
+    def _repeated(self, now_ns: int) -> Said | None:
         if not self._again:
             return None
-        news = self._again.pop(min(self._again, key=lambda name: self._again[name].severity))
+        subject = min(self._again, key=lambda name: self._again[name].severity)
+        news = self._again.pop(subject)
         self._next_ns = now_ns + PERIOD_NS
-        return news.severity, news.text
+        return Said(news.severity, news.text, subject)

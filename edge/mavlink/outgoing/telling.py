@@ -5,7 +5,7 @@ import logging
 from pymavlink.dialects.v20 import common
 
 from edge.mavlink.network.peers import News
-from edge.mavlink.outgoing.status_text import StatusTexts
+from edge.mavlink.outgoing.status_text import Said, StatusTexts
 from edge.mavlink.pace import NS_PER_S
 from edge.mavlink.wire import codec
 from edge.transport.messages import Classification, Injected, Load, PipelineStatus, RecorderStatus
@@ -16,8 +16,10 @@ RECORDER_SILENT_NS = 5 * NS_PER_S
 """It speaks once a second, but waits for its disk."""
 TEST_FLIGHT_NS = 30 * NS_PER_S
 """That faults are injected is said as often."""
+CLASS = "class"
+"""The subject that answers are told under."""
 LASTING = frozenset(
-    {"class", "pipeline", "backend", "load", "recorder", *(f"modality {n}" for n in range(codec.MASK_BITS))}
+    {CLASS, "pipeline", "backend", "load", "recorder", "memory", *(f"modality {n}" for n in range(codec.MASK_BITS))}
 )
 """What holds until it is something else; said again to who comes late."""
 
@@ -35,17 +37,17 @@ class Telling:
         self._recorder_ns: int | None = None
         self._is_recorder_paused = False
 
-    def take(self, now_ns: int) -> tuple[int, str] | None:
-        """Return severity and text of what is to be said now, if anything."""
+    def take(self, now_ns: int) -> Said | None:
+        """Return what is to be said now, if anything."""
         return self._texts.take(now_ns) if self.is_on else None
 
     def on_class(self, answer: Classification, now_ns: int) -> None:
         """Take the class of an answer."""
         if not answer.has_answer:
-            self._texts.note("class", "", common.MAV_SEVERITY_WARNING, "FUSION: no data", now_ns=now_ns)
+            self._texts.note(CLASS, "", common.MAV_SEVERITY_WARNING, "FUSION: no data", now_ns=now_ns)
         elif not answer.confidence < self.least_confidence:
             text = f"FUSION: {answer.label} {100 * answer.confidence:.0f}%"
-            self._texts.note("class", answer.label, common.MAV_SEVERITY_INFO, text, now_ns=now_ns)
+            self._texts.note(CLASS, answer.label, common.MAV_SEVERITY_INFO, text, now_ns=now_ns)
 
     def on_modalities(self, answer: Classification, now_ns: int) -> None:
         """Take what took part in an answer."""
@@ -71,12 +73,17 @@ class Telling:
         self._is_recorder_paused = bool(status.pause)
 
     def on_news(self, news: News, now_ns: int) -> None:
-        """Take what a link or a command has to tell, once; to who arrives it is said what holds."""
-        if news.is_arrival:
-            self._texts.repeat(LASTING)
-            return
+        """Take what a link or a command has to tell, once."""
         severity = common.MAV_SEVERITY_WARNING if news.level > logging.INFO else common.MAV_SEVERITY_NOTICE
         self._texts.note(news.subject, news.status_text, severity, news.status_text, now_ns=now_ns)
+
+    def on_arrival(self, *, is_answering: bool) -> None:
+        """Say what holds to who arrives; the class only while answers come and may be told."""
+        self._texts.repeat(LASTING if is_answering else LASTING - {CLASS})
+
+    def forget_class(self) -> None:
+        """Say nothing of answers that nobody may hear of any more."""
+        self._texts.forget(CLASS)
 
     def on_tick(self, *, is_silent: bool, now_ns: int) -> None:
         """Take notice of who is silent.

@@ -41,9 +41,17 @@ def ground_heartbeat() -> Any:
     )
 
 
-def status_text(severity: int, text: str) -> Any:
-    """Return a STATUSTEXT, in ASCII, cut to the 50 bytes that it holds."""
-    return common.MAVLink_statustext_message(severity=severity, text=text.encode("ascii", "replace")[:MAX_TEXT_BYTES])
+def status_text(severity: int, text: str, subject: str = "") -> Any:
+    """Return a STATUSTEXT, in ASCII, cut to the 50 bytes that it holds.
+
+    Args:
+        severity: MAV_SEVERITY.
+        text: for people.
+        subject: what it is about; not sent, but of one subject only the newest text waits for a slow link.
+    """
+    made = common.MAVLink_statustext_message(severity=severity, text=text.encode("ascii", "replace")[:MAX_TEXT_BYTES])
+    made.subject = subject or None
+    return made
 
 
 def named_value(name: str, value: float, now_ns: int) -> Any:
