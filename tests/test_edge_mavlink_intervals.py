@@ -38,6 +38,16 @@ def test_another_class_goes_out_at_once_however_seldom_answers_are_wanted(vehicl
     assert [message.class_id[0] for message in vehicle.take("FUSION_CLASSIFICATION")] == [2, 3]
 
 
+def test_names_of_classes_are_promised_no_more_often_than_they_come(vehicle: Vehicle) -> None:
+    vehicle.status().wait(1).take("FUSION_CLASS_INFO")
+    for _ in range(90):
+        vehicle.status().wait(1)
+
+    assert vehicle.interval_of(61202) == 90_000_000 / (len(vehicle.take("FUSION_CLASS_INFO")) / 3)
+    assert vehicle.ask(SET_INTERVAL, 61202, 5_000_000) == DENIED
+    assert vehicle.ask(SET_INTERVAL, 61202, 60_000_000) == ACCEPTED
+
+
 def test_minus_one_stops_a_message_and_zero_brings_it_back(vehicle: Vehicle) -> None:
     assert vehicle.ask(SET_INTERVAL, 61200, -1) == ACCEPTED
     assert (vehicle.answers(1), vehicle.interval_of(61200)) == (0, -1)

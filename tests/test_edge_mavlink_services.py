@@ -124,6 +124,15 @@ def test_what_is_no_repetition_is_carried_out() -> None:
     assert len(carried_out) == 5
 
 
+def test_a_repetition_of_what_somebody_else_has_undone_since_is_carried_out() -> None:
+    commands, carried_out = recorded()
+    hear(commands, long(USER_1, 2))
+    hear(commands, long(USER_1, 3), S, sender=(254, 190))
+    hear(commands, long(USER_1, 2, confirmation=1), 2 * S)  # the first of another, which was lost
+
+    assert len(carried_out) == 3
+
+
 def test_many_senders_are_not_remembered_for_ever() -> None:
     commands, carried_out = recorded()
     for number in range(MAX_REMEMBERED + 1):

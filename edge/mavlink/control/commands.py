@@ -196,9 +196,17 @@ class Commands:
     def _remember(self, command: Command, result: int, now_ns: int) -> None:
         key = (command.sender, command.number)
         self._done.pop(key, None)
+        if result == common.MAV_RESULT_ACCEPTED and command.number not in QUESTIONS:
+            self._forget_undone(command)
         if len(self._done) >= MAX_REMEMBERED:
             del self._done[next(iter(self._done))]
         self._done[key] = _Done(params=_packed(command.params), result=result, at_ns=now_ns)
+
+    def _forget_undone(self, command: Command) -> None:
+        """Let what others had done otherwise count as new: it is undone, and must not be acknowledged alone."""
+        params = _packed(command.params)
+        for other in [key for key, done in self._done.items() if key[1] == command.number and done.params != params]:
+            del self._done[other]
 
     def _acknowledge(self, command: Command, result: int) -> None:
         system, component = command.sender

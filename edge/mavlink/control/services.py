@@ -25,6 +25,7 @@ from edge.mavlink.network.peers import News
 from edge.mavlink.outgoing.aggregation import THRESHOLD
 from edge.mavlink.outgoing.outlet import BACKFILL_SHARE
 from edge.mavlink.outgoing.outlets import Outlets
+from edge.mavlink.outgoing.publisher import CLASS_INFOS_NS
 from edge.mavlink.outgoing.publishing import Publishing, after
 from edge.mavlink.outgoing.telling import CLASS
 from edge.mavlink.place.autopilots import MAX_AUTOPILOTS
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 ONBOARD_SLOW_US = 10 * US_PER_S
 """ONBOARD_COMPUTER_STATUS where bytes are counted: it has 252."""
-CLASS_INFO_FASTEST_US = 5 * US_PER_S
 READ, WRITE, RESET = range(3)
 """What param1 of MAV_CMD_PREFLIGHT_STORAGE asks for."""
 
@@ -154,7 +154,7 @@ class Services:
             intervals.NAMED_VALUE: round(US_PER_S / named_hz) if named_hz else intervals.DISABLED,
             intervals.STATUS: US_PER_S,
             intervals.ONBOARD: US_PER_S,
-            intervals.CLASS_INFO: CLASS_INFO_FASTEST_US,
+            intervals.CLASS_INFO: CLASS_INFOS_NS // intervals.NS_PER_US,
         })  # fmt: skip
         for number, (config, outlet) in enumerate(zip(self._configs, self.outlets.all, strict=True)):
             agg_s, bytes_s = self.parameters["FUS_AGG_S"], self.parameters["FUS_LINK_BPS"]
