@@ -136,7 +136,7 @@ class MavlinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     parameters: str | None = None
     """File for parameters that the ground has set and saved, relative to this one; without, a restart forgets them."""
     received: str | None = None
-    """Endpoint where every frame of the vehicle is published as it came, for the recorder; none without."""
+    """Endpoint where each frame of the vehicle with a message of common.xml is published, for the recorder."""
     poses: bool = False
     """Publish the vehicle's poses at the deployment's `pose`, as its autopilot tells them; then nobody else may."""
     spool: SpoolConfig | None = None
