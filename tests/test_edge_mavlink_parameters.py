@@ -9,6 +9,7 @@ from typing import Any
 
 import mavlink_samples as samples
 import pytest
+import signatures
 from mavlink_vehicle import (
     ACCEPTED,
     DENIED,
@@ -307,6 +308,19 @@ def test_a_damaged_file_is_told_to_all_and_the_flight_begins_as_deployed(
     assert [text.text for text in vehicle.take("STATUSTEXT")] == ["FUSION: saved parameters damaged, as deployed"]
     assert vehicle.values() | vehicle.read("FUS_TEXT") == {"FUS_TEXT": 1}
     assert (tmp_path / "p.json").read_bytes() == content
+
+
+def test_who_comes_late_hears_of_damaged_parameters_until_they_are_saved_anew(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_bytes(b"")
+    vehicle = Vehicle(parameters=str(tmp_path / "p.json")).wait(2)
+    vehicle.take("STATUSTEXT")
+    vehicle.hear(signatures.heartbeat()).wait(2)
+    assert [text.text for text in vehicle.take("STATUSTEXT")] == ["FUSION: saved parameters damaged, as deployed"]
+
+    assert saved_by(vehicle) == [IN_PROGRESS, ACCEPTED]
+    assert [text.text for text in vehicle.wait(2).take("STATUSTEXT")] == ["FUSION: parameters are saved anew"]
+    vehicle.hear(signatures.heartbeat(), sender=(254, 190)).wait(2)
+    assert vehicle.take("STATUSTEXT") == []
 
 
 def test_of_a_file_with_one_wrong_value_the_others_count(tmp_path: Path) -> None:

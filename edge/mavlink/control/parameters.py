@@ -272,5 +272,5 @@ class Saver:
             log.warning("parameters are not saved: %s", error)
             self._result = int(common.MAV_RESULT_FAILED)
         else:
-            self.saved = changed
+            self.saved, self.problem = changed, ""
             self._result = int(common.MAV_RESULT_ACCEPTED)

@@ -96,7 +96,8 @@ class Services:
         }
         self._commands = Commands(ours, handlers, self.complaints)
         self._apply(now_ns)
-        if self._saver is not None and self._saver.problem:
+        self._is_damage_told = self._saver is not None and bool(self._saver.problem)
+        if self._is_damage_told:
             text = "FUSION: saved parameters damaged, as deployed"
             served.on_news(News(level=logging.ERROR, text=text, subject="parameters", status_text=text), now_ns)
 
@@ -114,6 +115,7 @@ class Services:
     def take(self, now_ns: int) -> list[tuple[int, Any]]:
         """Return the answers and requests to send now, each with its link."""
         messages = self._commands.take(now_ns) + self.parameters.take()
+        self._tell_mended(now_ns)
         autopilots = self._served.whereabouts.autopilots
         key, ours = autopilots.ours_key(now_ns), autopilots.ours(now_ns)
         if key is not None and ours is not None:
@@ -131,6 +133,13 @@ class Services:
         self._requests.note(messages, now_ns)
         for number, wanted_here in enumerate(self._intervals):
             self.outlets.offer(number, [one for one in messages if wanted_here.lets(one, now_ns)], now_ns)
+
+    def _tell_mended(self, now_ns: int) -> None:
+        """Say that saved parameters are whole again, once they are."""
+        if self._is_damage_told and self._saver is not None and not self._saver.problem:
+            self._is_damage_told = False
+            text = "FUSION: parameters are saved anew"
+            self._served.on_news(News(level=logging.INFO, text=text, subject="parameters", status_text=text), now_ns)
 
     def _rates_of(self, key: tuple[int, int, int], now_ns: int) -> WantedRates:
         if key not in self._wanted:

@@ -18,9 +18,9 @@ TEST_FLIGHT_NS = 30 * NS_PER_S
 """That faults are injected is said as often."""
 CLASS = "class"
 """The subject that answers are told under."""
-LASTING = frozenset(
-    {CLASS, "pipeline", "backend", "load", "recorder", "memory", *(f"modality {n}" for n in range(codec.MASK_BITS))}
-)
+LASTING = frozenset({CLASS, "pipeline", "backend", "load", "recorder", "memory", "parameters"}) | {
+    f"modality {n}" for n in range(codec.MASK_BITS)
+}
 """What holds until it is something else; said again to who comes late."""
 
 
