@@ -170,26 +170,27 @@ class WantedRates:
         if wish.contests < CONTESTS:
             return False
         wish.contests = 0
-        wish.rests_until_ns = now_ns + AGAIN_NS
-        if not wish.is_missed:
-            wish.is_missed = True
-            text = (
-                f"somebody else sets how often the autopilot sends {wish.want.name}, and too seldom: {wish.want.why};"
-                f" let them set {wish.want.rate_hz} Hz, or none on our port"
-            )
-            self._tell(logging.WARNING, wish.want, text, "others slow down")
+        text = (
+            f"somebody else sets how often the autopilot sends {wish.want.name}, and too seldom: {wish.want.why};"
+            f" let them set {wish.want.rate_hz} Hz, or none on our port"
+        )
+        self._rest(wish, now_ns, text, "others slow down")
         return True
 
     def _on_too_few(self, wish: _Wish, now_ns: int) -> None:
         wish.tries = 0
+        text = (
+            f"the autopilot sends too little {wish.want.name}, although asked {2 * TRIES} times: {wish.want.why};"
+            f" let its port send it at {wish.want.rate_hz} Hz"
+        )
+        self._rest(wish, now_ns, text, "too little")
+
+    def _rest(self, wish: _Wish, now_ns: int, text: str, status: str) -> None:
+        """Ask no more for a while, and say once why."""
         wish.rests_until_ns = now_ns + AGAIN_NS
         if not wish.is_missed:
             wish.is_missed = True
-            text = (
-                f"the autopilot sends too little {wish.want.name}, although asked {2 * TRIES} times: {wish.want.why};"
-                f" let its port send it at {wish.want.rate_hz} Hz"
-            )
-            self._tell(logging.WARNING, wish.want, text, "too little")
+            self._tell(logging.WARNING, wish.want, text, status)
 
     def _tell(self, level: int, want: Want, text: str, status: str) -> None:
         news = News(level=level, text=text, subject=want.name, status_text=f"FUSION: {status} {want.short}")
