@@ -6,25 +6,18 @@ Prints "subscribed", then each FUSION_CLASSIFICATION as a line of JSON, until it
 import json
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-from mavsdk.component_type import ComponentType
-from mavsdk.mavsdk import Configuration, Mavsdk
 from mavsdk.plugins.mavlink_direct.mavlink_direct import MavlinkDirect
+from mavsdk_station import vehicle_on
 
 PATIENCE_S = 30
 
 
 def main(link: str, definitions: str, count: int) -> None:
     """Listen on a link."""
-    station = Mavsdk(Configuration.create_with_component_type(ComponentType.GROUND_STATION))
-    station.add_any_connection(link)
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not station.get_systems() and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    (vehicle,) = station.get_systems()
+    _station, vehicle = vehicle_on(link, PATIENCE_S)
     direct = MavlinkDirect(vehicle)
     direct.load_custom_xml(Path(definitions).read_text())
     lines: list[str] = []

@@ -8,9 +8,8 @@ import json
 import sys
 import time
 
-from mavsdk.component_type import ComponentType
-from mavsdk.mavsdk import Configuration, Mavsdk
 from mavsdk.plugins.param.param import Param, ParamError, ProtocolVersion
+from mavsdk_station import vehicle_on
 
 PATIENCE_S = 60
 COMPONENT = 191
@@ -18,12 +17,8 @@ COMPONENT = 191
 
 def main(link: str, name: str, value: float) -> None:
     """Set a parameter of whoever is on a link."""
-    station = Mavsdk(Configuration.create_with_component_type(ComponentType.GROUND_STATION))
-    station.add_any_connection(link)
     deadline_s = time.monotonic() + PATIENCE_S
-    while not station.get_systems() and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    (vehicle,) = station.get_systems()
+    _station, vehicle = vehicle_on(link, PATIENCE_S)
     parameters = Param(vehicle)
     with contextlib.suppress(ParamError):  # it says UNKNOWN, and selects it
         parameters.select_component(COMPONENT, ProtocolVersion.V1)
