@@ -15,17 +15,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tty
 from pathlib import Path
 from typing import Any
 
-import mavlink_samples as samples
+from mavlink_pipeline import Pipeline
 from pymavlink.dialects.v20 import common
 from soak_mavlink import remembered
 
-from edge.clock import SystemClock
 from edge.mavlink.station.ground import GroundStation
 from edge.mavlink.wire import standard
 from edge.mavlink.wire.codec import Flag
@@ -60,25 +58,6 @@ mavlink:
   links:{links}
   spool: {{folder: memory, max_bytes: 100000000}}
 """
-
-
-class _Pipeline(threading.Thread):
-    """Answers again and again until told to end."""
-
-    def __init__(self, results: BlockingPublisher) -> None:
-        super().__init__()
-        self.sent = 0
-        self.stop = threading.Event()
-        self._results = results
-
-    def run(self) -> None:
-        clock = SystemClock()
-        while not self.stop.wait(1 / RESULTS_HZ):
-            now_ns = clock.now_ns()
-            seen = (samples.modality("iq", capture_ns=now_ns), samples.modality("image", capture_ns=now_ns))
-            answer = samples.answer(sequence=self.sent, capture_ns=now_ns, modalities=seen)
-            self._results.send(samples.on_wire(answer))
-            self.sent += 1
 
 
 class _Station:
@@ -273,7 +252,7 @@ def link_down(folder: Path, seconds: float) -> dict[str, Any]:
     try:
         with BlockingPublisher(f"ipc://{folder}/results") as results:
             config.write_text(CONFIG.format(results=results.endpoint, links=rig.links))
-            pipeline = _Pipeline(results)
+            pipeline = Pipeline(results, RESULTS_HZ)
             command_line = [sys.executable, "-c", START, str(rig.by_id), "--quiet", "mavlink", "--config", str(config)]
             with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
                 try:
@@ -296,7 +275,7 @@ def link_down(folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def _fly(rig: _Rig, pipeline: _Pipeline, seconds: float) -> None:
+def _fly(rig: _Rig, pipeline: Pipeline, seconds: float) -> None:
     pipeline.start()
     try:
         rig.listen(PATIENCE_S, rig.all_heard)

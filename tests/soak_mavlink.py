@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import mavlink_samples as samples
+from mavlink_pipeline import Pipeline
 
 from edge.clock import SystemClock
 from edge.mavlink.outgoing import spool
@@ -43,28 +43,6 @@ mavlink:
   links: [{{link: "tcpout:127.0.0.1:{port}", bearer: [tunnel], budget_bytes_s: 2000, aggregate_s: 0}}]
   spool: {{folder: memory, max_bytes: {most}}}
 """
-
-
-class _Pipeline(threading.Thread):
-    """Answers 200 times a second, until told to end."""
-
-    def __init__(self, results: BlockingPublisher) -> None:
-        super().__init__()
-        self.sent = 0
-        self.stop = threading.Event()
-        self._results = results
-
-    def run(self) -> None:
-        clock, began_s = SystemClock(), time.monotonic()
-        while not self.stop.wait(1 / RESULTS_HZ):
-            while self.sent < (time.monotonic() - began_s) * RESULTS_HZ:
-                now_ns = clock.now_ns()
-                seen = (samples.modality("iq", capture_ns=now_ns), samples.modality("image", capture_ns=now_ns))
-                answer = samples.answer(
-                    sequence=self.sent, capture_ns=now_ns, modalities=seen, class_id=self.sent // 500 % 3
-                )
-                self._results.send(samples.on_wire(answer))
-                self.sent += 1
 
 
 class _Ground:
@@ -163,7 +141,7 @@ def soak(folder: Path, seconds: float, period_s: float) -> dict[str, Any]:
         config.write_text(CONFIG.format(results=results.endpoint, port=port, most=MAX_BYTES))
         command_line = [sys.executable, "-m", "edge.cli", "--quiet", "mavlink", "--config", str(config)]
         with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
-            pipeline, ground, watch = _Pipeline(results), _Ground(port), _Watch(process.pid, memory)
+            pipeline, ground, watch = Pipeline(results, RESULTS_HZ), _Ground(port), _Watch(process.pid, memory)
             try:
                 if not results.wait_for_listeners(1, PATIENCE_S):
                     raise TimeoutError("uav-edge mavlink does not start")
@@ -201,7 +179,7 @@ def soak(folder: Path, seconds: float, period_s: float) -> dict[str, Any]:
     return result | {"is_sound": is_sound}
 
 
-def _fly(threads: tuple[_Pipeline, _Watch], ground: _Ground, seconds: float, period_s: float) -> None:
+def _fly(threads: tuple[Pipeline, _Watch], ground: _Ground, seconds: float, period_s: float) -> None:
     for thread in threads:
         thread.start()
     end_s = time.monotonic() + seconds
